@@ -1,0 +1,1 @@
+"""fedlit: federated fine-tuning of foundation models for healthcare."""
