@@ -1,0 +1,122 @@
+"""Rules one after the other: a combinator that is itself a rule, so the loop knows nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fedlit import tree
+from fedlit.aggregators.base import Aggregator, Loss, Server, Update, Work, require
+from fedlit.errors import FedlitError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a run.
+
+    Args:
+        aggregator: The rule in force.
+        rounds: For how many rounds; the last stage goes on to the end of the run.
+        trainable: Regular expression on parameter names; those that do not match stay as received. None: all train.
+    """
+
+    aggregator: Aggregator
+    rounds: int
+    trainable: str | None = None
+
+
+class Staged(Aggregator):
+    """Base of rules that follow a plan of stages.
+
+    Everything that crosses between its methods is ``{"stage<i>": what stage i's rule made of it}``, so a client
+    knows the stage from what it was sent. A stage starts from the global model of the one before; a client's memory
+    for it, from the initial parameters.
+    """
+
+    @property
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages, in order."""
+        raise NotImplementedError
+
+    def _open(self, box: Any) -> tuple[str, Stage, Any]:
+        ((key, inner),) = box.items()
+        return key, self.plan[int(key.removeprefix("stage"))], inner
+
+    def init(self, params: Any) -> Any:
+        return {"stage0": self.plan[0].aggregator.init(params)}
+
+    def init_memory(self, params: Any) -> Any:
+        return {f"stage{i}": stage.aggregator.init_memory(params) for i, stage in enumerate(self.plan)}
+
+    def down(self, state: Any, client: str) -> Any:
+        key, stage, inner = self._open(state)
+        return {key: stage.aggregator.down(inner, client)}
+
+    def start(self, down: Any, memory: Any) -> Any:
+        key, stage, inner = self._open(down)
+        return {key: stage.aggregator.start(inner, memory[key])}
+
+    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+        key, stage, inner = self._open(down)
+        trained = w[key] if stage.trainable is None else tree.where(stage.trainable, w[key], tree.detach(w[key]))
+        return stage.aggregator.objective(loss, trained, inner, memory[key])
+
+    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+        key, stage, inner = self._open(down)
+        trained = w[key]
+        if stage.trainable is not None:  # weight decay moves what has no gradient: put it back
+            trained = tree.where(stage.trainable, trained, stage.aggregator.start(inner, memory[key]))
+        upload, kept = stage.aggregator.finish(trained, inner, memory[key], work)
+        return {key: upload}, {**memory, key: kept}
+
+    def weigh(self, num_examples: int) -> float:
+        return self.plan[0].aggregator.weigh(num_examples)
+
+    def model(self, w: Any) -> Any:
+        _, stage, inner = self._open(w)
+        return stage.aggregator.model(inner)
+
+    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+        key, stage, inner = self._open(state)
+        opened = [
+            Update(u.client, u.weight, lambda u=u: u._read()[key], u.metrics, u.sealed)  # type: ignore[misc]
+            for u in updates
+        ]
+        state = {key: stage.aggregator.aggregate(inner, opened, server)}
+        index = int(key.removeprefix("stage"))
+        last_round = sum(s.rounds for s in self.plan[: index + 1]) - 1
+        if server.round < last_round or index + 1 == len(self.plan):
+            return state
+        params = stage.aggregator.global_model(state[key])
+        if params is None:
+            raise FedlitError(f"stage {index} ends without a global model for stage {index + 1} to start from")
+        return {f"stage{index + 1}": self.plan[index + 1].aggregator.init(params)}
+
+    def global_model(self, state: Any) -> Any | None:
+        _, stage, inner = self._open(state)
+        return stage.aggregator.global_model(inner)
+
+
+@dataclass(frozen=True)
+class Stages(Staged):
+    """Rules one after the other, each for its number of rounds.
+
+    Fed-LA, SLoRA and two-stage transfer are instances; see :class:`~fedlit.aggregators.local.FedLA`. All stages weigh
+    clients as the first one does.
+
+    Args:
+        stages: The parts of the run, in order.
+    """
+
+    stages: list[Stage]
+
+    def __post_init__(self) -> None:
+        require(self, len(self.stages) > 0, "stages", "at least one stage")
+        require(self, all(s.rounds >= 1 for s in self.stages), "stages", "at least 1 round in each stage")
+
+    @property
+    def plan(self) -> tuple[Stage, ...]:
+        return tuple(self.stages)

@@ -1,0 +1,166 @@
+"""Algebra on trees of tensors, the vectors of federated learning.
+
+A :data:`Tree` is a tensor, or a dict of trees keyed by name. The parameters that a client trains are a flat dict
+``{parameter name: tensor}``; a rule may nest such dicts, for instance ``{"w": ..., "v": ...}``. All functions are
+pure, except where their name ends in an underscore.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+Tree: TypeAlias = "Tensor | dict[str, Tree]"
+
+SEPARATOR = "/"
+
+
+def map(f: Callable[..., Any], t: Tree, *rest: Tree) -> Any:  # noqa: A001
+    """``f`` applied leaf by leaf to trees of one structure.
+
+    Raises:
+        KeyError: The trees do not have the same names; the message lists those that differ.
+    """
+    if isinstance(t, Tensor):
+        return f(t, *rest)
+    for r in rest:
+        if not isinstance(r, dict) or r.keys() != t.keys():
+            names = sorted(r.keys() ^ t.keys()) if isinstance(r, dict) else "a tensor where a dict was expected"
+            raise KeyError(f"trees differ in {names}")
+    return {k: map(f, t[k], *(r[k] for r in rest)) for k in t}  # type: ignore[index]
+
+
+def flatten(t: Tree) -> dict[str, Tensor]:
+    """Leaves by path, ``{"outer/inner": tensor}``; a bare tensor has the path ``""``.
+
+    Raises:
+        ValueError: A name holds the separator ``/``.
+    """
+    if isinstance(t, Tensor):
+        return {"": t}
+    out: dict[str, Tensor] = {}
+    for name, sub in t.items():
+        if SEPARATOR in name:
+            raise ValueError(f"{SEPARATOR!r} in tensor name {name!r}")
+        for path, leaf in flatten(sub).items():
+            out[f"{name}{SEPARATOR}{path}" if path else name] = leaf
+    return out
+
+
+def unflatten(flat: Mapping[str, Tensor], empty: Iterable[str] = ()) -> Tree:
+    """The inverse of :func:`flatten`; ``empty`` are the paths of dicts without a leaf."""
+    if set(flat) == {""}:
+        return flat[""]
+    out: dict[str, Tree] = {}
+
+    def parent(path: list[str]) -> dict[str, Tree]:
+        node = out
+        for name in path:
+            child = node.setdefault(name, {})
+            assert isinstance(child, dict)
+            node = child
+        return node
+
+    for path, leaf in flat.items():
+        *head, last = path.split(SEPARATOR)
+        parent(head)[last] = leaf
+    for path in empty:
+        parent(path.split(SEPARATOR) if path else [])
+    return out
+
+
+def empty_paths(t: Tree, path: str = "") -> list[str]:
+    """Paths of the dicts that hold nothing; they carry structure that :func:`flatten` alone would lose."""
+    if isinstance(t, Tensor):
+        return []
+    if not t:
+        return [path]
+    return [p for k, v in t.items() for p in empty_paths(v, f"{path}{SEPARATOR}{k}" if path else k)]
+
+
+def leaves(t: Tree) -> list[Tensor]:
+    """All tensors, in the order of their sorted paths' names at each level."""
+    return [t] if isinstance(t, Tensor) else [x for k in sorted(t) for x in leaves(t[k])]
+
+
+def size(t: Tree) -> int:
+    """Number of scalars."""
+    return sum(x.numel() for x in leaves(t))
+
+
+def add(a: Tree, b: Tree, alpha: float = 1.0) -> Any:
+    """``a + alpha * b``."""
+    return map(lambda x, y: x + alpha * y, a, b)
+
+
+def sub(a: Tree, b: Tree) -> Any:
+    """``a - b``."""
+    return map(lambda x, y: x - y, a, b)
+
+
+def scale(a: Tree, s: float | Tensor) -> Any:
+    """``s * a``."""
+    return map(lambda x: s * x, a)
+
+
+def lerp(a: Tree, b: Tree, t: float | Tensor) -> Any:
+    """``t * a + (1 - t) * b``."""
+    return map(lambda x, y: t * x + (1 - t) * y, a, b)
+
+
+def zeros(a: Tree) -> Any:
+    """Zeros of the same structure."""
+    return map(torch.zeros_like, a)
+
+
+def detach(a: Tree) -> Any:
+    """The same values, outside any autograd graph; storage is shared."""
+    return map(lambda x: x.detach(), a)
+
+
+def clone(a: Tree) -> Any:
+    """Detached contiguous copies: nothing is shared with ``a``."""
+    return map(lambda x: x.detach().clone(memory_format=torch.contiguous_format), a)
+
+
+def to(a: Tree, device: torch.device | str) -> Any:
+    """The tree on a device."""
+    return map(lambda x: x.to(device), a)
+
+
+def dot(a: Tree, b: Tree) -> Tensor:
+    """The inner product over all leaves."""
+    terms = [(x * y).sum() for x, y in zip(leaves(a), leaves(b), strict=True)]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def sq(a: Tree) -> Tensor:
+    """The squared Euclidean norm over all leaves."""
+    return dot(a, a)
+
+
+def pick(a: Mapping[str, Tree], *parts: str) -> dict[str, Tree]:
+    """The entries whose name contains any of ``parts``."""
+    return {k: v for k, v in a.items() if any(p in k for p in parts)}
+
+
+def where(pattern: str, a: Tree, b: Tree, name: str = "") -> Any:
+    """Leaves of ``a`` whose own name matches the regular expression, of ``b`` elsewhere."""
+    if isinstance(a, Tensor):
+        return a if re.search(pattern, name) else b
+    assert isinstance(b, dict)
+    return {k: where(pattern, a[k], b[k], k) for k in a}
+
+
+def stack(ts: Iterable[Tree]) -> Any:
+    """Trees of one structure stacked along a new first dimension."""
+    return map(lambda *x: torch.stack(x), *ts)
+
+
+def row(t: Tree, i: int) -> Any:
+    """The ``i``-th tree of a stack."""
+    return map(lambda x: x[i], t)
