@@ -1,0 +1,287 @@
+"""Local training and evaluation on one device: the one place where pure rules meet Lightning's stateful modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedlit import tree
+from fedlit.aggregators import Aggregator, Work
+from fedlit.errors import FedlitError
+from fedlit.tree import Tree
+
+HONOURED_HOOKS = frozenset(
+    {
+        "configure_callbacks", "configure_model", "configure_optimizers", "forward", "predict_step", "setup",
+        "test_step", "train", "training_step", "transfer_batch_to_device", "validation_step",
+        # These run under a plain lightning.Trainer only, where they log what the engine reports by itself.
+        "on_test_epoch_end", "on_validation_epoch_end",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What local training of one client gave."""
+
+    upload: Tree
+    memory: Tree
+    w: Tree
+    work: Work
+    loss: float
+    """Mean over the steps of the objective; NaN or infinite if any was."""
+
+
+class _Step(nn.Module):
+    """The task's training loss as a module's forward, the form that ``functional_call`` takes."""
+
+    def __init__(self, task: L.LightningModule) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, batch: Any, index: int) -> Tensor:
+        out = self.task.training_step(batch, index)
+        loss = out["loss"] if isinstance(out, dict) else out
+        if not isinstance(loss, Tensor):
+            raise FedlitError(f"{type(self.task).__name__}.training_step must return the loss, it gave {type(out)}")
+        return loss
+
+
+class _BatchLoss:
+    """A :class:`~fedlit.aggregators.Loss` on the batch at hand."""
+
+    def __init__(self, engine: SerialEngine, steps: int) -> None:
+        self.engine, self.steps, self.step, self.batch = engine, steps, 0, None
+
+    def __call__(self, params: Tree) -> Tensor:
+        live = self.engine.parameters
+        with self.engine.fabric.autocast():
+            if isinstance(params, dict) and all(params.get(name) is p for name, p in live.items()):
+                return self.engine.step(self.batch, self.step)  # type: ignore[no-any-return]
+            if not isinstance(params, dict) or params.keys() != live.keys():
+                wrong = sorted(params.keys() ^ live.keys())[:3] if isinstance(params, dict) else type(params).__name__
+                raise FedlitError(f"the rule called the loss with other parameters than the network trains: {wrong}")
+            named = {f"task.{name}": value for name, value in params.items()}
+            return functional_call(self.engine.step, named, (self.batch, self.step))  # type: ignore[no-any-return]
+
+
+class SerialEngine:
+    """Trains one client after the other on the one backbone that all of them share.
+
+    Args:
+        task: A LightningModule; its parameters that require a gradient are what rules see.
+        fabric: Gives device, precision and the backward pass.
+        gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors, or None.
+
+    Raises:
+        FedlitError: The task relies on a hook that this engine does not call, or nothing in it trains.
+    """
+
+    def __init__(self, task: L.LightningModule, fabric: L.Fabric, gradient_clip_val: float | None = None) -> None:
+        check_task(task)
+        self.task, self.fabric, self.gradient_clip_val = task, fabric, gradient_clip_val
+        fabric.to_device(task)
+        self.step = _Step(task)
+        self.parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise FedlitError(f"nothing in {type(task).__name__} requires a gradient: unfreeze it or give it an adapter")
+        scaler = getattr(fabric._precision, "scaler", None)
+        self._scaler, self._fresh_scaler = scaler, scaler.state_dict() if scaler is not None else None
+
+    def initial(self) -> dict[str, Tensor]:
+        """A copy on the CPU of the parameters that train, as they are now."""
+        return {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
+
+    def train(
+        self, rule: Aggregator, down: Tree, memory: Tree, batches: Iterable[Any], steps: int, batch_size: int, seed: int
+    ) -> Trained:
+        """One client's local steps.
+
+        Args:
+            rule: Whose client half runs.
+            down: What the client received.
+            memory: What it kept.
+            batches: At least ``steps`` batches.
+            steps: Optimizer steps to take.
+            batch_size: Nominal examples in a batch, for :class:`Work` where a batch does not tell.
+            seed: Of everything random inside the network, dropout above all.
+        """
+        device = self.fabric.device
+        down, memory = tree.to(down, device), tree.to(memory, device)
+        with torch.no_grad():
+            w = self._bind(rule.start(down, memory))
+        optimizer, schedulers = self._optimizer(w, steps)
+        loss, total = _BatchLoss(self, steps), torch.zeros((), dtype=torch.float64, device=device)
+        travel, examples = 0.0, 0
+        self.task.train()
+        if self._scaler is not None:
+            self._scaler.load_state_dict(self._fresh_scaler)  # a client's scale must not depend on who came before
+        with self._keyed_rng(seed):
+            for loss.step, batch in zip(range(steps), batches, strict=False):
+                loss.batch = self.fabric.to_device(batch)
+                value = rule.objective(loss, w, down, memory)
+                optimizer.zero_grad()
+                self.fabric.backward(value)
+                if self.gradient_clip_val is not None:
+                    self.fabric.clip_gradients(self.step, optimizer, max_norm=self.gradient_clip_val)
+                travel += optimizer.param_groups[0]["lr"]
+                optimizer.step()
+                for scheduler in schedulers:
+                    scheduler.step()
+                total += value.detach()
+                examples += _length(batch, batch_size)
+        with torch.no_grad():
+            trained = tree.clone(w)
+            for leaf in tree.leaves(w):
+                leaf.grad = None
+            work = Work(*(torch.tensor(float(x), device=device) for x in (steps, examples, travel)))
+            upload, kept = rule.finish(trained, down, memory, work)
+        return Trained(tree.to(upload, "cpu"), tree.to(kept, "cpu"), trained, work, float(total) / max(steps, 1))
+
+    def load(self, params: Tree) -> None:
+        """Put a model into the network."""
+        assert isinstance(params, dict)
+        if params.keys() != self.parameters.keys():
+            raise FedlitError(f"the model to load differs in {sorted(params.keys() ^ self.parameters.keys())[:3]}")
+        with torch.no_grad():
+            names = list(self.parameters)
+            torch._foreach_copy_([self.parameters[n] for n in names], [params[n].to(self.fabric.device) for n in names])  # type: ignore[misc]
+
+    def evaluate(self, params: Tree, batches: Iterable[Any], split: str) -> dict[str, float]:
+        """The task's metrics of a model, by ``validation_step`` or, for the split ``test``, ``test_step``."""
+        metrics = self.task.test_metrics if split == "test" else self.task.val_metrics
+        step = self.task.test_step if split == "test" else self.task.validation_step
+        metrics.reset()
+        for index, batch in enumerate(self._inference(params, batches)):
+            step(batch, index)
+        values = {name: float(value) for name, value in metrics.compute().items()}
+        metrics.reset()
+        return values
+
+    def predict(self, params: Tree, batches: Iterable[Any]) -> Iterator[Any]:
+        """What ``predict_step`` gives for each batch."""
+        for index, batch in enumerate(self._inference(params, batches)):
+            yield self.task.predict_step(batch, index)
+
+    def mean_loss(self, params: Tree, batches: Iterable[Any]) -> float:
+        """Mean over the examples of the task loss."""
+        total, count = 0.0, 0
+        for batch in self._inference(params, batches):
+            losses = self.task.losses(batch)
+            total, count = total + float(losses.double().sum()), count + len(losses)
+        return total / max(count, 1)
+
+    def _inference(self, params: Tree, batches: Iterable[Any]) -> Iterator[Any]:
+        self.load(params)
+        self.task.eval()
+        for batch in batches:
+            batch = self.fabric.to_device(batch)
+            with torch.inference_mode(), self.fabric.autocast():
+                yield batch
+
+    def _bind(self, w: Tree) -> Tree:
+        """The tree to train, with live leaves; those named as the network's parameters are the parameters themselves."""
+        taken: set[str] = set()
+
+        def live(t: Tree, name: str = "") -> Tree:
+            if isinstance(t, dict):
+                return {k: live(v, k) for k, v in t.items()}
+            parameter = self.parameters.get(name)
+            if parameter is None or name in taken or parameter.shape != t.shape:
+                return t.detach().clone().requires_grad_()
+            taken.add(name)
+            return parameter.copy_(t)
+
+        with torch.no_grad():
+            return live(w)
+
+    def _optimizer(self, w: Tree, steps: int) -> tuple[Any, Sequence[Any]]:
+        """The task's own optimizer, moved from the network's parameters to the leaves of ``w``.
+
+        Leaves that have a parameter's name join that parameter's group, others the first group.
+        """
+        self.task.num_training_steps = steps
+        configured = self.task.configure_optimizers()
+        optimizer, schedulers = _unpack(configured, type(self.task).__name__)
+        group_of = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
+        members: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
+        for path, leaf in tree.flatten(w).items():
+            parameter = self.parameters.get(path.split(tree.SEPARATOR)[-1])
+            members[group_of.get(id(parameter), 0)].append(leaf)
+        groups = [{**g, "params": m} for g, m in zip(optimizer.param_groups, members, strict=True)]
+        optimizer.param_groups.clear()
+        optimizer.state.clear()
+        for group in groups:
+            optimizer.add_param_group(group)
+        return self.fabric.setup_optimizers(optimizer), schedulers
+
+    @contextmanager
+    def _keyed_rng(self, seed: int) -> Iterator[None]:
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+
+
+def check_task(task: L.LightningModule) -> None:
+    """Refuse a task that relies on what the engine does not do.
+
+    Raises:
+        FedlitError: It overrides a Lightning hook that is never called here, optimizes by hand, or holds batch
+            normalisation whose running statistics would pass from one client to the next.
+    """
+    name = type(task).__name__
+    theirs = {h for h in dir(L.LightningModule) if callable(getattr(L.LightningModule, h)) and not h.startswith("_")}
+    hooks = {h for h in theirs if h.startswith(("on_", "configure_", "optimizer_", "lr_scheduler_", "backward"))}
+    overridden = {h for h in hooks - HONOURED_HOOKS if _owner(type(task), h).__module__.split(".")[0] != "lightning"}
+    if overridden:
+        raise FedlitError(
+            f"{name} overrides {', '.join(sorted(overridden))}, which federated training does not call: move that "
+            "code into training_step or into a fedlit.callbacks.Callback"
+        )
+    if not task.automatic_optimization:
+        raise FedlitError(f"{name} optimizes by hand (automatic_optimization is False): let training_step return a loss")
+    for module_name, module in task.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            raise FedlitError(
+                f"{name}.{module_name} keeps running statistics, which would leak from one client to the next: use "
+                "group or layer normalisation, or track_running_stats=False"
+            )
+
+
+def _owner(cls: type, name: str) -> type:
+    return next(c for c in cls.__mro__ if name in vars(c))
+
+
+def _unpack(configured: Any, name: str) -> tuple[Any, list[Any]]:
+    """One optimizer and its per-step schedulers, from any form that ``configure_optimizers`` may return."""
+    schedulers: Any = []
+    if isinstance(configured, dict):
+        schedulers = configured.get("lr_scheduler") or []
+        configured = configured["optimizer"]
+    elif isinstance(configured, tuple):
+        configured, schedulers = configured
+    if isinstance(configured, list | tuple):
+        if len(configured) != 1:
+            raise FedlitError(f"{name} has {len(configured)} optimizers; federated training takes one")
+        configured = configured[0]
+    plain = []
+    for entry in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if isinstance(entry, dict):
+            if entry.get("interval", "epoch") != "step":
+                raise FedlitError(f"{name} schedules its learning rate per epoch: a round has steps, set interval: step")
+            entry = entry["scheduler"]
+        plain.append(entry)
+    return configured, plain
+
+
+def _length(batch: Any, default: int) -> int:
+    values = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else [batch]
+    return next((len(v) for v in values if isinstance(v, Tensor) and v.ndim), default)
