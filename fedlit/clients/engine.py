@@ -57,23 +57,22 @@ class _Step(nn.Module):
 class _BatchLoss:
     """A :class:`~fedlit.aggregators.Loss` on the batch at hand."""
 
-    def __init__(self, engine: SerialEngine, steps: int) -> None:
-        self.engine, self.steps, self.step, self.batch = engine, steps, 0, None
+    def __init__(self, engine: SerialEngine, live: dict[str, nn.Parameter], steps: int) -> None:
+        self.engine, self.live, self.steps, self.step, self.batch = engine, live, steps, 0, None
 
     def __call__(self, params: Tree) -> Tensor:
-        live = self.engine.parameters
         with self.engine.fabric.autocast():
-            if isinstance(params, dict) and all(params.get(name) is p for name, p in live.items()):
-                return self.engine.step(self.batch, self.step)  # type: ignore[no-any-return]
-            if not isinstance(params, dict) or params.keys() != live.keys():
-                wrong = sorted(params.keys() ^ live.keys())[:3] if isinstance(params, dict) else type(params).__name__
-                raise FedlitError(f"the rule called the loss with other parameters than the network trains: {wrong}")
-            named = {f"task.{name}": value for name, value in params.items()}
+            if isinstance(params, dict) and params.keys() == self.live.keys():
+                if all(value is self.live[name] for name, value in params.items()):
+                    return self.engine.step(self.batch, self.step)  # type: ignore[no-any-return]
+            named = {f"task.{name}": value for name, value in self.engine.complete(params).items()}
             return functional_call(self.engine.step, named, (self.batch, self.step))  # type: ignore[no-any-return]
 
 
 class SerialEngine:
     """Trains one client after the other on the one backbone that all of them share.
+
+    A model may leave parameters out: those keep their initial values.
 
     Args:
         task: A LightningModule; its parameters that require a gradient are what rules see.
@@ -92,12 +91,24 @@ class SerialEngine:
         self.parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise FedlitError(f"nothing in {type(task).__name__} requires a gradient: unfreeze it or give it an adapter")
+        self.start_values = {name: p.detach().clone() for name, p in self.parameters.items()}
         scaler = getattr(fabric._precision, "scaler", None)
         self._scaler, self._fresh_scaler = scaler, scaler.state_dict() if scaler is not None else None
 
     def initial(self) -> dict[str, Tensor]:
-        """A copy on the CPU of the parameters that train, as they are now."""
-        return {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
+        """A copy on the CPU of the initial values of the parameters that train."""
+        return {name: value.cpu().clone() for name, value in self.start_values.items()}
+
+    def complete(self, params: Tree) -> dict[str, Tensor]:
+        """A model with a value for every parameter that trains.
+
+        Raises:
+            FedlitError: It names a parameter that the network does not train.
+        """
+        if not isinstance(params, dict) or not params.keys() <= self.parameters.keys():
+            wrong = sorted(params.keys() - self.parameters.keys())[:3] if isinstance(params, dict) else "a bare tensor"
+            raise FedlitError(f"the rule gives the network parameters that it does not train: {wrong}")
+        return {**self.start_values, **params}  # type: ignore[dict-item]
 
     def train(
         self, rule: Aggregator, down: Tree, memory: Tree, batches: Iterable[Any], steps: int, batch_size: int, seed: int
@@ -116,9 +127,9 @@ class SerialEngine:
         device = self.fabric.device
         down, memory = tree.to(down, device), tree.to(memory, device)
         with torch.no_grad():
-            w = self._bind(rule.start(down, memory))
+            w, live = self._bind(rule.start(down, memory))
         optimizer, schedulers = self._optimizer(w, steps)
-        loss, total = _BatchLoss(self, steps), torch.zeros((), dtype=torch.float64, device=device)
+        loss, total = _BatchLoss(self, live, steps), torch.zeros((), dtype=torch.float64, device=device)
         travel, examples = 0.0, 0
         self.task.train()
         if self._scaler is not None:
@@ -147,12 +158,10 @@ class SerialEngine:
 
     def load(self, params: Tree) -> None:
         """Put a model into the network."""
-        assert isinstance(params, dict)
-        if params.keys() != self.parameters.keys():
-            raise FedlitError(f"the model to load differs in {sorted(params.keys() ^ self.parameters.keys())[:3]}")
+        full = self.complete(params)
         with torch.no_grad():
-            names = list(self.parameters)
-            torch._foreach_copy_([self.parameters[n] for n in names], [params[n].to(self.fabric.device) for n in names])  # type: ignore[misc]
+            for name, parameter in self.parameters.items():
+                parameter.copy_(full[name])
 
     def evaluate(self, params: Tree, batches: Iterable[Any], split: str) -> dict[str, float]:
         """The task's metrics of a model, by ``validation_step`` or, for the split ``test``, ``test_step``."""
@@ -186,21 +195,25 @@ class SerialEngine:
             with torch.inference_mode(), self.fabric.autocast():
                 yield batch
 
-    def _bind(self, w: Tree) -> Tree:
-        """The tree to train, with live leaves; those named as the network's parameters are the parameters themselves."""
-        taken: set[str] = set()
+    def _bind(self, w: Tree) -> tuple[Tree, dict[str, nn.Parameter]]:
+        """The tree to train, and which of the network's parameters are its leaves.
 
-        def live(t: Tree, name: str = "") -> Tree:
+        The first leaf of a parameter's name becomes the parameter itself, so that the loss of that model needs no
+        functional call.
+        """
+        self.load({})
+        live: dict[str, nn.Parameter] = {}
+
+        def bind(t: Tree, name: str = "") -> Tree:
             if isinstance(t, dict):
-                return {k: live(v, k) for k, v in t.items()}
+                return {k: bind(v, k) for k, v in t.items()}
             parameter = self.parameters.get(name)
-            if parameter is None or name in taken or parameter.shape != t.shape:
+            if parameter is None or name in live or parameter.shape != t.shape:
                 return t.detach().clone().requires_grad_()
-            taken.add(name)
+            live[name] = parameter
             return parameter.copy_(t)
 
-        with torch.no_grad():
-            return live(w)
+        return bind(w), live
 
     def _optimizer(self, w: Tree, steps: int) -> tuple[Any, Sequence[Any]]:
         """The task's own optimizer, moved from the network's parameters to the leaves of ``w``.

@@ -1,0 +1,101 @@
+"""Clients in this process: what each does with a job, and a transport that asks them one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fedlit import codec, seeds
+from fedlit.aggregators import Aggregator
+from fedlit.clients.batches import evaluation_batches, loader, training_batches
+from fedlit.clients.engine import SerialEngine
+from fedlit.clients.memory import ClientMemory
+from fedlit.transports.base import Job, Reply
+from fedlit.tree import Tree
+
+
+class LocalClients:
+    """All clients, simulated: their data, their memory, and the engine they share.
+
+    Args:
+        rule: Whose client half they run.
+        engine: Trains and evaluates.
+        data: A :class:`~fedlit.data.FederatedDataModule` after ``setup``.
+        memory: What they keep.
+        initial: The initial parameters, from which a first memory is made.
+        seed: Of batches and dropout.
+    """
+
+    def __init__(
+        self, rule: Aggregator, engine: SerialEngine, data: Any, memory: ClientMemory, initial: Tree, seed: int
+    ) -> None:
+        self.rule, self.engine, self.data, self.memory = rule, engine, data, memory
+        self.initial, self.seed = initial, seed
+
+    def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
+        """Do the jobs in their order. There is no wait that a deadline could cut short."""
+        for job in jobs:
+            yield self.train(job) if job.kind == "train" else self.evaluate(job)
+
+    def remembered(self, client: str) -> Tree:
+        """A client's memory, the initial one if it has none yet."""
+        kept = self.memory.read(client)
+        return self.rule.init_memory(self.initial) if kept is None else kept
+
+    def train(self, job: Job) -> Reply:
+        """Local steps, then the reply; with ``job.split`` the trained model is scored too."""
+        down, _ = codec.decode(job.payload)
+        dataset = self.data.dataset(job.members, "train")
+        count, size = len(dataset), self.data.batch_size
+        generator = seeds.generator(self.seed, "batches", job.round, job.client)
+        batches = training_batches(count, size, job.steps, generator)
+        key = seeds.key(self.seed, "network", job.round, job.client)
+        trained = self.engine.train(
+            self.rule, down, self.remembered(job.client), loader(dataset, batches, self.data.collate), job.steps, size, key
+        )
+        if not math.isfinite(trained.loss):
+            return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
+        self.memory.stage(job.client, trained.memory)
+        scores, evaluated = {}, 0
+        if job.split is not None:
+            values, evaluated = self.score(self.rule.model(trained.w), job.members, job.split)
+            scores = {"personal": values} if evaluated else {}
+        return Reply(
+            job.ticket,
+            job.client,
+            codec.encode(trained.upload),
+            self.rule.weigh(count),
+            {"train_loss": trained.loss, "steps": float(job.steps), "evaluated": float(evaluated)},
+            scores,
+            count,
+        )
+
+    def evaluate(self, job: Job) -> Reply:
+        """Scores of the models that ``job.models`` names; equal models are run once."""
+        sent, _ = codec.decode(job.payload)
+        assert isinstance(sent, dict)
+        assert job.split is not None
+        scores: dict[str, dict[str, float]] = {}
+        num_examples = 0
+        for name in job.models:
+            if name == "personal" and "down" not in sent:
+                scores["personal"] = scores["global"]  # what this client is sent is the global model itself
+                continue
+            model = sent["global"] if name == "global" else self.personal(job.client, sent["down"])
+            scores[name], num_examples = self.score(model, job.members, job.split)
+        return Reply(job.ticket, job.client, scores=scores, num_examples=num_examples)
+
+    def personal(self, client: str, down: Tree) -> Tree:
+        """The model that a client serves."""
+        return self.rule.personal(down, self.remembered(client))
+
+    def score(self, model: Tree, members: tuple[str, ...], split: str) -> tuple[dict[str, float], int]:
+        """Metrics on a split, and how many examples it has; none if it is empty."""
+        dataset = self.data.dataset(members, split)
+        if not len(dataset):
+            return {}, 0
+        batches = loader(dataset, evaluation_batches(len(dataset), self.data.batch_size), self.data.collate)
+        return self.engine.evaluate(model, batches, split), len(dataset)
+
+
