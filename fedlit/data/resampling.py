@@ -1,0 +1,52 @@
+"""Change of sampling rate that keeps gaps as gaps."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+Signal = npt.NDArray[np.float32]
+
+
+def resample(values: Signal, rate: float, new_rate: float) -> Signal:
+    """Polyphase resampling with an anti-alias filter (``scipy.signal.resample_poly``).
+
+    Missing samples are bridged by straight lines for the filter and put back afterwards: a new sample is missing when
+    any old sample nearest to it, or within half a new sample of it, was missing.
+
+    Args:
+        values: Shape ``(samples,)``, NaN = missing.
+        rate: Hz of ``values``.
+        new_rate: Hz of the result.
+
+    Returns:
+        Shape ``(ceil(samples * new_rate / rate),)``.
+    """
+    if rate == new_rate:
+        return values
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(new_rate / rate).limit_denominator(1000)
+    missing = np.isnan(values)
+    if missing.all():
+        return np.full(-(-len(values) * ratio.numerator // ratio.denominator), np.nan, np.float32)
+    filled = values
+    if missing.any():
+        at = np.arange(len(values))
+        filled = np.interp(at, at[~missing], values[~missing]).astype(np.float32)
+    new = resample_poly(filled, ratio.numerator, ratio.denominator, padtype="line").astype(np.float32)
+    if missing.any():
+        new[_covers_missing(missing, len(new), 1 / float(ratio))] = np.nan
+    return np.asarray(new)
+
+
+def _covers_missing(missing: npt.NDArray[np.bool_], count: int, step: float) -> npt.NDArray[np.bool_]:
+    """Which of ``count`` new samples, ``step`` old samples apart, rest on a missing old sample."""
+    before = np.concatenate([[0], np.cumsum(missing)])
+    centre = np.arange(count) * step
+    half = max(step / 2, 0.5)
+    first = np.clip(np.ceil(centre - half), 0, len(missing) - 1).astype(np.int64)
+    last = np.clip(np.floor(centre + half), 0, len(missing) - 1).astype(np.int64)
+    return np.asarray(before[last + 1] > before[first])
