@@ -16,12 +16,13 @@ class Job:
         client: Whose job it is.
         round: Index of the round, from 0.
         kind: ``train``, or ``evaluate`` what was sent.
-        payload: A tree as bytes: for ``train`` what the rule sends down; for ``evaluate`` ``{"down": ...}`` and,
-            where it differs from that and is to be scored too, ``{"global": ...}``.
+        payload: A tree as bytes: for ``train`` what the rule sends down; for ``evaluate`` ``{"down": ...}`` and, where
+            the rule has one, ``{"global": ...}``.
         split: Data that evaluation runs on: ``val`` or ``test``; for ``train``, evaluate the trained model on it
             before the reply, or None.
         members: Clients whose data are used; more than one for reference rules that pool.
         steps: Optimizer steps for ``train``.
+        models: What to ``evaluate``, of ``global`` and ``personal``.
     """
 
     ticket: str

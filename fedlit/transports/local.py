@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fedlit import codec, seeds
+from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
 from fedlit.clients.batches import evaluation_batches, loader, training_batches
 from fedlit.clients.engine import SerialEngine
@@ -79,10 +79,10 @@ class LocalClients:
         scores: dict[str, dict[str, float]] = {}
         num_examples = 0
         for name in job.models:
-            if name == "personal" and "down" not in sent:
-                scores["personal"] = scores["global"]  # what this client is sent is the global model itself
-                continue
             model = sent["global"] if name == "global" else self.personal(job.client, sent["down"])
+            if name == "personal" and "global" in scores and tree.equal(model, sent["global"]):
+                scores[name] = scores["global"]
+                continue
             scores[name], num_examples = self.score(model, job.members, job.split)
         return Reply(job.ticket, job.client, scores=scores, num_examples=num_examples)
 

@@ -32,11 +32,10 @@ class RankTransport:
         """All replies, on every rank."""
         rank = self.fabric.global_rank
         mine = (job for job in jobs if self.home.get(job.client, 0) == rank)
-        replies = list(self.inner.run(mine, deadline_s))
         if self.fabric.world_size == 1:
-            yield from replies
+            yield from self.inner.run(mine, deadline_s)
             return
-        for blob in self._gather(pack(replies)):
+        for blob in self._gather(pack(self.inner.run(mine, deadline_s))):
             yield from unpack(blob)
 
     def _gather(self, blob: bytes) -> list[bytes]:

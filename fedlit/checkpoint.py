@@ -1,0 +1,161 @@
+"""Rounds that last: one atomic commit each, from which a killed run goes on to the bytes of one that was not.
+
+A committed round is a folder ``checkpoints/round-NNNN`` with ``state.safetensors`` (the server's), ``meta.json`` and
+``memory/<client>.safetensors``. It is written under a temporary name, synced, renamed, and then the link ``last`` is
+moved to it. Until then the round before stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedlit import codec
+from fedlit.errors import FedlitError
+from fedlit.tree import Tree
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A round as read back."""
+
+    round: int
+    state: Tree
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoint folder of one run.
+
+    Args:
+        folder: ``<run>/checkpoints``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def memory(self) -> Path:
+        """Client memories of the last committed round."""
+        return self.folder / "last" / "memory"
+
+    @property
+    def staging(self) -> Path:
+        """Client memories of the round under way."""
+        return self.folder / "staging"
+
+    def exists(self) -> bool:
+        """Whether any round was committed."""
+        return (self.folder / "last" / "meta.json").exists()
+
+    def clear_staging(self) -> None:
+        """Remove what a killed run left behind."""
+        for path in (self.staging, *self.folder.glob(".round-*"), self.folder / ".link"):
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def commit(self, round: int, state: Tree, meta: dict[str, Any], best: bool = False) -> None:  # noqa: A002
+        """Make a round durable; afterwards ``last`` (and, if asked, ``best``) is this round.
+
+        Raises:
+            FedlitError: The disk is full or the folder cannot be written; the round before is intact.
+        """
+        final = self.folder / f"round-{round:04d}"
+        draft = self.folder / f".round-{round:04d}"
+        with _disk_errors(draft):
+            shutil.rmtree(draft, ignore_errors=True)
+            (draft / "memory").mkdir(parents=True)
+            if self.memory.exists():
+                for path in self.memory.iterdir():
+                    if not (self.staging / path.name).exists():
+                        os.link(path, draft / "memory" / path.name)
+            if self.staging.exists():
+                for path in sorted(self.staging.iterdir()):
+                    _sync(path)
+                    os.replace(path, draft / "memory" / path.name)
+            blob = codec.encode(state)
+            _write(draft / "state.safetensors", blob)
+            meta = {**meta, "round": round, "state_sha256": hashlib.sha256(blob).hexdigest()}
+            _write(draft / "meta.json", json.dumps(meta, indent=1, sort_keys=True).encode())
+            _sync(draft / "memory")
+            _sync(draft)
+            if final.exists():  # of a run whose link was not moved before it was killed
+                shutil.rmtree(final)
+            os.rename(draft, final)
+            self._link("last", final)
+            if best:
+                self._link("best", final)
+            _sync(self.folder)
+        keep = {os.readlink(self.folder / name) for name in ("last", "best") if (self.folder / name).is_symlink()}
+        for path in self.folder.glob("round-*"):
+            if path.name not in keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def read(self, name: str = "last") -> Committed:
+        """A committed round.
+
+        Raises:
+            FedlitError: There is none, or its files were altered.
+        """
+        return read(self.folder / name)
+
+    def _link(self, name: str, target: Path) -> None:
+        temporary = self.folder / ".link"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target.name)
+        os.replace(temporary, self.folder / name)
+
+
+def read(folder: Path) -> Committed:
+    """The committed round in ``folder``.
+
+    Raises:
+        FedlitError: It holds none, or its files were altered.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        blob = (folder / "state.safetensors").read_bytes()
+    except FileNotFoundError as error:
+        raise FedlitError(f"{folder}: no committed round here (it has no {Path(error.filename).name})") from error
+    except json.JSONDecodeError as error:
+        raise FedlitError(f"{folder}/meta.json: not JSON ({error}): resume from another round") from error
+    if hashlib.sha256(blob).hexdigest() != meta.get("state_sha256"):
+        raise FedlitError(f"{folder}/state.safetensors: torn or altered (its checksum differs): use another checkpoint")
+    state, _ = codec.decode(blob, str(folder / "state.safetensors"))
+    return Committed(meta["round"], state, meta)
+
+
+@contextmanager
+def _disk_errors(draft: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise FedlitError(
+            f"{draft.parent}: the checkpoint could not be written ({error.strerror}); the last committed round is "
+            "intact. Free some space or make the folder writable, then resume with --ckpt_path last"
+        ) from error
+
+
+def _write(path: Path, blob: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

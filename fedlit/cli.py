@@ -1,0 +1,117 @@
+"""The ``fedlit`` command: a LightningCLI whose trainer is :class:`~fedlit.trainer.FederatedTrainer`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from typing import Any
+
+from fedlit.errors import FedlitError
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; errors that a user can mend end it with one line and exit code 1."""
+    try:
+        build(args)
+    except FedlitError as error:
+        sys.stderr.write(f"fedlit: error: {error}\n")
+        raise SystemExit(1) from error
+
+
+def build(args: list[str] | None = None, run: bool = True) -> Any:
+    """The command line; with ``run=False`` only parsed and instantiated."""
+    import lightning as L  # noqa: N812
+    from jsonargparse import ActionConfigFile
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+    import fedlit.aggregators
+    import fedlit.data
+    import fedlit.tasks.forecasting  # noqa: F401 - short class names resolve only for imported classes
+    from fedlit.aggregators import Aggregator
+    from fedlit.data import FederatedDataModule
+    from fedlit.trainer import FederatedTrainer
+    from fedlit.strict_yaml import use_strict_yaml
+
+    use_strict_yaml()
+
+    class Parser(LightningArgumentParser):
+        """Refuses what it does not know, with the nearest name that it does."""
+
+        def error(self, message: str, ex: Exception | None = None) -> Any:
+            raise FedlitError(message + suggestion(message, known_names(self, Aggregator, L.LightningModule, FederatedDataModule)))
+
+    class FedlitCLI(LightningCLI):
+        """``fedlit fit|validate|test|predict``."""
+
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
+
+        def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+            parser = Parser(**kwargs)
+            parser.add_argument(
+                "-c", "--config", action=ActionConfigFile, help="Path to a configuration file in json or yaml format."
+            )
+            return parser
+
+        def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            # Lightning's own method refuses a trainer that is not a subclass of its Trainer.
+            parser.add_class_arguments(
+                FederatedTrainer, "trainer", instantiate=False, sub_configs=True, fail_untyped=False,
+                skip={"aggregator", "seed"},
+            )  # fmt: skip
+            parser.add_subclass_arguments(Aggregator, "aggregator", default={"class_path": "FedAvg"})
+            parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True)
+            parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True)
+
+        def _parse_ckpt_path(self) -> None:
+            """Nothing: our checkpoints are folders of safetensors, and no pickle is loaded for hyperparameters."""
+
+        def instantiate_trainer(self, **kwargs: Any) -> FederatedTrainer:
+            config = self._get(self.config_init, "trainer")
+            trainer = FederatedTrainer(
+                self._get(self.config_init, "aggregator"), **config, seed=self._get(self.config, "seed_everything")
+            )
+            subcommand = self.config[self.config.subcommand]
+            trainer.config_yaml = self._parser(self.config.subcommand).dump(subcommand, skip_none=False)
+            return trainer
+
+    return FedlitCLI(
+        L.LightningModule,
+        FederatedDataModule,
+        trainer_class=FederatedTrainer,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        save_config_callback=None,
+        seed_everything_default=0,
+        parser_kwargs={"default_env": True, "env_prefix": "FEDLIT", "allow_abbrev": False},
+        args=args,
+        run=run,
+    )
+
+
+def known_names(parser: Any, *bases: type) -> list[str]:
+    """Keys that the parser takes, and short names of classes."""
+
+    def below(cls: type) -> list[type]:
+        return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
+
+    keys = [action.dest for action in parser._actions]
+    return keys + [c.__name__ for base in bases for c in below(base)]
+
+
+def suggestion(message: str, known: list[str]) -> str:
+    """``; did you mean ...?`` if a name in the message is near one that is known."""
+    wrong = re.findall(r"[Kk]ey ['\"]?([\w.]+)|argument[s]?:? --?([\w.]+)|['\"]([\w.]+)['\"]", message)
+    for name in (n for group in wrong for n in group if n and n not in known):
+        whole = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        last = difflib.get_close_matches(name.split(".")[-1], [k.split(".")[-1] for k in known], n=1, cutoff=0.75)
+        if near := whole or last:
+            return f"; did you mean {near[0]!r}?"
+    return ""
+
+
+if __name__ == "__main__":
+    main()

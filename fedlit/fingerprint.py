@@ -1,0 +1,34 @@
+"""What a run was made of, as JSON: what must be equal for a resume, and what a report says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+
+def describe(thing: Any) -> Any:
+    """Anything as JSON: dataclasses with their class, objects with a ``config()`` by that, the rest as text."""
+    if isinstance(thing, str | int | float | bool) or thing is None:
+        return thing
+    if isinstance(thing, dict):
+        return {str(k): describe(v) for k, v in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [describe(v) for v in thing]
+    if hasattr(thing, "config") and callable(thing.config):
+        return {"class": type(thing).__name__, **describe(thing.config())}
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"class": type(thing).__name__, **fields}
+    if hasattr(thing, "hparams"):
+        return {"class": type(thing).__name__, **describe(dict(thing.hparams))}
+    return getattr(thing, "__qualname__", type(thing).__name__)
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two descriptions differ, as ``field: old -> new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
+    # Through JSON, because a tuple comes back as a list.
+    return [] if json.dumps(old) == json.dumps(new) else [f"{path}: {old!r} -> {new!r}"]

@@ -1,0 +1,287 @@
+"""The round loop: one rule from its initial state to its last round, in one run folder. It knows no rule by name."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedlit import codec, ledger, seeds, tree
+from fedlit.aggregators import Aggregator, Server, Work
+from fedlit.clients.memory import ClientMemory
+from fedlit.errors import FedlitError
+from fedlit.evaluation import Row, higher_is_better, score_rows, summaries
+from fedlit.fingerprint import differences
+from fedlit.run_folder import RunFolder
+from fedlit.transports import Inbox, Job, LocalClients, RankTransport, Reply
+from fedlit.tree import Tree
+
+if TYPE_CHECKING:
+    from fedlit.trainer import FederatedTrainer
+
+
+class FederatedLoop:
+    """Runs one rule.
+
+    Args:
+        trainer: Settings, engine, data and callbacks.
+        rule: The rule.
+        folder: Where the run is kept.
+        fingerprint: What must be equal for a resume.
+    """
+
+    def __init__(
+        self, trainer: FederatedTrainer, rule: Aggregator, folder: RunFolder, fingerprint: dict[str, Any]
+    ) -> None:
+        self.trainer, self.rule, self.folder, self.fingerprint = trainer, rule, folder, fingerprint
+        self.fabric, self.data, self.engine = trainer.fabric, trainer.datamodule, trainer.engine
+        self.initial: dict[str, torch.Tensor] = self.engine.initial()
+        checkpoints = folder.checkpoints
+        self.memory = ClientMemory(checkpoints.memory, checkpoints.staging)
+        self.local = LocalClients(rule, self.engine, self.data, self.memory, self.initial, trainer.seed)
+        cohorts = rule.cohorts(self.data.clients)
+        self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
+        self.transport = RankTransport(self.local, self.fabric, {*self.cohorts, *self.data.clients})
+        self.state: Tree = rule.init(self.initial)
+        self.rounds_done = 0
+        self.best: float | None = None
+        self._parcel: tuple[Any, bytes] | None = None
+        self._template: tuple[Any, Tree] | None = None
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """All rounds that are not done yet; then the final scores."""
+        rounds = self.trainer.max_rounds if self.cohorts else 0
+        self._resume()
+        self.trainer.call("on_run_start", type(self.rule).__name__, rounds, self.rounds_done)
+        if not self.folder.checkpoints.exists():
+            self._start()
+        while self.rounds_done < rounds and not self.trainer.should_stop:
+            self._round(self.rounds_done)
+        self.trainer.call("on_run_end", type(self.rule).__name__)
+
+    def _resume(self) -> None:
+        if self.fabric.is_global_zero:
+            self.folder.checkpoints.clear_staging()
+        self.fabric.barrier()
+        if not self.folder.checkpoints.exists():
+            if self.fabric.is_global_zero:
+                self.folder.metrics.cut(0)
+                self.folder.ledger.cut(0)
+            return
+        self.restore("last")
+        committed = self.folder.checkpoints.read("last")
+        if self.fabric.is_global_zero:
+            self.folder.metrics.cut(committed.meta["metrics_bytes"])
+            self.folder.ledger.cut(committed.meta["ledger_bytes"])
+        self.trainer.load_callbacks(committed.meta["callbacks"], committed.meta["should_stop"])
+
+    def restore(self, name: str) -> None:
+        """Take the state of a committed round.
+
+        Raises:
+            FedlitError: It belongs to another configuration; the fields that differ are named.
+        """
+        committed = self.folder.checkpoints.read(name)
+        wrong = differences(committed.meta["fingerprint"], self.fingerprint)
+        if wrong:
+            raise FedlitError(
+                f"{self.folder.path}: made with another configuration ({'; '.join(wrong)}): resume with the config.yaml "
+                "in that folder, or start a new run without --ckpt_path"
+            )
+        self.state, self.rounds_done, self.best = committed.state, committed.round, committed.meta["best"]
+
+    def _start(self) -> None:
+        self.trainer.current_epoch = 0
+        rows: list[Row] = []
+        if "start" in self.trainer.evaluate_at or not self.cohorts:
+            rows = self.scores("start", "val")
+        self._commit(rows, [], {})
+
+    def _round(self, index: int) -> None:
+        """One round: train, admit, aggregate, evaluate, commit."""
+        trainer = self.trainer
+        chosen = self.sample(index)
+        trainer.current_epoch = index
+        trainer.call("on_round_start", index, chosen)
+        last = index + 1 == trainer.max_rounds
+        due = last or (index + 1) % trainer.check_val_every_n_rounds == 0
+        split = "val" if due and "after_local" in trainer.evaluate_at else None
+        inbox, crossed = Inbox(), []
+        replies: list[Reply] = []
+        token = self.fabric.broadcast(secrets.token_hex(16))
+        for reply in self.transport.run(self._training_jobs(index, chosen, token, split, inbox, crossed)):
+            if reply.payload:
+                crossed.append(ledger.measure(index + 1, reply.client, "up", reply.payload))
+            if inbox.receive(reply):
+                replies.append(replace(reply, payload=b""))
+                trainer.call("on_client_end", index, reply.client, reply.metrics)
+            else:
+                self.memory.discard(reply.client)
+                trainer.call("on_client_refused", index, reply.client, inbox.refused[reply.client])
+        if not inbox.updates:
+            reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
+            raise FedlitError(f"round {index + 1}: every client was refused ({reasons}). Nothing committed was lost")
+        server = Server(index, seeds.generator(trainer.seed, "server", index), self._server_validation())
+        updates = sorted(inbox.updates, key=lambda u: u.client)
+        with torch.no_grad():
+            self.state = self.rule.aggregate(self.state, updates, server)
+        inbox.close()
+        rows: list[Row] = self._training_rows(index + 1, replies, inbox.refused)
+        if split:
+            rows += score_rows(index + 1, "after_local", split, replies, self._metrics("val"))
+        if due and "after_aggregation" in trainer.evaluate_at:
+            rows += self.scores("after_aggregation", "val", index + 1)
+        extra = {
+            "train/loss": _mean(r.metrics["train_loss"] for r in replies),
+            "train/bytes": float(sum(row[4] for row in crossed)),
+            "train/refused": float(len(inbox.refused)),
+        }
+        self._commit(rows, sorted(crossed), extra, index + 1)
+        trainer.call("on_round_end", index, trainer.callback_values)
+
+    def sample(self, index: int) -> list[str]:
+        """The clients of a round, sorted; drawn by (seed, round) alone."""
+        names = list(self.cohorts)
+        wanted = self.cohort_size(len(names))
+        order = torch.randperm(len(names), generator=seeds.generator(self.trainer.seed, "clients", index)).tolist()
+        return sorted(names[i] for i in order[:wanted])
+
+    def cohort_size(self, available: int) -> int:
+        """How many of ``available`` clients take part in a round."""
+        wanted = self.trainer.clients_per_round
+        if wanted is None:
+            return available
+        return min(available, max(1, round(wanted * available)) if isinstance(wanted, float) else wanted)
+
+    def _training_jobs(
+        self, index: int, chosen: Sequence[str], token: str, split: str | None, inbox: Inbox, crossed: list[ledger.Row]
+    ) -> Iterator[Job]:
+        for client in chosen:
+            members = self.cohorts[client]
+            down = self.rule.down(self.state, client)
+            job = Job(
+                f"{token}-{client}", client, index, "train", self._encoded(down), split, members, self.steps(members)
+            )
+            crossed.append(ledger.measure(index + 1, client, "down", job.payload))
+            inbox.expect(job, self._like(down))
+            yield job
+
+    def steps(self, members: Sequence[str]) -> int:
+        """Optimizer steps of a job; one on pooled data takes as many as its members would in a round together."""
+        t = self.trainer
+        each = sum(t.local_work(len(self.data.dataset((m,), "train")), self.data.batch_size) for m in members)
+        share = self.cohort_size(len(members)) / len(members) if len(members) > 1 else 1
+        return max(1, round(each * share))
+
+    # -- what crosses ----------------------------------------------------------------------------------------------
+    def _encoded(self, down: Tree) -> bytes:
+        """The payload; made once where clients are sent the same object."""
+        if self._parcel is None or self._parcel[0] is not down:
+            self._parcel = (down, codec.encode(down))
+        return self._parcel[1]
+
+    def _like(self, down: Tree) -> Callable[[], Tree]:
+        """A tree like the upload that ``down`` asks for."""
+
+        def template() -> Tree:
+            if self._template is None or self._template[0] is not down:
+                memory = self.rule.init_memory(self.initial)
+                one = torch.ones(())
+                with torch.no_grad():
+                    upload, _ = self.rule.finish(self.rule.start(down, memory), down, memory, Work(one, one, one))
+                self._template = (down, upload)
+            return self._template[1]
+
+        return template
+
+    # -- scores ----------------------------------------------------------------------------------------------------
+    def scores(self, stage: str, split: str, rounds: int = 0) -> list[Row]:
+        """Scores of the global and the personal models on every client's split."""
+        replies = list(self.transport.run(self._evaluation_jobs(rounds, split)))
+        return score_rows(rounds, stage, split, replies, self._metrics(split))
+
+    def _evaluation_jobs(self, rounds: int, split: str) -> Iterator[Job]:
+        model = self.rule.global_model(self.state)
+        models = ("personal",) if model is None else ("global", "personal")
+        previous: Any = None
+        payload = b""
+        for client in self.data.clients:
+            down = self.rule.down(self.state, client)
+            if previous is None or down is not previous:
+                payload = codec.encode({"down": down} if model is None else {"down": down, "global": model})
+            previous = down
+            yield Job("", client, rounds, "evaluate", payload, split, (client,), models=models)
+
+    def _metrics(self, split: str) -> Any:
+        return self.engine.task.test_metrics if split == "test" else self.engine.task.val_metrics
+
+    def _training_rows(self, rounds: int, replies: Sequence[Reply], refused: dict[str, str]) -> list[Row]:
+        rows: list[Row] = []
+        for reply in sorted(replies, key=lambda r: r.client):
+            loss = reply.metrics["train_loss"]
+            rows.append((rounds, "after_local", "personal", reply.client, "train", "loss", loss, reply.num_examples))
+        rows += [(rounds, "after_local", "personal", client, "train", "refused", 1.0, 0) for client in sorted(refused)]
+        return rows
+
+    def _server_validation(self) -> Callable[[Tree], float] | None:
+        dataset = self.data.server_dataset()
+        if dataset is None:
+            return None
+        from fedlit.clients.batches import evaluation_batches, loader
+
+        def validate(params: Tree) -> float:
+            batches = evaluation_batches(len(dataset), self.data.batch_size)
+            return self.engine.mean_loss(params, loader(dataset, batches, self.data.collate))
+
+        return validate
+
+    # -- the commit ------------------------------------------------------------------------------------------------
+    def _commit(self, rows: list[Row], crossed: list[ledger.Row], extra: dict[str, float], done: int = 0) -> None:
+        """Log, tell the callbacks, and make the round durable."""
+        trainer = self.trainer
+        values = {**summaries(rows), **extra}
+        if values:
+            trainer.log_values(values, done)
+        best = self._is_best(values)
+        trainer.lightning_hooks(done)
+        self.fabric.barrier()  # every rank's client memories are staged
+        if self.fabric.is_global_zero:
+            self.folder.metrics.append(rows)
+            self.folder.ledger.append(crossed)
+            meta = {
+                "fingerprint": self.fingerprint,
+                "metrics_bytes": self.folder.metrics.size(),
+                "ledger_bytes": self.folder.ledger.size(),
+                "best": self.best,
+                "callbacks": trainer.callback_states(),
+                "should_stop": trainer.should_stop,
+            }
+            self.folder.checkpoints.commit(done, self.state, meta, best)
+        self.fabric.barrier()
+        self.rounds_done = done
+
+    def _is_best(self, values: dict[str, float]) -> bool:
+        name = self.trainer.monitor
+        if name is None or not values:
+            return False
+        if name not in values:
+            known = sorted(n for n in values if n.count("/") == 2)
+            if self.rounds_done and not any(n.startswith("val/") for n in values):
+                return False  # not an evaluation round
+            raise FedlitError(f"trainer.monitor: there is no {name!r}; there are {known}")
+        value = values[name]
+        upwards = higher_is_better(self._metrics("val"), name.split("/")[2])
+        if math.isnan(value) or (self.best is not None and (value <= self.best if upwards else value >= self.best)):
+            return False
+        self.best = value
+        return True
+
+
+def _mean(values: Iterator[float]) -> float:
+    kept = list(values)
+    return sum(kept) / len(kept)

@@ -1,0 +1,91 @@
+"""``summary.json``: the final figures of a run, and all that is needed to judge them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedlit import ledger
+from fedlit.aggregators import Aggregator
+from fedlit.fingerprint import describe
+from fedlit.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from fedlit.trainer import FederatedTrainer
+
+PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers", "chronos-forecasting", "numpy")
+
+
+class Stopwatch:
+    """Seconds since it was made, or since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        """Seconds of the lap that ends now."""
+        now = time.monotonic()
+        self._last, spent = now, now - self._last
+        return spent
+
+
+def write_summary(
+    trainer: FederatedTrainer, rule: Aggregator, folder: RunFolder, rounds: int, test: dict[str, Any], watch: Stopwatch
+) -> None:
+    """Write the file. Times are those of this process: after a resume, of what came after it."""
+    task, device = trainer.lightning_module, trainer.fabric.device
+    rows = folder.metrics.read()
+    summary = {
+        "aggregator": describe(rule),
+        "rounds": rounds,
+        "seed": trainer.seed,
+        "test": test,
+        "labels": trainer._labels(),
+        "simulated_data": trainer.datamodule.simulated,
+        "model": task.describe() if hasattr(task, "describe") else {"class": type(task).__name__},
+        "clients": len(trainer.datamodule.clients),
+        "refused_replies": sum(row["metric"] == "refused" for row in rows),
+        "bytes": ledger.totals(folder.ledger.read()),
+        "seconds": round(watch.lap(), 3),
+        "peak_memory_bytes": peak_memory(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "precision": trainer.precision,
+        "world_size": trainer.world_size,
+        "num_threads": trainer.num_threads,
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "git_revision": _revision(),
+    }
+    folder.write_json("summary.json", summary)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Peak resident bytes of this process and, on a GPU, peak bytes allocated there."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    out = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        out["device"] = torch.cuda.max_memory_allocated(device)
+    return out
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """The commit of the checkout that the package is imported from; None for an installed wheel."""
+    package = Path(__file__).resolve().parent.parent
+    if not (package.parent / ".git").exists():
+        return None
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=package, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,0 +1,382 @@
+"""FederatedTrainer: settings and commands of a federated run, on Lightning Fabric."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import TrainerFn, TrainerState
+
+from fedlit.aggregators import Aggregator, FedAvg
+from fedlit.callbacks import Callback as FederatedCallback
+from fedlit.callbacks import Strategy, check_callbacks
+from fedlit.clients.batches import local_work
+from fedlit.clients.engine import SerialEngine
+from fedlit.data import FederatedDataModule
+from fedlit.errors import FedlitError
+from fedlit.evaluation import Row, nested, summaries
+from fedlit.fingerprint import describe
+from fedlit.loop import FederatedLoop
+from fedlit.progress import Progress
+from fedlit.reports.comparison import comparison, print_scores
+from fedlit.reports.export import export_models
+from fedlit.reports.forecasts import write_predictions
+from fedlit.reports.summary import Stopwatch, write_summary
+from fedlit.run_folder import RunFolder, last_version, next_version
+
+Point = Literal["start", "after_local", "after_aggregation"]
+
+
+class FederatedTrainer:
+    """Trains one model over many clients, each on its own data.
+
+    Arguments are named as Lightning names them, with a round where Lightning has an epoch.
+
+    Args:
+        aggregator: The federated rule; FedAvg if not given.
+        max_rounds: Communication rounds.
+        clients_per_round: How many clients take part in a round, as a number or a share; None: all.
+        local_steps: Optimizer steps of a client in a round.
+        local_epochs: Epochs of a client in a round, instead of ``local_steps``; may be a fraction.
+        baselines: Rules to run on the same data, seeds and compute, for comparison.
+        check_val_every_n_rounds: Evaluate on validation data every so many rounds, and after the last.
+        evaluate_at: When: before training (``start``), each client's model after its local steps and before
+            aggregation (``after_local``), the global and the personal models after it (``after_aggregation``).
+        monitor: Summary figure whose best round is kept as ``checkpoints/best``, for instance
+            ``val/personal/rmse``.
+        gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors.
+        fast_dev_run: Run 1 round (or that many) of 1 step with 2 clients, on a tiny stand-in backbone and generated
+            data, to see that a configuration works.
+        name: Runs go to ``<default_root_dir>/<name>/version_N``.
+        default_root_dir: Where runs go.
+        logger: Lightning loggers (W&B, TensorBoard), besides ``metrics.csv``, which is always written.
+        callbacks: :class:`fedlit.callbacks.Callback`, or Lightning's where they follow epochs, as EarlyStopping does.
+        enable_progress_bar: Show progress: bars in a terminal, plain lines elsewhere.
+        accelerator: As in Fabric.
+        devices: As in Fabric; each rank trains a share of the clients, with the same result.
+        num_nodes: As in Fabric.
+        strategy: As in Fabric; ``auto`` is enough for one device and for several.
+        precision: As in Fabric: ``32-true``, ``bf16-mixed``, ``16-mixed`` and others.
+        num_threads: CPU threads of each rank; None: as many as PyTorch takes for one process. Results may differ in
+            the last bits between numbers of threads, so it is part of what a resume must repeat.
+        seed: Of everything random.
+
+    Raises:
+        FedlitError: An argument is out of range, or two contradict each other.
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator | None = None,
+        *,
+        max_rounds: int = 10,
+        clients_per_round: int | float | None = None,
+        local_steps: int | None = None,
+        local_epochs: float | None = None,
+        baselines: list[Aggregator] | None = None,
+        check_val_every_n_rounds: int = 1,
+        evaluate_at: list[Point] | None = None,
+        monitor: str | None = None,
+        gradient_clip_val: float | None = None,
+        fast_dev_run: bool | int = False,
+        name: str = "fedlit",
+        default_root_dir: str = "runs",
+        logger: Logger | list[Logger] | None = None,
+        callbacks: Callback | list[Callback] | None = None,
+        enable_progress_bar: bool = True,
+        accelerator: str = "auto",
+        devices: int | str | list[int] = 1,
+        num_nodes: int = 1,
+        strategy: str = "auto",
+        precision: str = "32-true",
+        num_threads: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.aggregator, self.baselines = aggregator or FedAvg(), baselines or []
+        self.max_rounds, self.clients_per_round = max_rounds, clients_per_round
+        self.local_steps, self.local_epochs = local_steps, local_epochs
+        self.check_val_every_n_rounds = check_val_every_n_rounds
+        self.evaluate_at: tuple[Point, ...] = tuple(evaluate_at or ("start", "after_aggregation"))
+        self.monitor, self.gradient_clip_val = monitor, gradient_clip_val
+        self.fast_dev_run, self.name, self.default_root_dir = fast_dev_run, name, Path(default_root_dir)
+        self.seed, self.num_threads = seed, num_threads or torch.get_num_threads()
+        if fast_dev_run:
+            self.max_rounds, self.clients_per_round = int(fast_dev_run), 2
+            self.local_steps, self.local_epochs, self.check_val_every_n_rounds = 1, None, 1
+        elif local_steps is None and local_epochs is None:
+            self.local_epochs = 1.0
+        self._check()
+        self.callbacks: list[Callback] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        if enable_progress_bar:
+            self.callbacks.append(Progress())
+        check_callbacks(self.callbacks)
+        self._fresh_callbacks = self.callback_states()
+        loggers = [logger] if isinstance(logger, Logger) else logger
+        self.fabric = L.Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=precision,  # type: ignore[arg-type]
+            loggers=loggers,  # type: ignore[arg-type]
+        )
+        self.precision = precision
+        self.config_yaml: str | None = None
+        # What Lightning's callbacks read from a trainer.
+        self.state = TrainerState(fn=TrainerFn.FITTING)
+        self.strategy, self.sanity_checking, self.should_stop = Strategy(), False, False
+        self.current_epoch = self.global_step = 0
+        self.callback_values: dict[str, float] = {}
+        self.folder = RunFolder(self.default_root_dir)
+
+    def _check(self) -> None:
+        rules: list[tuple[bool, str, Any, str]] = [
+            (self.max_rounds >= 1, "max_rounds", self.max_rounds, "at least 1"),
+            (self.check_val_every_n_rounds >= 1, "check_val_every_n_rounds", self.check_val_every_n_rounds, "at least 1"),
+            (self.local_steps is None or self.local_steps >= 1, "local_steps", self.local_steps, "at least 1"),
+            (self.local_epochs is None or self.local_epochs > 0, "local_epochs", self.local_epochs, "above 0"),
+            (set(self.evaluate_at) <= {"start", "after_local", "after_aggregation"}, "evaluate_at", self.evaluate_at,
+             "any of start, after_local, after_aggregation"),
+        ]  # fmt: skip
+        k = self.clients_per_round
+        in_range = k is None or (0 < k <= 1 if isinstance(k, float) else k >= 1)
+        rules.append((in_range, "clients_per_round", k, "a whole number from 1, or a share above 0 and at most 1.0"))
+        for ok, field, value, expected in rules:
+            if not ok:
+                raise FedlitError(f"trainer.{field} is {value!r}, expected {expected}")
+        if self.local_steps is not None and self.local_epochs is not None:
+            raise FedlitError("trainer.local_steps and trainer.local_epochs are both given: choose one")
+
+    # -- commands --------------------------------------------------------------------------------------------------
+    def fit(
+        self, model: L.LightningModule, datamodule: FederatedDataModule | None = None, ckpt_path: str | None = None
+    ) -> RunFolder:
+        """Train, by the rule and by each baseline, and compare them on test data.
+
+        Args:
+            model: The task; a LightningModule.
+            datamodule: The clients and their data.
+            ckpt_path: ``last`` to go on with the newest run of this name, or a run folder.
+
+        Returns:
+            The run folder.
+        """
+        watch = Stopwatch()
+        folder = self._open(ckpt_path, new=ckpt_path is None)
+        self._prepare(model, datamodule)
+        self._announce()
+        if self.fabric.is_global_zero:
+            folder.make()
+            if self.config_yaml is not None and not (folder.path / "config.yaml").exists():
+                folder.write_text("config.yaml", self.config_yaml)
+            folder.write_json("partition.json", self.datamodule.describe())
+        for logger in self.fabric.loggers:
+            logger.log_hyperparams({**self._fingerprint(self.aggregator), "run_folder": str(folder.path)})
+        self._lightning("setup", "fit")
+        for hook in ("on_fit_start", "on_train_start"):
+            self._lightning(hook)
+        try:
+            results = {self._label(rule): self._run(rule, sub, watch) for rule, sub in self._runs(folder)}
+        except BaseException as error:
+            self._lightning("on_exception", error)
+            raise
+        for hook in ("on_train_end", "on_fit_end"):
+            self._lightning(hook)
+        self._lightning("teardown", "fit")
+        for logger in self.fabric.loggers:
+            logger.finalize("success")
+        if self.fabric.is_global_zero:
+            comparison(results, folder, self._labels())
+        return folder
+
+    def validate(
+        self, model: L.LightningModule, datamodule: FederatedDataModule | None = None, ckpt_path: str | None = None
+    ) -> list[Row]:
+        """Scores of the global and the personal models on validation data, without training."""
+        return self._score("val", model, datamodule, ckpt_path)
+
+    def test(
+        self, model: L.LightningModule, datamodule: FederatedDataModule | None = None, ckpt_path: str | None = None
+    ) -> list[Row]:
+        """Scores of the global and the personal models on test data, without training."""
+        return self._score("test", model, datamodule, ckpt_path)
+
+    def predict(
+        self, model: L.LightningModule, datamodule: FederatedDataModule | None = None, ckpt_path: str | None = None
+    ) -> Path:
+        """Write what each client's personal model predicts on its test data to ``forecasts.parquet``.
+
+        Returns:
+            The file.
+        """
+        loop, folder = self._restored(model, datamodule, ckpt_path)
+        return write_predictions(loop, folder)
+
+    # -- parts of the commands -------------------------------------------------------------------------------------
+    def _open(self, ckpt_path: str | None, new: bool) -> RunFolder:
+        """Launch, and settle on one folder on all ranks."""
+        self.fabric.launch()
+        self.num_threads = self.fabric.broadcast(self.num_threads)
+        # Fabric gives each of several ranks fewer threads; results must not depend on the number of ranks.
+        torch.set_num_threads(self.num_threads)
+        if new:
+            path = next_version(self.default_root_dir, self.name)
+        elif ckpt_path == "last":
+            path = last_version(self.default_root_dir, self.name)
+        else:
+            path = Path(ckpt_path or "")
+            if not RunFolder(path).checkpoints.exists():
+                raise FedlitError(f"{path}: not a run folder with a committed round; give `last` or such a folder")
+        self.folder = RunFolder(Path(self.fabric.broadcast(str(path))))
+        return self.folder
+
+    def _prepare(self, model: L.LightningModule, datamodule: FederatedDataModule | None) -> None:
+        if datamodule is None:
+            raise FedlitError("no data: give a datamodule (on the command line: --data NAME or `data:` in the config)")
+        for part in (model, datamodule):
+            if getattr(part, "seed", self.seed) is None:
+                part.seed = self.seed
+        if self.fast_dev_run:
+            model.use_stand_in()
+            self._stand_in_folder = tempfile.TemporaryDirectory(prefix="fedlit-stand-in-")
+            datamodule.use_stand_in(Path(self._stand_in_folder.name))
+        datamodule.setup("fit")
+        model.configure_model()
+        self.datamodule, self.lightning_module = datamodule, model
+        self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val)
+
+    def _runs(self, folder: RunFolder) -> list[tuple[Aggregator, RunFolder]]:
+        """The rule and its baselines, each with its folder."""
+        runs = [(rule, RunFolder(folder.path / "baselines" / self._label(rule))) for rule in self.baselines]
+        return [(self.aggregator, folder), *runs]
+
+    def _label(self, rule: Aggregator) -> str:
+        """A rule's class, with a number where several of one class are compared."""
+        same = [r for r in [self.aggregator, *self.baselines] if type(r) is type(rule)]
+        position = next(i for i, r in enumerate(same) if r is rule)
+        return type(rule).__name__ + (f"-{position + 1}" if position else "")
+
+    def _run(self, rule: Aggregator, folder: RunFolder, watch: Stopwatch) -> list[Row]:
+        """One rule to its end: its final scores on test data."""
+        if self.fabric.is_global_zero:
+            folder.make()
+        self.load_callbacks(self._fresh_callbacks, should_stop=False)
+        loop = FederatedLoop(self, rule, folder, self._fingerprint(rule))
+        loop.run()
+        stage = "after_aggregation" if loop.cohorts else "start"
+        rows = loop.scores(stage, "test", loop.rounds_done)
+        if rows:
+            self.log_values(summaries(rows), loop.rounds_done)
+        if self.fabric.is_global_zero:
+            export_models(loop, folder.path / "adapters")
+            committed = folder.checkpoints.read()
+            folder.metrics.cut(committed.meta["metrics_bytes"])
+            folder.metrics.append(rows)
+            write_summary(self, rule, folder, loop.rounds_done, nested(rows), watch)
+        self.fabric.barrier()
+        return rows
+
+    def _restored(
+        self, model: L.LightningModule, datamodule: FederatedDataModule | None, ckpt_path: str | None
+    ) -> tuple[FederatedLoop, RunFolder]:
+        """The loop of a finished or interrupted run, or of the untrained model without ``ckpt_path``."""
+        source = self._open(ckpt_path, new=ckpt_path is None)
+        self._prepare(model, datamodule)
+        self._announce()
+        loop = FederatedLoop(self, self.aggregator, source, self._fingerprint(self.aggregator))
+        if ckpt_path is not None:
+            loop.restore("last")
+        if self.fabric.is_global_zero:
+            source.make()
+        return loop, source
+
+    def _score(
+        self, split: str, model: L.LightningModule, datamodule: FederatedDataModule | None, ckpt_path: str | None
+    ) -> list[Row]:
+        loop, folder = self._restored(model, datamodule, ckpt_path)
+        rows = loop.scores("after_aggregation" if loop.rounds_done else "start", split, loop.rounds_done)
+        if self.fabric.is_global_zero:
+            folder.write_json(f"{split}.json", nested(rows))
+            print_scores(rows, f"{split} data", self._labels(), folder.path)
+        return rows
+
+    def _fingerprint(self, rule: Aggregator) -> dict[str, Any]:
+        settings = {
+            name: getattr(self, name)
+            for name in (
+                "clients_per_round", "local_steps", "local_epochs", "gradient_clip_val", "precision", "num_threads",
+                "seed", "check_val_every_n_rounds", "evaluate_at", "monitor", "fast_dev_run",
+            )
+        }  # fmt: skip
+        parts = {"aggregator": rule, "trainer": settings, "model": self.lightning_module, "data": self.datamodule}
+        return {name: describe(part) for name, part in parts.items()}
+
+    def _labels(self) -> list[str]:
+        """What in this run is not the real thing: simulated data, a stand-in backbone."""
+        labels = ["data: SIMULATED" if self.datamodule.simulated else "data: real"]
+        about = self.lightning_module.describe() if hasattr(self.lightning_module, "describe") else {}
+        if about:
+            labels.append(f"backbone: {about['backbone']}" + (" (STAND-IN)" if about.get("stand_in") else ""))
+        return labels
+
+    def _announce(self) -> None:
+        self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(self._labels())}")
+
+    # -- what the loop uses ----------------------------------------------------------------------------------------
+    def local_work(self, num_examples: int, batch_size: int) -> int:
+        """Optimizer steps of a client with so many examples."""
+        return local_work(num_examples, batch_size, self.local_steps, self.local_epochs)
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Run one of our own hooks on every callback that is ours."""
+        for callback in self.callbacks:
+            if isinstance(callback, FederatedCallback):
+                getattr(callback, hook)(self, *args)
+
+    def _lightning(self, hook: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, self.lightning_module, *args)
+
+    def lightning_hooks(self, done: int) -> None:
+        """The epoch hooks of Lightning's callbacks, after a round."""
+        self.global_step = done
+        if done:
+            self._lightning("on_train_epoch_start")
+            self._lightning("on_validation_end")
+            self._lightning("on_train_epoch_end")
+
+    def log_values(self, values: Mapping[str, float], done: int) -> None:
+        """Summary figures to every logger, with the rounds done as the step."""
+        self.callback_values = dict(values)
+        self.fabric.log_dict(dict(values), step=done)
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """The newest summary figures, as Lightning's callbacks expect them."""
+        return {name: torch.tensor(value) for name, value in self.callback_values.items()}
+
+    def callback_states(self) -> list[dict[str, Any]]:
+        """What callbacks remember, as JSON."""
+        states = [c.state_dict() for c in self.callbacks]
+        return [{k: float(v) if isinstance(v, torch.Tensor) else v for k, v in s.items()} for s in states]
+
+    def load_callbacks(self, states: list[dict[str, Any]], should_stop: bool) -> None:
+        """Give callbacks back what they remembered."""
+        for callback, saved in zip(self.callbacks, states, strict=False):
+            like = callback.state_dict()
+            callback.load_state_dict(
+                {k: torch.tensor(v) if isinstance(like.get(k), torch.Tensor) else v for k, v in saved.items()}
+            )
+        self.should_stop = should_stop
+
+    log_dir = property(lambda self: str(self.folder.path))
+    loggers = property(lambda self: self.fabric.loggers)
+    is_global_zero = property(lambda self: self.fabric.is_global_zero)
+    global_rank = property(lambda self: self.fabric.global_rank)
+    world_size = property(lambda self: self.fabric.world_size)
