@@ -2,14 +2,19 @@
 
 from fedlit.data.module import FederatedDataModule
 from fedlit.data.partitions import IID, BySite, BySubject, FileList, Modality, Nested, Partition, statistics
+from fedlit.data.ptbxl import PTBXL
 from fedlit.data.records import BadRecord, Record
+from fedlit.data.signal_table import SignalTable
 from fedlit.data.signals import SignalDataModule
 from fedlit.data.simulated import SimulatedVitals
 from fedlit.data.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
+from fedlit.data.vital_signs import VitalSigns
+from fedlit.data.wfdb_folder import WFDBFolder
 from fedlit.data.windows import Windows
 
 __all__ = [
     "IID",
+    "PTBXL",
     "BadRecord",
     "BySite",
     "BySubject",
@@ -23,7 +28,10 @@ __all__ = [
     "QuantitySkew",
     "Record",
     "SignalDataModule",
+    "SignalTable",
     "SimulatedVitals",
+    "VitalSigns",
+    "WFDBFolder",
     "Windows",
     "statistics",
 ]

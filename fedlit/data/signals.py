@@ -130,6 +130,17 @@ class SignalDataModule(FederatedDataModule):
         windows_long = self.context_length + 4 * self.prediction_length
         return float(np.ceil(windows_long / smallest / (self.rate or rate) + 1))
 
+    def folder_to_read(self, layout: str) -> Path:
+        """``root``, which must be a folder that can be listed; ``layout`` says what belongs in it."""
+        if self.root is None:
+            raise FedlitError(f"data.root is not set: give the folder with {layout}")
+        try:
+            if next(Path(self.root).iterdir(), None) is None:
+                raise FedlitError(f"{self.root}: folder is empty: set data.root to the folder with {layout}")
+        except OSError as error:
+            raise FedlitError(f"{self.root}: {error.strerror}: set data.root to the folder with {layout}") from error
+        return Path(self.root)
+
     def excluded(self, record_id: str) -> bool:
         """Whether ``exclude`` names the record; it is noted."""
         pattern = next((p for p in self.exclude if fnmatch.fnmatchcase(record_id, p)), None)

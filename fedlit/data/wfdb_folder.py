@@ -1,0 +1,112 @@
+"""Any folder of WFDB records, the PhysioNet/CinC Challenges' ``.mat``/``.hea`` pairs among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fedlit.data.names import NameRule, read_rows
+from fedlit.data.partitions import BySite, Partition
+from fedlit.data.population import stand_in_channels
+from fedlit.data.records import BadRecord, Record
+from fedlit.data.signals import SignalDataModule
+from fedlit.data.wfdb_files import read_channels, write_channels
+from fedlit.errors import FedlitError
+
+CHALLENGE_PREFIX = r"^([A-Za-z]+)"
+"""The Challenges' sites: A, Q, I, S, HR, E, JS."""
+_DIAGNOSIS = re.compile(r"^\s*Dx:\s*(\S+)", re.IGNORECASE)
+
+
+class WFDBFolder(SignalDataModule):
+    """WFDB records of a folder and all folders in it.
+
+    The label of a record is the first code of the header's ``#Dx:`` line, where there is one.
+
+    Args:
+        root: The folder.
+        channels: Channel name (case does not matter) to kind; None for ``{"II": "ecg"}``. With several, each channel
+            is a record of its own, named ``<record>-<channel>``.
+        site_pattern: Regular expression whose group, searched in the record's name, is its site.
+        subject_pattern: The same for the subject; None: each WFDB record is of another subject.
+        table: A csv file with a column ``record`` and ``site``, ``subject`` or ``label`` columns, which then count
+            instead of the patterns.
+        kwargs: See :class:`fedlit.data.signals.SignalDataModule`.
+    """
+
+    default_partition: ClassVar[Partition] = BySite()
+
+    def __init__(
+        self,
+        root: Path,
+        channels: dict[str, str] | None = None,
+        site_pattern: str = CHALLENGE_PREFIX,
+        subject_pattern: str | None = None,
+        table: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.root = Path(root)
+        self.channels = dict(channels or {"II": "ecg"})
+        self.site_pattern = site_pattern
+        self.subject_pattern = subject_pattern
+        self.table = None if table is None else Path(table)
+        NameRule("data.site_pattern", site_pattern)
+        NameRule("data.subject_pattern", subject_pattern)
+        super().__init__(**kwargs)
+
+    def read(self) -> list[Record]:
+        """One record per WFDB record and channel."""
+        folder = self.folder_to_read("WFDB records (.hea)")
+        headers = sorted(folder.rglob("*.hea"))
+        if not headers:
+            raise FedlitError(f"{folder}: no .hea file in it: set data.root to the folder with WFDB records")
+        site, subject = NameRule("data.site_pattern", self.site_pattern), None
+        if self.subject_pattern is not None:
+            subject = NameRule("data.subject_pattern", self.subject_pattern)
+        rows = {} if self.table is None else read_rows(self.table, "record")
+        records: list[Record] = []
+        for header in headers:
+            name = header.stem
+            row = rows.get(name, {})
+            ids = {channel: f"{name}-{channel}" if len(self.channels) > 1 else name for channel in self.channels}
+            ids = {channel: record_id for channel, record_id in ids.items() if not self.excluded(record_id)}
+            if not ids:
+                continue
+            try:
+                read = read_channels(header, list(ids))
+                where = row.get("site") or site.of(name)
+                who = row.get("subject") or (name if subject is None else subject.of(name))
+            except BadRecord as error:
+                for record_id in ids.values():
+                    self.refuse(record_id, str(error))
+                continue
+            label = row.get("label") or diagnosis(read.comments)
+            records += [
+                Record(i, who, where, self.channels[c], read.rate, read.values[c], read.units[c], label)
+                for c, i in ids.items()
+            ]
+        return records
+
+    def write_stand_in(self, folder: Path) -> None:
+        """Four subjects at each of six sites, under the Challenges' names; patterns and table give way to those."""
+        self.site_pattern, self.subject_pattern, self.table = CHALLENGE_PREFIX, None, None
+        rate = 100.0
+        seconds = self.stand_in_seconds(rate)
+        for number in range(24):
+            made = stand_in_channels(number, rate, seconds, ("ecg", "icg"))
+            known = {name.lower(): name for name in made}
+            values = {c: made[known.get(c.lower(), "ICG" if k == "icg" else "II")] for c, k in self.channels.items()}
+            units = {c: "Ohm/s" if k == "icg" else "mV" for c, k in self.channels.items()}
+            prefix = ("A", "E", "HR", "JS", "Q", "S")[number % 6]
+            write_channels(folder, f"{prefix}{number + 1:04d}", rate, values, units, ["Dx: 426783006"])
+
+
+def diagnosis(comments: Sequence[str]) -> str | None:
+    """First diagnosis code of a Challenge header's comments (SNOMED CT)."""
+    for comment in comments:
+        found = _DIAGNOSIS.match(comment)
+        if found:
+            return found.group(1).split(",")[0]
+    return None
