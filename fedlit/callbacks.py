@@ -33,7 +33,9 @@ class Callback(LightningCallback):
         super().__init_subclass__(**kwargs)
         unknown = [n for n in vars(cls) if n.startswith("on_") and n not in LIGHTNING_HOOKS | OWN_HOOKS]
         if unknown:
-            raise FedlitError(f"{cls.__name__}.{unknown[0]} is not a hook; there are {sorted(LIGHTNING_HOOKS | OWN_HOOKS)}")
+            raise FedlitError(
+                f"{cls.__name__}.{unknown[0]} is not a hook; there are {sorted(LIGHTNING_HOOKS | OWN_HOOKS)}"
+            )
 
     def on_run_start(self, trainer: FederatedTrainer, name: str, rounds: int, first_round: int) -> None:
         """A rule starts or goes on; ``name`` is its class."""

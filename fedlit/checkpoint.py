@@ -95,6 +95,7 @@ class Checkpoints:
             if best:
                 self._link("best", final)
             _sync(self.folder)
+        shutil.rmtree(self.staging, ignore_errors=True)
         keep = {os.readlink(self.folder / name) for name in ("last", "best") if (self.folder / name).is_symlink()}
         for path in self.folder.glob("round-*"):
             if path.name not in keep:

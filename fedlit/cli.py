@@ -39,7 +39,9 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         """Refuses what it does not know, with the nearest name that it does."""
 
         def error(self, message: str, ex: Exception | None = None) -> Any:
-            raise FedlitError(message + suggestion(message, known_names(self, Aggregator, L.LightningModule, FederatedDataModule)))
+            raise FedlitError(
+                message + suggestion(message, known_names(self, Aggregator, L.LightningModule, FederatedDataModule))
+            )
 
     class FedlitCLI(LightningCLI):
         """``fedlit fit|validate|test|predict``."""

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from safetensors.torch import load, save
+from torch import Tensor
 
 from fedlit import tree
 from fedlit.errors import FedlitError
@@ -21,7 +22,18 @@ def encode(t: Tree, metadata: Any = None) -> bytes:
         t: Any tree; tensors are copied to the CPU.
         metadata: Anything JSON can hold.
     """
-    flat = {path: leaf.detach().cpu().contiguous() for path, leaf in tree.flatten(t).items()}
+    seen: set[int] = set()
+
+    def own(leaf: Tensor) -> Tensor:
+        """A CPU tensor that shares its storage with no other; safetensors refuses those that do."""
+        leaf = leaf.detach().cpu().contiguous()
+        storage = leaf.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != leaf.nbytes:
+            leaf = leaf.clone()
+        seen.add(leaf.untyped_storage().data_ptr())
+        return leaf
+
+    flat = {path: own(leaf) for path, leaf in tree.flatten(t).items()}
     # One key only: safetensors keeps several in no fixed order, and the bytes would differ from run to run.
     head = {"empty": tree.empty_paths(t), "metadata": metadata}
     return save(flat, metadata={"fedlit": json.dumps(head, sort_keys=True)})

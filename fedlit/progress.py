@@ -71,7 +71,8 @@ class Progress(Callback):
         spent = time.monotonic() - self._began
         left = spent / (round + 1 - self._first) * (self._rounds - round - 1)
         self.console.print(
-            f"{self._name}: round {round + 1}/{self._rounds}  {info}  {spent:.0f} s, about {left:.0f} s left", highlight=False
+            f"{self._name}: round {round + 1}/{self._rounds}  {info}  {spent:.0f} s, about {left:.0f} s left",
+            highlight=False,
         )
 
     def on_run_end(self, trainer: FederatedTrainer, name: str) -> None:

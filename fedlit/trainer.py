@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -315,7 +317,12 @@ class FederatedTrainer:
             )
         }  # fmt: skip
         parts = {"aggregator": rule, "trainer": settings, "model": self.lightning_module, "data": self.datamodule}
-        return {name: describe(part) for name, part in parts.items()}
+        described = {name: describe(part) for name, part in parts.items()}
+        # Data are known by who got which records, not by the folder they lie in, which may move.
+        described["data"].pop("root", None)
+        held = json.dumps(self.datamodule.describe().get("clients"), sort_keys=True, default=str)
+        described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
+        return described
 
     def _labels(self) -> list[str]:
         """What in this run is not the real thing: simulated data, a stand-in backbone."""

@@ -143,6 +143,12 @@ def sq(a: Tree) -> Tensor:
     return dot(a, a)
 
 
+def equal(a: Tree, b: Tree) -> bool:
+    """Whether two trees have the same names and the same bits."""
+    x, y = flatten(a), flatten(b)
+    return x.keys() == y.keys() and all(torch.equal(x[path], y[path]) for path in x)
+
+
 def pick(a: Mapping[str, Tree], *parts: str) -> dict[str, Tree]:
     """The entries whose name contains any of ``parts``."""
     return {k: v for k, v in a.items() if any(p in k for p in parts)}

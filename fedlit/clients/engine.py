@@ -90,7 +90,9 @@ class SerialEngine:
         self.step = _Step(task)
         self.parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
         if not self.parameters:
-            raise FedlitError(f"nothing in {type(task).__name__} requires a gradient: unfreeze it or give it an adapter")
+            raise FedlitError(
+                f"nothing in {type(task).__name__} requires a gradient: unfreeze it or give it an adapter"
+            )
         self.start_values = {name: p.detach().clone() for name, p in self.parameters.items()}
         scaler = getattr(fabric._precision, "scaler", None)
         self._scaler, self._fresh_scaler = scaler, scaler.state_dict() if scaler is not None else None
@@ -260,7 +262,9 @@ def check_task(task: L.LightningModule) -> None:
             "code into training_step or into a fedlit.callbacks.Callback"
         )
     if not task.automatic_optimization:
-        raise FedlitError(f"{name} optimizes by hand (automatic_optimization is False): let training_step return a loss")
+        raise FedlitError(
+            f"{name} optimizes by hand (automatic_optimization is False): let training_step return a loss"
+        )
     for module_name, module in task.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             raise FedlitError(
@@ -289,7 +293,9 @@ def _unpack(configured: Any, name: str) -> tuple[Any, list[Any]]:
     for entry in schedulers if isinstance(schedulers, list) else [schedulers]:
         if isinstance(entry, dict):
             if entry.get("interval", "epoch") != "step":
-                raise FedlitError(f"{name} schedules its learning rate per epoch: a round has steps, set interval: step")
+                raise FedlitError(
+                    f"{name} schedules its learning rate per epoch: a round has steps, set interval: step"
+                )
             entry = entry["scheduler"]
         plain.append(entry)
     return configured, plain

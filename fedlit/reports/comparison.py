@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedlit.evaluation import Row
 from fedlit.run_folder import SUMMARY_ROWS, RunFolder
@@ -46,10 +46,10 @@ def comparison(results: Mapping[str, Sequence[Row]], folder: RunFolder, labels: 
         console.print(f"no client has test data, so there is nothing to compare\nrun folder: {folder.path}")
         return
     title = "Test data, the model each client serves (personal)\n" + "; ".join(labels)
-    table = Table("rule", title=title)
+    table = Table(Column("rule", no_wrap=True), title=title)
     for metric in metrics:
-        table.add_column(f"{metric} mean", justify="right")
-        table.add_column(f"{metric} worst client", justify="right")
+        table.add_column(f"{metric}\nmean", justify="right")
+        table.add_column(f"{metric}\nworst\nclient", justify="right")
     ordered = [*list(results)[1:], next(iter(results))]
     for name in ordered:
         value = cells(results[name])

@@ -48,7 +48,9 @@ def admit(payload: bytes, like: Tree, name: str) -> Tree:
     for path, t in want.items():
         seen = head[path] if isinstance(head[path], dict) else {}
         if seen.get("shape") != list(t.shape) or DTYPES.get(str(seen.get("dtype"))) != t.dtype:
-            raise Refused(f"{name}: {path} is {seen.get('dtype')}{seen.get('shape')}, expected {t.dtype}{list(t.shape)}")
+            raise Refused(
+                f"{name}: {path} is {seen.get('dtype')}{seen.get('shape')}, expected {t.dtype}{list(t.shape)}"
+            )
     try:
         got = codec.decode(payload, name)[0]
     except FedlitError as error:

@@ -52,7 +52,13 @@ class LocalClients:
         batches = training_batches(count, size, job.steps, generator)
         key = seeds.key(self.seed, "network", job.round, job.client)
         trained = self.engine.train(
-            self.rule, down, self.remembered(job.client), loader(dataset, batches, self.data.collate), job.steps, size, key
+            self.rule,
+            down,
+            self.remembered(job.client),
+            loader(dataset, batches, self.data.collate),
+            job.steps,
+            size,
+            key,
         )
         if not math.isfinite(trained.loss):
             return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
@@ -97,5 +103,3 @@ class LocalClients:
             return {}, 0
         batches = loader(dataset, evaluation_batches(len(dataset), self.data.batch_size), self.data.collate)
         return self.engine.evaluate(model, batches, split), len(dataset)
-
-
