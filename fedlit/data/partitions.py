@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,9 +39,8 @@ class Partition(ABC):
     def config(self) -> dict[str, Any]:
         """Class name and fields, as JSON can hold them."""
         out: dict[str, Any] = {"class": type(self).__name__}
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            out[item.name] = value.config() if isinstance(value, Partition) else _plain(value)
+        for name, value in vars(self).items():
+            out[name] = value.config() if isinstance(value, Partition) else _plain(value)
         return out
 
 

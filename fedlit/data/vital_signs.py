@@ -103,7 +103,7 @@ class VitalSigns(SignalDataModule):
             for name in names:
                 kind, rate_name, rate = CHANNELS[name]
                 made = stand_in_channels(number, rate, seconds, ("icg",) if kind == "icg" else ("ecg",))
-                signal = made["ICG"] if kind == "icg" else made["I" if name == "tfm_ecg1" else "II"]
+                signal = made["ICG"] if kind == "icg" else made["V5" if name == "tfm_ecg1" else "II"]
                 variables |= {name: signal.astype(np.float32)[:, None], rate_name: rate}
             target = folder / f"GDN{number:04d}"
             target.mkdir(parents=True, exist_ok=True)
