@@ -1,0 +1,94 @@
+"""LoRA by PEFT: its settings, and how it is put onto a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from fedlit import seeds
+from fedlit.errors import FedlitError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (Hu et al. 2021, LoRA, arXiv 2106.09685), named as in ``peft.LoraConfig``.
+
+    Args:
+        r: Rank.
+        alpha: The product BA is scaled by ``alpha / r`` (``alpha / sqrt(r)`` with ``use_rslora``).
+        dropout: Dropout on what enters A, while training.
+        target_modules: Ends of module names, or a regular expression on the whole name, or ``"all-linear"``.
+            None takes the backbone's own list.
+        use_rslora: Rank-stabilised scaling (Kalajdzievski 2023, arXiv 2312.03732).
+        use_dora: Magnitude and direction apart (Liu et al. 2024, DoRA, arXiv 2402.09353).
+        modules_to_save: Modules that are trained whole and saved with the adapter.
+    """
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    target_modules: list[str] | str | None = None
+    use_rslora: bool = False
+    use_dora: bool = False
+    modules_to_save: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise FedlitError(f"adapter.r is {self.r}: a rank is at least 1")
+        if not 0 <= self.dropout < 1:
+            raise FedlitError(f"adapter.dropout is {self.dropout}: give a probability below 1")
+
+
+def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, name: str) -> PeftModel:
+    """Freeze ``network`` and put adapters on it, in place. The same seed gives the same bytes; the global RNG is kept.
+
+    Args:
+        targets: Module names used when ``lora.target_modules`` is None.
+        name: What the adapter's own configuration names as its base model.
+
+    Raises:
+        FedlitError: A target or a module to save that is not in the network.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    wanted = lora.target_modules if lora.target_modules is not None else list(targets)
+    linear = [path for path, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
+    everything = [path for path, _ in network.named_modules() if path]
+    if not isinstance(wanted, str):
+        _check("target_modules", wanted, linear)
+    _check("modules_to_save", lora.modules_to_save or [], everything)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=wanted,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        modules_to_save=lora.modules_to_save,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.key(seed, "adapter"))
+        try:
+            adapted = get_peft_model(network, config)
+        except ValueError as error:
+            raise FedlitError(f"adapter.target_modules {wanted!r} matches nothing; {_names(linear)}") from error
+    adapted.peft_config["default"].base_model_name_or_path = name
+    return adapted
+
+
+def _check(field: str, wanted: Sequence[str], paths: Sequence[str]) -> None:
+    for one in wanted:
+        if not any(path == one or path.endswith(f".{one}") for path in paths):
+            raise FedlitError(f"adapter.{field}: no module is named {one!r}; {_names(paths)}")
+
+
+def _names(paths: Sequence[str]) -> str:
+    ends = {path.rsplit(".", 1)[-1] for path in paths}
+    return "there are " + ", ".join(sorted(end for end in ends if not end.isdigit()))
