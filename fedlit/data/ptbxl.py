@@ -112,7 +112,7 @@ class PTBXL(SignalDataModule):
         sites = max(20, int(getattr(wanted, "clients", None) or 0))
         each = max(4, int(getattr(wanted, "min_records", 1)))
         rate, suffix = (100.0, "lr") if self.rate == 100 else (500.0, "hr")
-        seconds = max(10.0, self.stand_in_seconds(rate)) if rate == 100 else self.stand_in_seconds(rate)
+        seconds = max(10.0, self.stand_in_seconds(rate))
         with (folder / DATABASE).open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

@@ -139,7 +139,9 @@ class SignalDataModule(SignalSource):
                 self._gaps[record.id] = {"gaps": count, "samples": missing}
             usable.append(record)
         if not usable:
-            raise FedlitError(f"no record left to use in {self.root}: {len(self._left_out)} excluded or refused")
+            where = "" if self.root is None else f" in {self.root}"
+            why = next((f", first {name!r}: {reason}" for name, reason in self._left_out.items()), "")
+            raise FedlitError(f"no record left to use{where}: {len(self._left_out)} left out{why}")
         self._look_over(usable)
         return usable
 

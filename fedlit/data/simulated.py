@@ -18,7 +18,7 @@ from fedlit.data.synthesis import LEADS, simulate
 from fedlit.data.wfdb_files import read_channels, write_channels
 from fedlit.errors import FedlitError
 
-VERSION = 1
+VERSION = 2
 """Counts changes of the generator: another version never reads an older one's cache."""
 UNITS = {**dict.fromkeys(LEADS, "mV"), "ICG": "Ohm/s"}
 

@@ -119,7 +119,7 @@ def beats(heart: Heart, seconds: float, generator: np.random.Generator) -> tuple
     mean = 60.0 / heart.rate
     slow_rate, slow_phase, breath_phase = generator.uniform(0.07, 0.13), *generator.uniform(0, 2 * np.pi, 2)
     times, lengths, early = [], [], []
-    now, drift, pause = -2.0 * generator.uniform(0.5, 1.0), 0.0, 0.0
+    now, drift, pause = -4.0 + generator.uniform(), 0.0, 0.0
     while now < seconds + 2.0:
         drift = 0.95 * drift + 0.3 * generator.standard_normal()
         slow = np.sin(2 * np.pi * slow_rate * now + slow_phase) + drift

@@ -1,0 +1,301 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+
+from fedlit.data import BadRecord, BySite, BySubject, SimulatedVitals
+from fedlit.data.checks import amplitude_outliers, fault, gaps
+from fedlit.data.resampling import resample
+from fedlit.errors import FedlitError
+
+SMALL = {"context_length": 40, "prediction_length": 10}
+
+
+def many(record, subjects=4, sites=2, **kwargs):
+    return [record(f"s{site}-p{n}", site=f"s{site}", **kwargs) for site in range(sites) for n in range(subjects)]
+
+
+def test_clients_splits_and_batches(in_memory, record):
+    data = in_memory(many(record), **SMALL)
+    data.setup()
+    assert data.clients == ["site-s0", "site-s1"]
+    assert [len(data.dataset("site-s0", split)) for split in ("train", "val", "test")] == [112, 56, 56]
+    assert len(data.dataset(data.clients, "train")) == 224
+    batch = data.collate(data.dataset(data.clients, "test").__getitems__([0, 60]))
+    assert batch["client"] == ["site-s0", "site-s1"]
+    before = data.records
+    data.setup("fit")
+    assert data.records is before
+
+
+def test_subjects_never_in_two_splits_and_windows_never_share_samples(in_memory, record):
+    for split in ("subject", "time", "record"):
+        data = in_memory(many(record), split=split, partition=BySite(), stride=3, **SMALL)
+        data.setup()
+        seen, owner = {}, {}
+        for client in data.clients:
+            for part in ("train", "val", "test"):
+                batch = data.dataset(client, part).__getitems__(range(len(data.dataset(client, part))))
+                for name, start in zip(batch["record"], batch["start"].tolist(), strict=True):
+                    for sample in range(start, start + 50):
+                        assert seen.setdefault((name, sample), part) == part
+                    if split != "time":
+                        assert owner.setdefault(name, part) == part
+
+
+def test_windows_are_what_the_record_says(in_memory, record):
+    data = in_memory(many(record), split="time", **SMALL)
+    data.setup()
+    by_id = {r.id: r.values for r in data.records}
+    batch = data.dataset(data.clients, "val").__getitems__(range(20))
+    context = batch["context"] * batch["scale"][:, None] + batch["offset"][:, None]
+    for name, start, values in zip(batch["record"], batch["start"].tolist(), context, strict=True):
+        assert np.allclose(values, by_id[name][start : start + 40], atol=1e-6)
+
+
+def test_records_lie_in_memory_once(in_memory, record):
+    data = in_memory(many(record), **SMALL)
+    data.setup()
+    assert all(r.values.base is data._flat for r in data.records)
+    assert data.dataset("site-s0", "train")._flat is data._flat
+    assert data.dataset("site-s0", "train") is data.dataset("site-s0", "train")
+
+
+def test_eval_windows_cap_each_client(in_memory, record):
+    data = in_memory(many(record), eval_windows=7, **SMALL)
+    data.setup()
+    assert len(data.dataset("site-s0", "test")) == 7
+    assert len(data.dataset("site-s0", "train")) == 112
+    pooled = data.dataset(data.clients, "test")
+    assert len(pooled) == 14
+    assert pooled.__getitems__(range(14))["client"] == ["site-s0"] * 7 + ["site-s1"] * 7
+    alone = data.dataset("site-s1", "test").__getitems__(range(7))
+    assert torch.equal(alone["start"], pooled.__getitems__(range(7, 14))["start"])
+
+
+def test_strides(in_memory, record):
+    data = in_memory(many(record, samples=100), stride=2, eval_stride=25, **SMALL)
+    data.setup()
+    assert data.dataset("site-s0", "train").__getitems__(range(3))["start"].tolist() == [0, 2, 4]
+    assert data.dataset("site-s0", "test").__getitems__(range(3))["start"].tolist() == [0, 25, 50]
+
+
+def test_same_seed_same_data_other_seed_other_split(in_memory, record):
+    made = []
+    for seed in (0, 0, 1):
+        data = in_memory(many(record, subjects=12), seed=seed, **SMALL)
+        made.append(data.describe()["clients"])
+    assert made[0] == made[1] != made[2]
+
+
+def test_parity_as_the_published_code(in_memory, record):
+    long = [record(f"p{n}", samples=7000) for n in range(2)]
+    data = in_memory(long, parity=True, partition=BySubject(), **SMALL)
+    data.setup()
+    train, test = data.dataset("subject-p0", "train"), data.dataset("subject-p0", "test")
+    assert (len(train), len(data.dataset("subject-p0", "val")), len(test)) == (4200 - 49, 0, 2800 - 49)
+    for windows, part in ((train, long[0].values[:4200]), (test, long[0].values[4200:])):
+        batch = windows.__getitems__(range(len(windows)))
+        assert set(batch["offset"].tolist()) == {float(part.min())}
+        assert np.allclose(batch["scale"], np.ptp(part))
+        both = torch.cat([batch["context"], batch["target"]], 1)
+        assert both.min() == 0
+        assert both.max() == pytest.approx(1)
+    assert data.describe()["clients"]["subject-p0"]["split"] == "time 60/40"
+    assert data.describe()["parity"] is True
+
+
+def test_parity_of_short_records(in_memory, record):
+    data = in_memory(many(record, subjects=5), parity=True, stride=9, **SMALL)
+    held = data.describe()["clients"]["site-s0"]
+    assert {split: len(ids) for split, ids in held["records"].items()} == {"train": 3, "val": 0, "test": 2}
+    assert held["windows"]["train"] == 3 * 62
+    batch = data.dataset("site-s0", "test").__getitems__([0])
+    values = next(r.values for r in data.records if r.id == batch["record"][0])
+    assert batch["offset"].item() == values.min()
+    assert list(data.val_dataloader()) == []
+
+
+def test_gap_of_41_samples_is_counted_and_never_a_target(in_memory, record):
+    holed = record("p0", samples=2000)
+    holed.values[700:741] = np.nan
+    data = in_memory([holed], partition=BySubject(), split="time", **SMALL)
+    described = data.describe()
+    assert described["gaps"] == {"p0": {"gaps": 1, "samples": 41}}
+    assert described["clients"]["subject-p0"]["windows_missing"] > 0
+    batch = data.dataset("subject-p0", "train").__getitems__(range(len(data.dataset("subject-p0", "train"))))
+    assert torch.isfinite(batch["target"]).all()
+    assert torch.isfinite(batch["scale"]).all()
+    assert batch["context"].isnan().float().mean(1).max() <= 0.5
+    assert batch["context"].isnan().any()
+
+
+def test_gaps_survive_resampling():
+    values = np.sin(np.arange(4000) / 50).astype(np.float32) + 5
+    holed = values.copy()
+    holed[1000:1041] = np.nan
+    new = resample(holed, 2000, 100)
+    assert len(new) == 200
+    assert np.flatnonzero(np.isnan(new)).tolist() == [50, 51, 52]
+    plain = resample(values, 2000, 100)
+    assert np.nanmax(np.abs(new - plain)) < 0.01
+    assert np.abs(plain - values[::20])[1:-1].max() < 0.01
+    up = resample(holed[:2000], 100, 250)
+    assert len(up) == 5000
+    assert np.isnan(up[2500:2600]).all()
+    assert np.isnan(up).sum() < 110
+    assert resample(values, 100, 100) is values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(600), "record 'bad' is flat: every sample is 0"),
+        (np.full(600, np.nan), "holds no sample that is not missing"),
+        (np.arange(49.0), r"has 49 samples \(0.49 s at 100 Hz\), fewer than context_length \+ prediction_length = 50"),
+    ],
+)
+def test_a_bad_record_is_refused_or_skipped_aloud(in_memory, record, values, message):
+    given = [*many(record), record("bad", values=values, site="s0")]
+    with pytest.raises(BadRecord, match=message + ".*data.on_bad_record skip"):
+        in_memory(given, **SMALL).setup()
+    data = in_memory(given, on_bad_record="skip", **SMALL)
+    with pytest.warns(UserWarning, match=r"1 bad record\(s\) skipped, 8 kept: bad"):
+        data.setup()
+    excluded = data.describe()["excluded"]
+    assert [entry["record"] for entry in excluded] == ["bad"]
+    in_memory(given, exclude=["ba*"], **SMALL).setup()
+    with pytest.raises(FedlitError, match="no record left.*bad"):
+        in_memory(given[-1:], on_bad_record="skip", **SMALL).setup()
+
+
+def test_too_short_is_judged_at_the_rate_of_use(in_memory, record):
+    given = many(record, samples=600)
+    in_memory(given, rate=50.0, **SMALL).setup()
+    with pytest.raises(BadRecord, match="has 30 samples"):
+        in_memory(given, rate=5.0, **SMALL).setup()
+
+
+@pytest.mark.parametrize("factor", [5, 0.2, 1000])
+def test_wrong_gain_is_named(in_memory, record, factor):
+    given = many(record)
+    given.append(record("loud", site="s0", values=factor * given[0].values))
+    data = in_memory(given, **SMALL)
+    with pytest.warns(UserWarning, match=r"1 record\(s\) differ .*: loud \(.*x\): check the gain in the header"):
+        data.setup()
+    assert "loud" in data.describe()["warnings"][0]
+
+
+def test_kinds_are_not_compared_with_each_other(record):
+    given = many(record) + [record(f"i{n}", kind="icg", values=50 * record(f"i{n}").values) for n in range(4)]
+    assert amplitude_outliers(given) == {}
+    assert fault(given[0], 600) is None
+    assert gaps(given[0]) == (0, 0)
+
+
+def test_mixed_rates_are_said(in_memory, record):
+    given = [*many(record), record("fast", rate=500.0, site="s0")]
+    with pytest.warns(UserWarning, match=r"ecg records have different rates \(100, 500 Hz\): set data.rate"):
+        in_memory(given, **SMALL).setup()
+
+
+def test_a_client_without_windows_is_named(in_memory, record):
+    given = [record(f"p{n}", samples=1000 if n else 150) for n in range(3)]
+    with pytest.raises(
+        FedlitError, match="client 'subject-p0' has no val windows: its longest val part has 22 samples"
+    ):
+        in_memory(given, partition=BySubject(), split="time", **SMALL).setup()
+    holed = record("p3", samples=1000)
+    holed.values[np.arange(0, 1000, 8)] = np.nan
+    with pytest.raises(FedlitError, match="client 'subject-p3' has no train windows: .* missing samples"):
+        in_memory([holed], partition=BySubject(), split="time", **SMALL).setup()
+
+
+def test_one_subject_cannot_be_split_by_subject(in_memory, record):
+    with pytest.raises(FedlitError, match=r"client 'subject-p0' has 1 subject\(s\).*set data.split to time"):
+        in_memory([record("p0")], partition=BySubject(), **SMALL).setup()
+
+
+def test_a_subject_in_several_splits_is_said(in_memory, record):
+    given = [record(f"p-{n}", subject="p") for n in range(6)]
+    with pytest.warns(UserWarning, match=r"1 subject\(s\) have records in several splits: p:"):
+        in_memory(given, split="record", **SMALL).setup()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"context_length": 0}, "data.context_length is 0"),
+        ({"rate": -1.0}, "data.rate is -1"),
+        ({"stride": 0}, "data.stride is 0"),
+        ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
+        ({"max_missing": 2.0}, "data.max_missing is 2"),
+    ],
+)
+def test_arguments_out_of_range(in_memory, kwargs, message):
+    with pytest.raises(FedlitError, match=message):
+        in_memory([], **kwargs)
+
+
+def test_unknown_client_split_and_twin_ids(in_memory, record):
+    data = in_memory(many(record), **SMALL)
+    with pytest.raises(FedlitError, match="no client 'x': there are site-s0, site-s1"):
+        data.dataset("x", "train")
+    with pytest.raises(FedlitError, match="no split 'dev'"):
+        data.dataset("site-s0", "dev")
+    with pytest.raises(FedlitError, match="two records are named 's0-p0'"):
+        in_memory([*many(record), record("s0-p0")], **SMALL).setup()
+
+
+def test_an_exclusion_that_hits_nothing_is_said(in_memory, record):
+    with pytest.warns(UserWarning, match="no record is named like zz"):
+        in_memory(many(record), exclude=["zz*"], **SMALL).setup()
+
+
+def test_describe_and_config_are_json(in_memory, record):
+    data = in_memory(many(record), partition=BySite(clients=1), **SMALL)
+    described = json.loads(json.dumps(data.describe()))
+    assert {entry["reason"] for entry in described["excluded"]} == {"left out by the partition"}
+    assert described["statistics"]["sizes"] == {"min": 4, "median": 4.0, "max": 4, "variation": 0.0}
+    client = described["clients"]["site-s0"]
+    assert sum(client["windows"].values()) == 224
+    assert client["seconds"] == 24
+    config = SimulatedVitals(partition=BySite(), rate=50).config()
+    assert json.loads(json.dumps(config)) == config
+    assert config["partition"] == {"class": "BySite", "clients": None, "min_records": 1}
+    assert (config["subjects"], config["context_length"], config["rate"]) == (24, 256, 50)
+    assert "kwargs" not in config
+
+
+class Last(LightningModule):
+    """A plain Lightning task: the last value plus a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        return (batch["context"][:, -1:] + self.shift - batch["target"]).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.training_step(batch, batch_idx)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_a_plain_trainer_takes_the_clients_pooled(in_memory, record, tmp_path):
+    data = in_memory(many(record), batch_size=16, **SMALL)
+    order = [[batch["start"].tolist() for batch in data.train_dataloader()] for _ in range(2)]
+    assert order[0] == order[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(Last(), datamodule=data)
+    assert trainer.global_step == 3
