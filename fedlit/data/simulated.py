@@ -113,6 +113,7 @@ def write_folder(folder: Path, subjects: int, sites: int, seconds: float, kinds:
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
+        unfinished.chmod(0o755)
         width = len(str(subjects))
         for number in range(subjects):
             site = number * sites // subjects

@@ -31,7 +31,7 @@ def test_a_reader_and_its_partition_from_a_config(reader):
     partition = {"class_path": "Modality", "init_args": {"partition": inner, "kind": "icg"}}
     arguments = {**CONFIGS[reader], "partition": partition, "context_length": 99, "split": "time"}
     made = parser.parse_object({"data": {"class_path": reader.__name__, "init_args": arguments}})
-    data = parser.instantiate_classes(made).data
+    data = parser.instantiate(made).data
     assert type(data) is reader
     assert data.partition == Modality(BySite(min_records=3), "icg")
     config = data.config()

@@ -61,6 +61,7 @@ def test_same_arguments_same_bytes_and_only_once(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted([first.name, other.name])
 
 
+@pytest.mark.filterwarnings("ignore:.*different rates")
 def test_sites_and_kinds(tmp_path):
     data = SimulatedVitals(tmp_path, kinds=["ecg", "icg"], rate=None, **FEW)
     data.setup()
@@ -155,3 +156,22 @@ def test_nineteen_ecg_clients_and_one_icg(tmp_path):
     )  # fmt: skip
     kinds = [client["kinds"] for client in data.describe()["clients"].values()]
     assert kinds == [["ecg"]] * 19 + [["icg"]]
+
+
+def test_two_processes_that_write_at_once_agree(tmp_path, monkeypatch):
+    import fedlit.data.simulated as simulated
+
+    data, other = SimulatedVitals(tmp_path, **FEW), SimulatedVitals(tmp_path, **FEW)
+    write = simulated.write_channels
+    raced = []
+
+    def slow(*args):
+        if not raced:
+            raced.append(True)
+            other.folder()
+        write(*args)
+
+    monkeypatch.setattr(simulated, "write_channels", slow)
+    folder = data.folder()
+    assert list(tmp_path.iterdir()) == [folder]
+    assert len(list(folder.glob("*.hea"))) == 6
