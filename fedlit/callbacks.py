@@ -65,8 +65,7 @@ def check_callbacks(callbacks: Sequence[LightningCallback]) -> None:
     Raises:
         FedlitError: One overrides a Lightning hook that the loop does not call, or saves checkpoints of its own.
     """
-    served = LIGHTNING_HOOKS | {"on_save_checkpoint", "on_load_checkpoint"}
-    hooks = {n for n in dir(LightningCallback) if n.startswith("on_")} - served
+    hooks = {n for n in dir(LightningCallback) if n.startswith("on_")} - LIGHTNING_HOOKS
     for callback in callbacks:
         name = type(callback).__name__
         if isinstance(callback, Checkpoint):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlit import codec
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, writing
 from fedlit.tree import Tree
 
 
@@ -52,8 +52,8 @@ class Checkpoints:
         return self.folder / "staging"
 
     def exists(self) -> bool:
-        """Whether any round was committed."""
-        return (self.folder / "last" / "meta.json").exists()
+        """Whether any round was committed; :meth:`read` says if it is still whole."""
+        return (self.folder / "last").is_symlink()
 
     def clear_staging(self) -> None:
         """Remove what a killed run left behind."""
@@ -71,7 +71,7 @@ class Checkpoints:
         """
         final = self.folder / f"round-{round:04d}"
         draft = self.folder / f".round-{round:04d}"
-        with _disk_errors(draft):
+        with writing(draft), _undone(draft):
             shutil.rmtree(draft, ignore_errors=True)
             (draft / "memory").mkdir(parents=True)
             if self.memory.exists():
@@ -91,9 +91,9 @@ class Checkpoints:
             if final.exists():  # of a run whose link was not moved before it was killed
                 shutil.rmtree(final)
             os.rename(draft, final)
-            self._link("last", final)
-            if best:
+            if best:  # first: a run killed between the two does this round again, and ends with both links right
                 self._link("best", final)
+            self._link("last", final)
             _sync(self.folder)
         shutil.rmtree(self.staging, ignore_errors=True)
         keep = {os.readlink(self.folder / name) for name in ("last", "best") if (self.folder / name).is_symlink()}
@@ -136,15 +136,13 @@ def read(folder: Path) -> Committed:
 
 
 @contextmanager
-def _disk_errors(draft: Path) -> Iterator[None]:
+def _undone(draft: Path) -> Iterator[None]:
+    """Remove a draft that could not be finished, so that it does not fill the disk."""
     try:
         yield
-    except OSError as error:
+    except OSError:
         shutil.rmtree(draft, ignore_errors=True)
-        raise FedlitError(
-            f"{draft.parent}: the checkpoint could not be written ({error.strerror}); the last committed round is "
-            "intact. Free some space or make the folder writable, then resume with --ckpt_path last"
-        ) from error
+        raise
 
 
 def _write(path: Path, blob: bytes) -> None:

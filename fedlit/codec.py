@@ -56,7 +56,9 @@ def header(blob: bytes, name: str = "payload") -> dict[str, Any]:
         raise FedlitError(f"{name}: cut short or not safetensors ({len(blob)} bytes)")
     try:
         head = json.loads(blob[8 : 8 + length], object_pairs_hook=once)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except FedlitError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise FedlitError(f"{name}: the header is not JSON") from error
     if not isinstance(head, dict):
         raise FedlitError(f"{name}: the header is not a table")

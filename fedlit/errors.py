@@ -1,5 +1,27 @@
 """Errors that a user can mend: one line that names the thing and says what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class FedlitError(ValueError):
     """Bad input or a state the run cannot go on from. The message names the file, field or client, and the mend."""
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn what a full or read-only disk raises while a part of a run is written into an error that names it.
+
+    Raises:
+        FedlitError: The disk is full or ``path`` cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FedlitError(
+            f"{path} could not be written ({error.strerror}); the last committed round is intact. Free some space or "
+            "make the folder writable, then resume with --ckpt_path last"
+        ) from error

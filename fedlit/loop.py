@@ -6,6 +6,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +43,9 @@ class FederatedLoop:
         self.initial: dict[str, torch.Tensor] = self.engine.initial()
         checkpoints = folder.checkpoints
         self.memory = ClientMemory(checkpoints.memory, checkpoints.staging)
-        self.local = LocalClients(rule, self.engine, self.data, self.memory, self.initial, trainer.seed)
+        self.local = LocalClients(
+            rule, self.engine, self.data, self.memory, self.initial, trainer.seed, trainer.limit_eval_batches
+        )
         cohorts = rule.cohorts(self.data.clients)
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
         self.transport = RankTransport(self.local, self.fabric, {*self.cohorts, *self.data.clients})
@@ -108,6 +111,7 @@ class FederatedLoop:
         chosen = self.sample(index)
         trainer.current_epoch = index
         trainer.call("on_round_start", index, chosen)
+        trainer.lightning("on_train_epoch_start")
         last = index + 1 == trainer.max_rounds
         due = last or (index + 1) % trainer.check_val_every_n_rounds == 0
         split = "val" if due and "after_local" in trainer.evaluate_at else None
@@ -121,7 +125,8 @@ class FederatedLoop:
                 replies.append(replace(reply, payload=b""))
                 trainer.call("on_client_end", index, reply.client, reply.metrics)
             else:
-                self.memory.discard(reply.client)
+                if reply.client in self.cohorts and reply.client not in inbox.admitted:
+                    self.memory.discard(reply.client)
                 trainer.call("on_client_refused", index, reply.client, inbox.refused[reply.client])
         if not inbox.updates:
             reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
@@ -164,9 +169,8 @@ class FederatedLoop:
         for client in chosen:
             members = self.cohorts[client]
             down = self.rule.down(self.state, client)
-            job = Job(
-                f"{token}-{client}", client, index, "train", self._encoded(down), split, members, self.steps(members)
-            )
+            ticket = blake2b(client.encode(), key=token.encode(), digest_size=16).hexdigest()
+            job = Job(ticket, client, index, "train", self._encoded(down), split, members, self.steps(members))
             crossed.append(ledger.measure(index + 1, client, "down", job.payload))
             inbox.expect(job, self._like(down))
             yield job
@@ -210,7 +214,7 @@ class FederatedLoop:
         models = ("personal",) if model is None else ("global", "personal")
         previous: Any = None
         payload = b""
-        for client in self.data.clients:
+        for client in self.data.clients[: self.trainer.limit_eval_clients]:
             down = self.rule.down(self.state, client)
             if previous is None or down is not previous:
                 payload = codec.encode({"down": down} if model is None else {"down": down, "global": model})
@@ -269,13 +273,16 @@ class FederatedLoop:
         name = self.trainer.monitor
         if name is None or not values:
             return False
+        split, *rest = name.split("/")
         if name not in values:
-            known = sorted(n for n in values if n.count("/") == 2)
-            if self.rounds_done and not any(n.startswith("val/") for n in values):
-                return False  # not an evaluation round
+            known = sorted(n for n in values if n.count("/") <= 2)
+            if split in ("train", "val") and not any(n.startswith(f"{split}/") for n in values):
+                return False  # not a round in which it is measured
+            if self.rule is not self.trainer.aggregator:
+                return False  # a baseline need not have every model that the run's own rule has
             raise FedlitError(f"trainer.monitor: there is no {name!r}; there are {known}")
         value = values[name]
-        upwards = higher_is_better(self._metrics("val"), name.split("/")[2])
+        upwards = split == "val" and higher_is_better(self._metrics("val"), rest[1])
         if math.isnan(value) or (self.best is not None and (value <= self.best if upwards else value >= self.best)):
             return False
         self.best = value

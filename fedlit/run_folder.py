@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlit.checkpoint import Checkpoints
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, writing
 
 METRICS = ("round", "stage", "model", "client", "split", "metric", "value", "num_examples")
 LEDGER = ("round", "client", "direction", "parameters", "bytes", "dtype")
@@ -36,20 +36,14 @@ class Table:
         Raises:
             FedlitError: The disk is full or the file cannot be written.
         """
-        try:
-            new = not self.size()
-            with open(self.path, "a", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                if new:
-                    writer.writerow(self.columns)
-                writer.writerows([repr(x) if isinstance(x, float) else x for x in row] for row in rows)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise FedlitError(
-                f"{self.path} could not be written ({error.strerror}); the last committed round is intact. Free some "
-                "space, then resume with --ckpt_path last"
-            ) from error
+        new = not self.size()
+        with writing(self.path), open(self.path, "a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if new:
+                writer.writerow(self.columns)
+            writer.writerows([repr(x) if isinstance(x, float) else x for x in row] for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
 
     def size(self) -> int:
         """Bytes in the file."""
@@ -97,10 +91,15 @@ class RunFolder:
         self.write_text(name, json.dumps(content, indent=1, default=str) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file whole or not at all."""
+        """Write a text file whole or not at all.
+
+        Raises:
+            FedlitError: The disk is full or the file cannot be written.
+        """
         temporary = self.path / f".{name}"
-        temporary.write_text(text)
-        os.replace(temporary, self.path / name)
+        with writing(self.path / name):
+            temporary.write_text(text)
+            os.replace(temporary, self.path / name)
 
 
 def next_version(root: Path, name: str) -> Path:
@@ -134,7 +133,8 @@ def summary_rows(values: Mapping[str, tuple[float, int]], higher_is_better: bool
         higher_is_better: Which end is the worst.
 
     Returns:
-        ``{row name: (value, number of examples)}``; NaN where no client has a value.
+        ``{row name: (value, number of examples)}``; NaN where no client has a value, and for the deviation of
+        infinite ones.
     """
     pairs = [(v, n) for v, n in values.values() if not math.isnan(v)]
     total = sum(n for _, n in pairs)
@@ -145,5 +145,5 @@ def summary_rows(values: Mapping[str, tuple[float, int]], higher_is_better: bool
         "mean": (statistics.fmean(v for v, _ in pairs), total),
         "weighted_mean": (sum(v * n for v, n in pairs) / total, total),
         "worst": worst,
-        "std": (statistics.pstdev([v for v, _ in pairs]), total),
+        "std": (statistics.pstdev(v for v, _ in pairs) if all(math.isfinite(v) for v, _ in pairs) else math.nan, total),
     }

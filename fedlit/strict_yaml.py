@@ -13,14 +13,14 @@ class StrictLoader(yaml.SafeLoader):
     """SafeLoader in which ``3e-4`` is a number, ``no`` and ``12:30`` are text, and keys are unique."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if isinstance(key, str) and key in seen:
+            key = self.construct_object(key_node, deep=True)
+            if repr(key) in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
-            seen.add(key if isinstance(key, str) else repr(key))
+            seen.add(repr(key))
         return super().construct_mapping(node, deep)
 
 
@@ -38,6 +38,15 @@ for _tag, (_pattern, _first) in SCALARS.items():
     StrictLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""] if _tag == "null" else list(_first)
     )
+
+
+def _integer(loader: StrictLoader, node: yaml.ScalarNode) -> int:
+    """YAML 1.2: a leading zero means nothing, octal is ``0o17``."""
+    text = loader.construct_scalar(node)
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def load(text: str) -> Any:

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L  # noqa: N812
 import torch
@@ -33,6 +33,7 @@ from fedlit.reports.summary import Stopwatch, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
 
 Point = Literal["start", "after_local", "after_aggregation"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class FederatedTrainer:
@@ -50,6 +51,8 @@ class FederatedTrainer:
         check_val_every_n_rounds: Evaluate on validation data every so many rounds, and after the last.
         evaluate_at: When: before training (``start``), each client's model after its local steps and before
             aggregation (``after_local``), the global and the personal models after it (``after_aggregation``).
+        limit_eval_clients: Evaluate on the first so many clients only; None: on all.
+        limit_eval_batches: Evaluate on the first so many batches of each client only; None: on all.
         monitor: Summary figure whose best round is kept as ``checkpoints/best``, for instance
             ``val/personal/rmse``.
         gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors.
@@ -64,7 +67,7 @@ class FederatedTrainer:
         devices: As in Fabric; each rank trains a share of the clients, with the same result.
         num_nodes: As in Fabric.
         strategy: As in Fabric; ``auto`` is enough for one device and for several.
-        precision: As in Fabric: ``32-true``, ``bf16-mixed``, ``16-mixed`` and others.
+        precision: As in Fabric; parameters that train stay float32.
         num_threads: CPU threads of each rank; None: as many as PyTorch takes for one process. Results may differ in
             the last bits between numbers of threads, so it is part of what a resume must repeat.
         seed: Of everything random.
@@ -84,6 +87,8 @@ class FederatedTrainer:
         baselines: list[Aggregator] | None = None,
         check_val_every_n_rounds: int = 1,
         evaluate_at: list[Point] | None = None,
+        limit_eval_clients: int | None = None,
+        limit_eval_batches: int | None = None,
         monitor: str | None = None,
         gradient_clip_val: float | None = None,
         fast_dev_run: bool | int = False,
@@ -96,7 +101,7 @@ class FederatedTrainer:
         devices: int | str | list[int] = 1,
         num_nodes: int = 1,
         strategy: str = "auto",
-        precision: str = "32-true",
+        precision: Precision = "32-true",
         num_threads: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -107,10 +112,13 @@ class FederatedTrainer:
         self.evaluate_at: tuple[Point, ...] = tuple(evaluate_at or ("start", "after_aggregation"))
         self.monitor, self.gradient_clip_val = monitor, gradient_clip_val
         self.fast_dev_run, self.name, self.default_root_dir = fast_dev_run, name, Path(default_root_dir)
-        self.seed, self.num_threads = seed, num_threads or torch.get_num_threads()
+        self.limit_eval_clients, self.limit_eval_batches = limit_eval_clients, limit_eval_batches
+        self.seed, self.num_threads = seed, torch.get_num_threads() if num_threads is None else num_threads
+        self.precision = precision
         if fast_dev_run:
             self.max_rounds, self.clients_per_round = int(fast_dev_run), 2
             self.local_steps, self.local_epochs, self.check_val_every_n_rounds = 1, None, 1
+            self.limit_eval_clients, self.limit_eval_batches = 2, 1
         elif local_steps is None and local_epochs is None:
             self.local_epochs = 1.0
         self._check()
@@ -125,14 +133,14 @@ class FederatedTrainer:
             devices=devices,
             num_nodes=num_nodes,
             strategy=strategy,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             loggers=loggers,  # type: ignore[arg-type]
         )
-        self.precision = precision
         self.config_yaml: str | None = None
         # What Lightning's callbacks read from a trainer.
         self.state = TrainerState(fn=TrainerFn.FITTING)
         self.strategy, self.sanity_checking, self.should_stop = Strategy(), False, False
+        self.val_check_interval, self.check_val_every_n_epoch = 1.0, check_val_every_n_rounds
         self.current_epoch = self.global_step = 0
         self.callback_values: dict[str, float] = {}
         self.folder = RunFolder(self.default_root_dir)
@@ -141,8 +149,16 @@ class FederatedTrainer:
         rules: list[tuple[bool, str, Any, str]] = [
             (self.max_rounds >= 1, "max_rounds", self.max_rounds, "at least 1"),
             (self.check_val_every_n_rounds >= 1, "check_val_every_n_rounds", self.check_val_every_n_rounds, "at least 1"),
+            (self.limit_eval_clients is None or self.limit_eval_clients >= 1, "limit_eval_clients", self.limit_eval_clients,
+             "at least 1"),
+            (self.limit_eval_batches is None or self.limit_eval_batches >= 1, "limit_eval_batches", self.limit_eval_batches,
+             "at least 1"),
             (self.local_steps is None or self.local_steps >= 1, "local_steps", self.local_steps, "at least 1"),
             (self.local_epochs is None or self.local_epochs > 0, "local_epochs", self.local_epochs, "above 0"),
+            (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", self.gradient_clip_val,
+             "above 0"),
+            (self.num_threads >= 1, "num_threads", self.num_threads, "at least 1"),
+            (self.precision in get_args(Precision), "precision", self.precision, f"one of {get_args(Precision)}"),
             (set(self.evaluate_at) <= {"start", "after_local", "after_aggregation"}, "evaluate_at", self.evaluate_at,
              "any of start, after_local, after_aggregation"),
         ]  # fmt: skip
@@ -180,17 +196,19 @@ class FederatedTrainer:
             folder.write_json("partition.json", self.datamodule.describe())
         for logger in self.fabric.loggers:
             logger.log_hyperparams({**self._fingerprint(self.aggregator), "run_folder": str(folder.path)})
-        self._lightning("setup", "fit")
+        self.lightning("setup", "fit")
         for hook in ("on_fit_start", "on_train_start"):
-            self._lightning(hook)
+            self.lightning(hook)
         try:
             results = {self._label(rule): self._run(rule, sub, watch) for rule, sub in self._runs(folder)}
         except BaseException as error:
-            self._lightning("on_exception", error)
+            self.lightning("on_exception", error)
             raise
+        finally:
+            self.engine.load({})  # the task as it came, so that a second command with it starts from the same values
         for hook in ("on_train_end", "on_fit_end"):
-            self._lightning(hook)
-        self._lightning("teardown", "fit")
+            self.lightning(hook)
+        self.lightning("teardown", "fit")
         for logger in self.fabric.loggers:
             logger.finalize("success")
         if self.fabric.is_global_zero:
@@ -218,7 +236,9 @@ class FederatedTrainer:
             The file.
         """
         loop, folder = self._restored(model, datamodule, ckpt_path)
-        return write_predictions(loop, folder)
+        path = write_predictions(loop, folder)
+        self.engine.load({})
+        return path
 
     # -- parts of the commands -------------------------------------------------------------------------------------
     def _open(self, ckpt_path: str | None, new: bool) -> RunFolder:
@@ -248,7 +268,11 @@ class FederatedTrainer:
             model.use_stand_in()
             self._stand_in_folder = tempfile.TemporaryDirectory(prefix="fedlit-stand-in-")
             datamodule.use_stand_in(Path(self._stand_in_folder.name))
+        if self.fabric.is_global_zero:
+            datamodule.prepare_data()
+        self.fabric.barrier()
         datamodule.setup("fit")
+        model.setup("fit")
         model.configure_model()
         self.datamodule, self.lightning_module = datamodule, model
         self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val)
@@ -303,6 +327,7 @@ class FederatedTrainer:
     ) -> list[Row]:
         loop, folder = self._restored(model, datamodule, ckpt_path)
         rows = loop.scores("after_aggregation" if loop.rounds_done else "start", split, loop.rounds_done)
+        self.engine.load({})
         if self.fabric.is_global_zero:
             folder.write_json(f"{split}.json", nested(rows))
             print_scores(rows, f"{split} data", self._labels(), folder.path)
@@ -314,6 +339,7 @@ class FederatedTrainer:
             for name in (
                 "clients_per_round", "local_steps", "local_epochs", "gradient_clip_val", "precision", "num_threads",
                 "seed", "check_val_every_n_rounds", "evaluate_at", "monitor", "fast_dev_run",
+                "limit_eval_clients", "limit_eval_batches",
             )
         }  # fmt: skip
         parts = {"aggregator": rule, "trainer": settings, "model": self.lightning_module, "data": self.datamodule}
@@ -346,7 +372,8 @@ class FederatedTrainer:
             if isinstance(callback, FederatedCallback):
                 getattr(callback, hook)(self, *args)
 
-    def _lightning(self, hook: str, *args: Any) -> None:
+    def lightning(self, hook: str, *args: Any) -> None:
+        """Run one of Lightning's hooks on every callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(self, self.lightning_module, *args)
 
@@ -354,9 +381,9 @@ class FederatedTrainer:
         """The epoch hooks of Lightning's callbacks, after a round."""
         self.global_step = done
         if done:
-            self._lightning("on_train_epoch_start")
-            self._lightning("on_validation_end")
-            self._lightning("on_train_epoch_end")
+            if any(name.startswith("val/") for name in self.callback_values):
+                self.lightning("on_validation_end")
+            self.lightning("on_train_epoch_end")
 
     def log_values(self, values: Mapping[str, float], done: int) -> None:
         """Summary figures to every logger, with the rounds done as the step."""
@@ -368,18 +395,23 @@ class FederatedTrainer:
         """The newest summary figures, as Lightning's callbacks expect them."""
         return {name: torch.tensor(value) for name, value in self.callback_values.items()}
 
-    def callback_states(self) -> list[dict[str, Any]]:
-        """What callbacks remember, as JSON."""
-        states = [c.state_dict() for c in self.callbacks]
-        return [{k: float(v) if isinstance(v, torch.Tensor) else v for k, v in s.items()} for s in states]
+    def callback_states(self) -> dict[str, dict[str, Any]]:
+        """What callbacks remember, as JSON, by their state key."""
+        states = {c.state_key: c.state_dict() for c in self.callbacks}
+        return {
+            key: {k: float(v) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+            for key, state in states.items()
+            if state
+        }
 
-    def load_callbacks(self, states: list[dict[str, Any]], should_stop: bool) -> None:
+    def load_callbacks(self, states: Mapping[str, dict[str, Any]], should_stop: bool) -> None:
         """Give callbacks back what they remembered."""
-        for callback, saved in zip(self.callbacks, states, strict=False):
-            like = callback.state_dict()
-            callback.load_state_dict(
-                {k: torch.tensor(v) if isinstance(like.get(k), torch.Tensor) else v for k, v in saved.items()}
-            )
+        for callback in self.callbacks:
+            like, saved = callback.state_dict(), states.get(callback.state_key, {})
+            if saved:
+                callback.load_state_dict(
+                    {k: torch.tensor(v) if isinstance(like.get(k), torch.Tensor) else v for k, v in saved.items()}
+                )
         self.should_stop = should_stop
 
     log_dir = property(lambda self: str(self.folder.path))

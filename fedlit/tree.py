@@ -38,14 +38,14 @@ def flatten(t: Tree) -> dict[str, Tensor]:
     """Leaves by path, ``{"outer/inner": tensor}``; a bare tensor has the path ``""``.
 
     Raises:
-        ValueError: A name holds the separator ``/``.
+        ValueError: A name is empty or holds the separator ``/``, so its path would be another's.
     """
     if isinstance(t, Tensor):
         return {"": t}
     out: dict[str, Tensor] = {}
     for name, sub in t.items():
-        if SEPARATOR in name:
-            raise ValueError(f"{SEPARATOR!r} in tensor name {name!r}")
+        if SEPARATOR in name or not name:
+            raise ValueError(f"{SEPARATOR!r} in tensor name {name!r}" if name else "a tensor with an empty name")
         for path, leaf in flatten(sub).items():
             out[f"{name}{SEPARATOR}{path}" if path else name] = leaf
     return out
@@ -134,7 +134,7 @@ def to(a: Tree, device: torch.device | str) -> Any:
 
 def dot(a: Tree, b: Tree) -> Tensor:
     """The inner product over all leaves."""
-    terms = [(x * y).sum() for x, y in zip(leaves(a), leaves(b), strict=True)]
+    terms = leaves(map(lambda x, y: (x * y).sum(), a, b))
     return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
@@ -144,9 +144,9 @@ def sq(a: Tree) -> Tensor:
 
 
 def equal(a: Tree, b: Tree) -> bool:
-    """Whether two trees have the same names and the same bits."""
+    """Whether two trees have the same names, dtypes and values."""
     x, y = flatten(a), flatten(b)
-    return x.keys() == y.keys() and all(torch.equal(x[path], y[path]) for path in x)
+    return x.keys() == y.keys() and all(x[p].dtype == y[p].dtype and torch.equal(x[p], y[p]) for p in x)
 
 
 def pick(a: Mapping[str, Tree], *parts: str) -> dict[str, Tree]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,13 @@ class Stage:
     rounds: int
     trainable: str | None = None
 
+    def __post_init__(self) -> None:
+        require(self, self.rounds >= 1, "rounds", "at least 1")
+        try:
+            re.compile(self.trainable or "")
+        except re.error:
+            require(self, False, "trainable", "a regular expression")
+
 
 class Staged(Aggregator):
     """Base of rules that follow a plan of stages.
@@ -46,6 +54,9 @@ class Staged(Aggregator):
         return key, self.plan[int(key.removeprefix("stage"))], inner
 
     def init(self, params: Any) -> Any:
+        for stage in self.plan:
+            matches = stage.trainable is None or any(re.search(stage.trainable, name) for name in params)
+            require(stage, matches, "trainable", f"an expression that matches some of {sorted(params)[:3]} ...")
         return {"stage0": self.plan[0].aggregator.init(params)}
 
     def init_memory(self, params: Any) -> Any:
@@ -115,7 +126,8 @@ class Stages(Staged):
 
     def __post_init__(self) -> None:
         require(self, len(self.stages) > 0, "stages", "at least one stage")
-        require(self, all(s.rounds >= 1 for s in self.stages), "stages", "at least 1 round in each stage")
+        alone = all(type(s.aggregator).cohorts is Aggregator.cohorts for s in self.stages)
+        require(self, alone, "stages", "rules in which every client trains on its own, so no reference rule")
 
     @property
     def plan(self) -> tuple[Stage, ...]:

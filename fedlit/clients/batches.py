@@ -26,7 +26,8 @@ def training_batches(num_examples: int, batch_size: int, steps: int, generator: 
 
 def loader(dataset: Dataset[Any], batches: list[list[int]], collate: Any) -> Iterable[Any]:
     """The batches with these indices, in this order."""
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+    # A generator of its own, or each pass over a DataLoader would draw from the global one.
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, generator=torch.Generator())
 
 
 def evaluation_batches(num_examples: int, batch_size: int) -> list[list[int]]:

@@ -19,12 +19,12 @@ from fedlit.tree import Tree
 
 HONOURED_HOOKS = frozenset(
     {
-        "configure_callbacks", "configure_model", "configure_optimizers", "forward", "predict_step", "setup",
-        "test_step", "train", "training_step", "transfer_batch_to_device", "validation_step",
+        "configure_model", "configure_optimizers",
         # These run under a plain lightning.Trainer only, where they log what the engine reports by itself.
         "on_test_epoch_end", "on_validation_epoch_end",
     }
 )  # fmt: skip
+OTHER_HOOKS = frozenset({"backward", "transfer_batch_to_device", "teardown", "prepare_data", "train_dataloader"})
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,10 @@ class SerialEngine:
                 optimizer.zero_grad()
                 self.fabric.backward(value)
                 if self.gradient_clip_val is not None:
-                    self.fabric.clip_gradients(self.step, optimizer, max_norm=self.gradient_clip_val)
+                    # Not an error here: a client whose gradient is not finite is refused by name at admission.
+                    self.fabric.clip_gradients(
+                        self.step, optimizer, max_norm=self.gradient_clip_val, error_if_nonfinite=False
+                    )
                 travel += optimizer.param_groups[0]["lr"]
                 optimizer.step()
                 for scheduler in schedulers:
@@ -220,15 +223,18 @@ class SerialEngine:
     def _optimizer(self, w: Tree, steps: int) -> tuple[Any, Sequence[Any]]:
         """The task's own optimizer, moved from the network's parameters to the leaves of ``w``.
 
-        Leaves that have a parameter's name join that parameter's group, others the first group.
+        Leaves that have a parameter's name join that parameter's group, others the first group; all are in the
+        network's order, in which norms for clipping are summed.
         """
         self.task.num_training_steps = steps
         configured = self.task.configure_optimizers()
         optimizer, schedulers = _unpack(configured, type(self.task).__name__)
         group_of = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
         members: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
-        for path, leaf in tree.flatten(w).items():
-            parameter = self.parameters.get(path.split(tree.SEPARATOR)[-1])
+        rank = {name: i for i, name in enumerate(self.parameters)}
+        named = [(path.split(tree.SEPARATOR)[-1], leaf) for path, leaf in sorted(tree.flatten(w).items())]
+        for name, leaf in sorted(named, key=lambda pair: rank.get(pair[0], len(rank))):
+            parameter = self.parameters.get(name)
             members[group_of.get(id(parameter), 0)].append(leaf)
         groups = [{**g, "params": m} for g, m in zip(optimizer.param_groups, members, strict=True)]
         optimizer.param_groups.clear()
@@ -254,7 +260,7 @@ def check_task(task: L.LightningModule) -> None:
     """
     name = type(task).__name__
     theirs = {h for h in dir(L.LightningModule) if callable(getattr(L.LightningModule, h)) and not h.startswith("_")}
-    hooks = {h for h in theirs if h.startswith(("on_", "configure_", "optimizer_", "lr_scheduler_", "backward"))}
+    hooks = {h for h in theirs if h.startswith(("on_", "configure_", "optimizer_", "lr_scheduler_"))} | OTHER_HOOKS
     overridden = {h for h in hooks - HONOURED_HOOKS if _owner(type(task), h).__module__.split(".")[0] != "lightning"}
     if overridden:
         raise FedlitError(
@@ -266,7 +272,7 @@ def check_task(task: L.LightningModule) -> None:
             f"{name} optimizes by hand (automatic_optimization is False): let training_step return a loss"
         )
     for module_name, module in task.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats:
             raise FedlitError(
                 f"{name}.{module_name} keeps running statistics, which would leak from one client to the next: use "
                 "group or layer normalisation, or track_running_stats=False"

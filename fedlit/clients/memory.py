@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedlit import codec, tree
+from fedlit import codec
+from fedlit.errors import writing
 from fedlit.tree import Tree
 
 
@@ -12,8 +13,7 @@ class ClientMemory:
     """Client memories on disk, committed with the round that made them.
 
     A client's new memory waits in ``staging`` until the checkpoint of its round takes the folder over; a reader sees
-    the newest. Files in frequent use stay in RAM by the operating system's page cache. A memory without any tensor
-    has no file.
+    the newest. Files in frequent use stay in RAM by the operating system's page cache.
 
     Args:
         committed: Folder of the last committed round's memories; need not exist.
@@ -32,10 +32,15 @@ class ClientMemory:
         return None
 
     def stage(self, client: str, memory: Tree) -> None:
-        """Keep what a client would remember, if its reply is admitted."""
-        if tree.leaves(memory):
+        """Keep what a client would remember, if its reply is admitted.
+
+        Raises:
+            FedlitError: The disk is full or the file cannot be written.
+        """
+        path = self.staging / f"{client}.safetensors"
+        with writing(path):
             self.staging.mkdir(parents=True, exist_ok=True)
-            (self.staging / f"{client}.safetensors").write_bytes(codec.encode(memory))
+            path.write_bytes(codec.encode(memory))
 
     def discard(self, client: str) -> None:
         """Forget what was staged: its reply was refused, and the client stays as it was."""

@@ -65,6 +65,6 @@ def _columns(loop: FederatedLoop) -> Iterator[dict[str, Any]]:
                 "horizon_step": np.tile(np.arange(1, steps + 1), windows),
                 "target": target.ravel(),
             }
-            for i, level in enumerate(loop.engine.task.quantile_levels):
+            for i, level in enumerate(loop.engine.task.quantiles):
                 columns[f"q{level:g}"] = quantiles[:, i].ravel()
             yield columns

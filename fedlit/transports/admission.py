@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO
 
 import torch
 
 from fedlit import codec, tree
 from fedlit.aggregators import Update
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, writing
 from fedlit.transports.base import Job, Reply
 from fedlit.tree import Tree
 
@@ -65,7 +65,6 @@ class Inbox:
     """The replies of one round: each job is answered at most once, and uploads wait on disk once they are many.
 
     Args:
-        jobs_like: For each ticket, the job's client and a tree like the upload that is expected.
         budget_bytes: Uploads held in RAM; beyond it they go to a temporary file, so that memory does not grow with
             the number of clients.
     """
@@ -74,6 +73,7 @@ class Inbox:
         self._open: dict[str, tuple[str, Callable[[], Tree]]] = {}
         self._file: IO[bytes] = SpooledTemporaryFile(budget_bytes)  # noqa: SIM115 - closed by close()
         self.updates: list[Update] = []
+        self.admitted: set[str] = set()
         self.refused: dict[str, str] = {}
 
     def expect(self, job: Job, like: Callable[[], Tree]) -> None:
@@ -91,21 +91,24 @@ class Inbox:
 
     def _receive(self, reply: Reply) -> None:
         name = f"reply of {reply.client!r}"
-        client, like = self._open.pop(reply.ticket, (None, None))
+        client, like = self._open.get(reply.ticket, (None, None))
         if client != reply.client or like is None:
             raise Refused(f"{name}: no open job of this round has its ticket")
+        del self._open[reply.ticket]
         if reply.error is not None:
             raise Refused(f"{name}: {reply.error}")
         weight = reply.weight
         if isinstance(weight, bool) or not (isinstance(weight, int | float) and 0 <= weight <= MAX_WEIGHT):
             raise Refused(f"{name}: weight {weight!r} is not a number from 0 to {MAX_WEIGHT:g}")
-        loss = reply.metrics.get("train_loss", 0.0)
-        if not math.isfinite(loss):
+        loss = reply.metrics.get("train_loss")
+        if not isinstance(loss, int | float) or not math.isfinite(loss):
             raise Refused(f"{name}: its local loss became {loss}")
         admit(reply.payload, like(), name)
-        start = self._file.seek(0, 2)
-        self._file.write(reply.payload)
         length = len(reply.payload)
+        with writing(f"the temporary file of updates in {gettempdir()}"):
+            start = self._file.seek(0, 2)
+            self._file.write(reply.payload)
+        self.admitted.add(reply.client)
         self.updates.append(Update(reply.client, weight, lambda: self._read(start, length, name), reply.metrics))
 
     def _read(self, start: int, length: int, name: str) -> Tree:

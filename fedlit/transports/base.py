@@ -12,7 +12,7 @@ class Job:
     """One thing asked of one client.
 
     Args:
-        ticket: Unguessable; a reply counts once, for its ticket.
+        ticket: Unguessable, also to the round's other clients; a reply counts once, for its ticket.
         client: Whose job it is.
         round: Index of the round, from 0.
         kind: ``train``, or ``evaluate`` what was sent.

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
+
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
 from fedlit.clients.batches import evaluation_batches, loader, training_batches
 from fedlit.clients.engine import SerialEngine
 from fedlit.clients.memory import ClientMemory
+from fedlit.errors import FedlitError
 from fedlit.transports.base import Job, Reply
 from fedlit.tree import Tree
 
@@ -25,13 +28,21 @@ class LocalClients:
         memory: What they keep.
         initial: The initial parameters, from which a first memory is made.
         seed: Of batches and dropout.
+        limit_eval_batches: Score on the first so many batches of a client only.
     """
 
     def __init__(
-        self, rule: Aggregator, engine: SerialEngine, data: Any, memory: ClientMemory, initial: Tree, seed: int
+        self,
+        rule: Aggregator,
+        engine: SerialEngine,
+        data: Any,
+        memory: ClientMemory,
+        initial: Tree,
+        seed: int,
+        limit_eval_batches: int | None = None,
     ) -> None:
         self.rule, self.engine, self.data, self.memory = rule, engine, data, memory
-        self.initial, self.seed = initial, seed
+        self.initial, self.seed, self.limit_eval_batches = initial, seed, limit_eval_batches
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """Do the jobs in their order. There is no wait that a deadline could cut short."""
@@ -46,15 +57,20 @@ class LocalClients:
     def train(self, job: Job) -> Reply:
         """Local steps, then the reply; with ``job.split`` the trained model is scored too."""
         down, _ = codec.decode(job.payload)
+        before = self.remembered(job.client)
         dataset = self.data.dataset(job.members, "train")
         count, size = len(dataset), self.data.batch_size
+        if not count:
+            raise FedlitError(
+                f"client {job.client!r} has no training examples: leave it out, or split its data otherwise"
+            )
         generator = seeds.generator(self.seed, "batches", job.round, job.client)
         batches = training_batches(count, size, job.steps, generator)
         key = seeds.key(self.seed, "network", job.round, job.client)
         trained = self.engine.train(
             self.rule,
             down,
-            self.remembered(job.client),
+            before,
             loader(dataset, batches, self.data.collate),
             job.steps,
             size,
@@ -62,7 +78,11 @@ class LocalClients:
         )
         if not math.isfinite(trained.loss):
             return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
-        self.memory.stage(job.client, trained.memory)
+        kept = tree.leaves(trained.memory)
+        if not all(torch.isfinite(leaf).all() for leaf in kept):
+            return Reply(job.ticket, job.client, error="what it would remember is not finite: lower the learning rate")
+        if kept or tree.leaves(before):  # a client that never remembers a tensor has no file
+            self.memory.stage(job.client, trained.memory)
         scores, evaluated = {}, 0
         if job.split is not None:
             values, evaluated = self.score(self.rule.model(trained.w), job.members, job.split)
@@ -101,5 +121,6 @@ class LocalClients:
         dataset = self.data.dataset(members, split)
         if not len(dataset):
             return {}, 0
-        batches = loader(dataset, evaluation_batches(len(dataset), self.data.batch_size), self.data.collate)
-        return self.engine.evaluate(model, batches, split), len(dataset)
+        indices = evaluation_batches(len(dataset), self.data.batch_size)[: self.limit_eval_batches]
+        batches = loader(dataset, indices, self.data.collate)
+        return self.engine.evaluate(model, batches, split), sum(map(len, indices))

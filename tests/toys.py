@@ -1,0 +1,181 @@
+"""Tiny tasks and data for tests of the core: regressions that a person can solve by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset, Dataset, TensorDataset
+from torchmetrics import Metric
+
+from fedlit.data import FederatedDataModule
+
+
+class Errors(Metric):
+    """Mean squared and mean absolute error."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, guess: Tensor, target: Tensor) -> None:
+        error = (guess - target).double()
+        self.sums += torch.stack([error.square().sum(), error.abs().sum(), torch.tensor(float(error.numel()))]).double()
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"mse": self.sums[0] / self.sums[2], "mae": self.sums[1] / self.sums[2]}
+
+
+class Regression(L.LightningModule):
+    """Linear regression, or with ``hidden`` units a network of one hidden layer."""
+
+    def __init__(
+        self,
+        features: int = 3,
+        hidden: int = 0,
+        lr: float = 0.1,
+        optimizer: str = "sgd",
+        weight_decay: float = 0.0,
+        linear_schedule: bool = False,
+        dropout: float = 0.0,
+        dtype: str = "float32",
+        poison: str | None = None,
+        seed: int = 7,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        kind = getattr(torch, dtype)
+        layers: list[nn.Module] = [nn.Linear(features, 1, dtype=kind)]
+        if hidden:
+            layers = [nn.Linear(features, hidden, dtype=kind), nn.Tanh(), nn.Dropout(dropout)]
+            layers += [nn.Linear(hidden, 1, dtype=kind)]
+        self.net = nn.Sequential(*layers)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
+        self.val_metrics, self.test_metrics = Errors(), Errors()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[..., 0]
+
+    def losses(self, batch: Any) -> Tensor:
+        x, y = batch
+        return (self(x) - y).square() / 2
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self.losses(batch).mean()
+        # A client whose targets start with the poison value makes the loss NaN.
+        return loss * float("nan") if self.hparams.poison and bool((batch[1] > 1e6).any()) else loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.val_metrics.update(self(batch[0]), batch[1])
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.test_metrics.update(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        h = self.hparams
+        kind = torch.optim.AdamW if h.optimizer == "adamw" else torch.optim.SGD
+        optimizer = kind(self.parameters(), lr=h.lr, weight_decay=h.weight_decay)
+        if not h.linear_schedule:
+            return optimizer
+        steps = self.num_training_steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def use_stand_in(self) -> None:
+        """It is as small as it gets."""
+
+
+class ToyData(FederatedDataModule):
+    """Clients whose targets are linear in the features, each with its own coefficients.
+
+    Args:
+        num_clients: How many.
+        examples: Training examples of the first client; client i has i more.
+        features: Number of features.
+        batch_size: Examples in a batch; 0 for one batch with all of a client's examples.
+        spread: How far coefficients differ between clients.
+        noise: Standard deviation of the noise of the targets.
+        poisoned: Index of a client whose targets are absurd, or -1.
+        server: Whether the server has examples of its own.
+        dtype: Of features and targets.
+        seed: Of everything.
+    """
+
+    def __init__(
+        self,
+        num_clients: int = 3,
+        examples: int = 10,
+        features: int = 3,
+        batch_size: int = 4,
+        spread: float = 1.0,
+        noise: float = 0.1,
+        poisoned: int = -1,
+        server: bool = False,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size or 10**6
+        self.arguments = {"num_clients": num_clients, "examples": examples, "features": features, "spread": spread}
+        self.num_clients, self.examples, self.features, self.spread = num_clients, examples, features, spread
+        self.noise, self.poisoned, self.server, self.seed, self.dtype = noise, poisoned, server, seed, dtype
+        self.simulated = True
+        self.parts: dict[tuple[str, str], Dataset[Any]] = {}
+
+    def config(self) -> dict[str, Any]:
+        return {**self.arguments, "batch_size": self.batch_size, "noise": self.noise, "seed": self.seed}
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.clients:
+            return
+        self.clients = [f"client-{i:02d}" for i in range(self.num_clients)]
+        shared = torch.randn(self.features, generator=self._generator(-1), dtype=torch.float64)
+        for i, client in enumerate(self.clients):
+            generator = self._generator(i)
+            truth = shared + self.spread * torch.randn(self.features, generator=generator, dtype=torch.float64)
+            for split, count in (("train", self.examples + i), ("val", 5), ("test", 6)):
+                x = torch.randn(count, self.features, generator=generator, dtype=torch.float64)
+                y = x @ truth + self.noise * torch.randn(count, generator=generator, dtype=torch.float64)
+                if i == self.poisoned and split == "train":
+                    y = y + 1e7
+                kind = getattr(torch, self.dtype)
+                self.parts[client, split] = TensorDataset(x.to(kind), y.to(kind))
+
+    def _generator(self, i: int) -> torch.Generator:
+        return torch.Generator().manual_seed(1000 * self.seed + i + 1)
+
+    def dataset(self, clients: str | Sequence[str], split: str) -> Dataset[Any]:
+        names = [clients] if isinstance(clients, str) else list(clients)
+        parts = [self.parts[name, split] for name in names]
+        return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+    def server_dataset(self) -> Dataset[Any] | None:
+        return self.parts[self.clients[0], "val"] if self.server else None
+
+    def use_stand_in(self, folder: Path) -> None:
+        (folder / "made").touch()
+
+
+class GivenData(FederatedDataModule):
+    """Clients with the tensors that a test gives: ``{client: (x, y)}``, the same for every split."""
+
+    def __init__(self, given: dict[str, tuple[Tensor, Tensor]], batch_size: int = 10**6) -> None:
+        super().__init__()
+        self.given, self.batch_size = given, batch_size
+
+    def setup(self, stage: str | None = None) -> None:
+        self.clients = sorted(self.given)
+
+    def dataset(self, clients: str | Sequence[str], split: str) -> Dataset[Any]:
+        names = [clients] if isinstance(clients, str) else clients
+        parts = [TensorDataset(*self.given[name]) for name in names]
+        return parts[0] if len(parts) == 1 else ConcatDataset(parts)
