@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from fedlit.backbones import LoRA, stand_in
+from fedlit.backbones.lora import attach
+from fedlit.errors import FedlitError
+
+
+def adapted(lora, seed=0):
+    backbone = stand_in("amazon/chronos-bolt-tiny", 16)
+    return attach(backbone.network, lora, backbone.targets(), seed, backbone.name)
+
+
+def trainable(model):
+    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+
+
+def test_first_values_hang_on_the_seed_alone():
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    one = trainable(adapted(LoRA(r=4)))
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(2)
+    two, three = trainable(adapted(LoRA(r=4))), trainable(adapted(LoRA(r=4), seed=1))
+    assert all("lora_" in name for name in one)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], three[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("lora", "part"),
+    [
+        (LoRA(r=2, use_rslora=True), "lora_A"),
+        (LoRA(r=2, use_dora=True), "lora_magnitude_vector"),
+        (LoRA(r=2, target_modules=["q"]), ".q.lora_A"),
+        (LoRA(r=2, target_modules=r".*encoder.*\.(q|v)"), "encoder.block.0.layer.0.SelfAttention.v.lora_A"),
+        (LoRA(r=2, target_modules="all-linear"), "lora_A"),
+        (LoRA(r=2, target_modules=["q"], modules_to_save=["output_patch_embedding"]), "modules_to_save"),
+    ],
+)
+def test_options(lora, part):
+    names = trainable(adapted(lora))
+    assert any(part in name for name in names)
+    if lora.target_modules == ["q"] and not lora.modules_to_save:
+        assert all(".q." in name for name in names)
+
+
+def test_scaling():
+    network = adapted(LoRA(r=4, alpha=8, use_rslora=True, target_modules=["q"]))
+    assert {one.scaling["default"] for name, one in network.named_modules() if name.endswith(".q")} == {4.0}
+
+
+@pytest.mark.parametrize("targets", [["q", "query"], r".*\.query", ["query"]])
+def test_a_target_that_matches_nothing_lists_the_names_there_are(targets):
+    with pytest.raises(FedlitError, match="query.*there are.*output_layer.*, q, .*wo"):
+        adapted(LoRA(target_modules=targets))
+
+
+def test_bad_settings():
+    with pytest.raises(FedlitError, match=r"modules_to_save.*'head'"):
+        adapted(LoRA(modules_to_save=["head"]))
+    with pytest.raises(FedlitError, match=r"adapter\.r is 0"):
+        LoRA(r=0)
+    with pytest.raises(FedlitError, match=r"adapter\.dropout is 1"):
+        LoRA(dropout=1.0)
