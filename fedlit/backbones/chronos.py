@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fedlit import seeds
+from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
 
 QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -151,7 +151,8 @@ class ChronosT5:
             input_ids=tokens.to(context.device), attention_mask=mask.to(context.device), labels=labels
         ).logits
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=-100)
-        return loss.view(labels.shape).sum(-1) / (labels != -100).sum(-1).clamp(min=1)
+        losses: Tensor = loss.view(labels.shape).sum(-1) / (labels != -100).sum(-1).clamp(min=1)
+        return losses
 
     def forecast(self, model: nn.Module, context: Tensor, horizon: int, quantiles: Sequence[float]) -> Tensor:
         from chronos.chronos import ChronosModel
@@ -159,9 +160,7 @@ class ChronosT5:
         tokenizer = self._tokenizer(horizon)
         tokens, mask, scale = tokenizer.context_input_transform(context.cpu())
         sampler = ChronosModel(self.config, unwrap(model))
-        devices = [context.device] if context.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seeds.key(self.seed, "sampled forecast"))
+        with keyed_rng(self.seed, "sampled forecast", device=context.device):
             paths = sampler(tokens.to(context.device), mask.to(context.device), horizon, self.num_samples)
         values = tokenizer.output_transform(paths.cpu(), scale).float()
         levels = torch.tensor(list(quantiles), dtype=values.dtype)

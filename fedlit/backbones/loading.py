@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedlit import seeds
 from fedlit.backbones.chronos import Chronos2, ChronosBolt, ChronosT5, Family
+from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -68,8 +68,7 @@ def stand_in(name: str, prediction_length: int = 64) -> Backbone:
     """A tiny random network of the architecture that ``name`` has, without the network or the weights."""
     kind = _family_of(name)
     _mend_bolt()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.key(0, "stand-in", kind.__name__))
+    with keyed_rng(0, "stand-in", kind.__name__):
         network = kind.stand_in(prediction_length).eval()
     return Backbone(name, kind.of(network.config), network, f"tiny random stand-in for {name}", stand_in=True)
 
@@ -104,7 +103,7 @@ def _load_network(name: str, folder: Path | None) -> nn.Module:
     from chronos import BaseChronosPipeline
 
     _mend_bolt()
-    with torch.random.fork_rng(devices=[]), quiet():
+    with keyed_rng(0, "weights that are not in the file"), quiet():
         try:
             pipeline = BaseChronosPipeline.from_pretrained(
                 str(folder or name), dtype=torch.float32, use_safetensors=True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from fedlit import seeds
+from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
         use_dora=lora.use_dora,
         modules_to_save=lora.modules_to_save,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.key(seed, "adapter"))
+    with keyed_rng(seed, "adapter"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a property that transformers renames
         try:
             adapted = get_peft_model(network, config)
         except ValueError as error:

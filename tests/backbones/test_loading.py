@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from huggingface_hub import constants
@@ -71,3 +74,9 @@ def test_no_stand_in_for_a_name_that_says_nothing():
 
 def test_levels_of_stand_ins():
     assert stand_in("amazon/chronos-bolt-tiny").family.levels == QUANTILES
+
+
+def test_import_is_light():
+    heavy = "{'peft', 'chronos'} & set(sys.modules)"
+    code = f"import sys, fedlit.tasks, fedlit.backbones; found = {heavy}; assert not found, found"
+    subprocess.run([sys.executable, "-c", code], check=True)
