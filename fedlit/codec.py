@@ -35,7 +35,7 @@ def encode(t: Tree, metadata: Any = None) -> bytes:
 
     flat = {path: own(leaf) for path, leaf in tree.flatten(t).items()}
     # One key only: safetensors keeps several in no fixed order, and the bytes would differ from run to run.
-    head = {"empty": tree.empty_paths(t), "metadata": metadata}
+    head = {"empty": sorted(tree.empty_paths(t)), "metadata": metadata}
     return save(flat, metadata={"fedlit": json.dumps(head, sort_keys=True)})
 
 
@@ -66,7 +66,7 @@ def header(blob: bytes, name: str = "payload") -> dict[str, Any]:
 
 
 def decode(blob: bytes, name: str = "payload") -> tuple[Tree, Any]:
-    """The tree and the metadata that :func:`encode` was given.
+    """The tree, its names sorted, and the metadata that :func:`encode` was given.
 
     Raises:
         FedlitError: The bytes are not what :func:`encode` writes; ``name`` says what was being read.
@@ -74,6 +74,7 @@ def decode(blob: bytes, name: str = "payload") -> tuple[Tree, Any]:
     head = header(blob, name)
     try:
         own = json.loads(head.get("__metadata__", {})["fedlit"])
-        return tree.unflatten(load(blob), own["empty"]), own["metadata"]
+        # safetensors gives its tensors in an order that changes from call to call.
+        return tree.ordered(tree.unflatten(load(blob), own["empty"])), own["metadata"]
     except Exception as error:
         raise FedlitError(f"{name}: not a fedlit tree ({error})") from error

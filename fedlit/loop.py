@@ -40,7 +40,7 @@ class FederatedLoop:
     ) -> None:
         self.trainer, self.rule, self.folder, self.fingerprint = trainer, rule, folder, fingerprint
         self.fabric, self.data, self.engine = trainer.fabric, trainer.datamodule, trainer.engine
-        self.initial: dict[str, torch.Tensor] = self.engine.initial()
+        self.initial: dict[str, torch.Tensor] = tree.ordered(self.engine.initial())
         checkpoints = folder.checkpoints
         self.memory = ClientMemory(checkpoints.memory, checkpoints.staging)
         self.local = LocalClients(
@@ -49,7 +49,7 @@ class FederatedLoop:
         cohorts = rule.cohorts(self.data.clients)
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
         self.transport = RankTransport(self.local, self.fabric, {*self.cohorts, *self.data.clients})
-        self.state: Tree = rule.init(self.initial)
+        self.state: Tree = tree.ordered(rule.init(self.initial))
         self.rounds_done = 0
         self.best: float | None = None
         self._parcel: tuple[Any, bytes] | None = None
@@ -134,7 +134,7 @@ class FederatedLoop:
         server = Server(index, seeds.generator(trainer.seed, "server", index), self._server_validation())
         updates = sorted(inbox.updates, key=lambda u: u.client)
         with torch.no_grad():
-            self.state = self.rule.aggregate(self.state, updates, server)
+            self.state = tree.ordered(self.rule.aggregate(self.state, updates, server))
         inbox.close()
         rows: list[Row] = self._training_rows(index + 1, replies, inbox.refused)
         if split:

@@ -73,6 +73,11 @@ def unflatten(flat: Mapping[str, Tensor], empty: Iterable[str] = ()) -> Tree:
     return out
 
 
+def ordered(t: Tree) -> Any:
+    """The same tree with the names at each level sorted, so that a walk over them sums in one order always."""
+    return t if isinstance(t, Tensor) else {k: ordered(t[k]) for k in sorted(t)}
+
+
 def empty_paths(t: Tree, path: str = "") -> list[str]:
     """Paths of the dicts that hold nothing; they carry structure that :func:`flatten` alone would lose."""
     if isinstance(t, Tensor):

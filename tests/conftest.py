@@ -32,9 +32,3 @@ def fit(tmp_path: Path) -> Callable[..., Any]:
         )
 
     return run
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, links followed, by its relative path."""
-    folder = folder.resolve()
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -179,3 +179,9 @@ class GivenData(FederatedDataModule):
         names = [clients] if isinstance(clients, str) else clients
         parts = [TensorDataset(*self.given[name]) for name in names]
         return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder, links followed, by its relative path."""
+    folder = folder.resolve()
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -57,6 +57,9 @@ class Staged(Aggregator):
         for stage in self.plan:
             matches = stage.trainable is None or any(re.search(stage.trainable, name) for name in params)
             require(stage, matches, "trainable", f"an expression that matches some of {sorted(params)[:3]} ...")
+        for i, stage in enumerate(self.plan[:-1]):
+            if stage.aggregator.global_model(stage.aggregator.init(params)) is None:
+                raise FedlitError(f"stage {i} ends without a global model for stage {i + 1} to start from")
         return {"stage0": self.plan[0].aggregator.init(params)}
 
     def init_memory(self, params: Any) -> Any:
@@ -102,8 +105,6 @@ class Staged(Aggregator):
         if server.round < last_round or index + 1 == len(self.plan):
             return state
         params = stage.aggregator.global_model(state[key])
-        if params is None:
-            raise FedlitError(f"stage {index} ends without a global model for stage {index + 1} to start from")
         return {f"stage{index + 1}": self.plan[index + 1].aggregator.init(params)}
 
     def global_model(self, state: Any) -> Any | None:

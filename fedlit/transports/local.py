@@ -52,7 +52,7 @@ class LocalClients:
     def remembered(self, client: str) -> Tree:
         """A client's memory, the initial one if it has none yet."""
         kept = self.memory.read(client)
-        return self.rule.init_memory(self.initial) if kept is None else kept
+        return tree.ordered(self.rule.init_memory(self.initial)) if kept is None else kept
 
     def train(self, job: Job) -> Reply:
         """Local steps, then the reply; with ``job.split`` the trained model is scored too."""
