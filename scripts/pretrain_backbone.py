@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import T5Config
 
@@ -34,6 +35,7 @@ DRAWN = 896  # samples drawn before the warp of time
 CONTEXT, HORIZON, PATCH = 512, 64, 16
 QUANTILES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 Array = np.ndarray
+Module = torch.nn.Module
 
 
 def architecture() -> T5Config:
@@ -296,7 +298,7 @@ def moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterato
             yield f"{kind}/{name}", optimizer.state[parameter][kind]
 
 
-def save_snapshot(path: Path, step: int, model, average, optimizer) -> None:  # noqa: ANN001
+def save_snapshot(path: Path, step: int, model: Module, average: Module, optimizer: torch.optim.Optimizer) -> None:
     tensors = {f"model/{name}": value.clone() for name, value in model.named_parameters()}
     tensors |= {f"average/{name}": value.clone() for name, value in average.named_parameters()}
     tensors |= {name: value.clone() for name, value in moments(model, optimizer)}
@@ -304,9 +306,7 @@ def save_snapshot(path: Path, step: int, model, average, optimizer) -> None:  # 
     path.with_suffix(".part").replace(path)
 
 
-def load_snapshot(path: Path, model, average, optimizer) -> int:  # noqa: ANN001
-    from safetensors import safe_open
-
+def load_snapshot(path: Path, model: Module, average: Module, optimizer: torch.optim.Optimizer) -> int:
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
         step = int(file.metadata()["step"])
@@ -330,7 +330,7 @@ tags: [time-series, forecasting, synthetic]
 ---
 # The built-in backbone of fedlit
 
-A Chronos-Bolt of {parameters:,} parameters with random initial weights, pretrained by `scripts/pretrain_backbone.py`
+A Chronos-Bolt of {parameters:,} parameters, trained from random initial values by `scripts/pretrain_backbone.py`
 on **synthetic series only**. It is a stand-in that makes zero-shot forecasts mean something without a network; it is
 not one of Amazon's Chronos-Bolt models and does not reach them. Reports name it "built-in stand-in".
 
@@ -340,6 +340,7 @@ not one of Amazon's Chronos-Bolt models and does not reach them. Reports name it
 | context, horizon | at most 512, 64 samples |
 | quantiles | 0.1 to 0.9 |
 | data | {series:,} series of {length} samples drawn from Gaussian processes with random kernels (sums and products of RBF, periodic, locally periodic, rational quadratic, noise, constant), a third of them quasi-periodic waves sharpened by periodic windows; a third purely periodic (random Fourier series, from round to sharp); trends, smooth warps of time, pointwise warps; crops, mixes, flips. No recorded series, no simulator of a physiological signal |
+| initial values | T5's with a factor of 0.5, except that the encoder's heads start out looking 1 to 4 patches back and the decoder at the REG token (`initialise` in the script says why) |
 | optimisation | {steps:,} steps of {batch} windows, AdamW, peak rate {peak}, constant then cosine; weights are an exponential average (0.999); bfloat16 autocast |
 | seed | {seed} |
 | loss (training, mean of 500 steps) | {first:.3f} at the start, {last:.3f} at the end |
@@ -373,7 +374,7 @@ def main() -> None:
         np.save(cache, make_series(args.series, args.seed, "pretraining series"))
         print(f"drew {args.series} series in {time.time() - began:.0f} s", flush=True)
     series = np.load(cache)
-    held_out = make_series(1152, args.seed, "held-out series")
+    held_out = make_series(min(1152, args.series), args.seed, "held-out series")
     checks = [batch(held_out, args.seed, -1 - number, 64) for number in range(12)]
 
     with torch.random.fork_rng():
@@ -411,21 +412,19 @@ def main() -> None:
             print(row, flush=True)
 
     rows = [json.loads(line) for line in curve.read_text().splitlines()]
-    ends = [
-        rows[i]["seconds"]
-        for i in range(len(rows))
-        if i + 1 == len(rows) or rows[i + 1]["step"] <= rows[i]["step"] or rows[i + 1]["seconds"] < rows[i]["seconds"]
-    ]
+    # seconds count from the start of a run, which ends where the next row has fewer
+    following = [row["seconds"] for row in rows[1:]] + [0.0]
+    seconds = sum(row["seconds"] for row, after in zip(rows, following, strict=True) if after < row["seconds"])
     average.eval().save_pretrained(args.out)
     (args.out / "model.safetensors").chmod(0o644)
     stopped = "" if last_step == args.steps else f"\nStopped at step {last_step:,} of a schedule of {args.steps:,}.\n"
-    command = f"python scripts/pretrain_backbone.py --steps {args.steps} --seed {args.seed}"
+    command = f"OMP_NUM_THREADS=1 python scripts/pretrain_backbone.py --steps {args.steps} --seed {args.seed}"
     (args.out / "README.md").write_text(
         CARD.format(
             parameters=sum(parameter.numel() for parameter in average.parameters()), series=args.series, length=LENGTH,
             steps=last_step, batch=args.batch, peak=args.rate, seed=args.seed, first=rows[0]["train"],
             last=rows[-1]["train"], loss=rows[-1]["loss"], ratio=rows[-1]["rmse_over_context_mean"],
-            minutes=sum(ends) / 60, threads=args.threads, command=command, note=stopped,
+            minutes=seconds / 60, threads=args.threads, command=command, note=stopped,
         )
     )  # fmt: skip
 
