@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fedlit.errors import FedlitError
@@ -12,11 +15,34 @@ from fedlit.errors import FedlitError
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; errors that a user can mend end it with one line and exit code 1."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that a rule in a file beside the config is found
     try:
-        build(args)
+        if args is None:
+            sys.argv[1:] = with_packaged_configs(sys.argv[1:])  # in place: other ranks are launched with it
+        build(args if args is None else with_packaged_configs(args))
     except FedlitError as error:
         sys.stderr.write(f"fedlit: error: {error}\n")
         raise SystemExit(1) from error
+
+
+def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).parent / "configs") -> list[str]:
+    """The arguments, with a ``configs/NAME.yaml`` that is not here replaced by the one in the package, which is said.
+
+    Args:
+        args: Of the command line.
+        packaged: Where an installed package has its configs.
+    """
+    out: list[str] = []
+    for position, argument in enumerate(args):
+        option, equals, value = argument.rpartition("=") if argument.startswith("--config=") else ("", "", argument)
+        here, name = Path(value), value.removeprefix("configs/")
+        named = equals or (position and args[position - 1] in ("--config", "-c"))
+        if named and name != value and not here.exists() and (packaged / name).is_file():
+            sys.stderr.write(f"fedlit: there is no {value} here; taking the one of the package, {packaged / name}\n")
+            argument = f"{option}{equals}{packaged / name}"
+        out.append(argument)
+    return out
 
 
 def build(args: list[str] | None = None, run: bool = True) -> Any:
@@ -30,8 +56,8 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
     import fedlit.tasks.forecasting  # noqa: F401 - short class names resolve only for imported classes
     from fedlit.aggregators import Aggregator
     from fedlit.data import FederatedDataModule
-    from fedlit.trainer import FederatedTrainer
     from fedlit.strict_yaml import use_strict_yaml
+    from fedlit.trainer import FederatedTrainer
 
     use_strict_yaml()
 
