@@ -1,0 +1,169 @@
+"""What the framework costs: a round against a hand-written PyTorch loop, and memory with many clients.
+
+Run: python benchmarks/overhead.py [--json FILE]
+
+The two loops take the same optimizer steps on the same batches in one process, by turns; the round of fedlit
+includes what it sends, admits, logs and commits to disk. The ratio is the median over the pairs of rounds, with the
+10th and 90th percentile. Memory is the peak of a process of its own for each number of clients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from workload import SineData, report
+
+from fedlit import seeds
+from fedlit.aggregators import FedAvg
+from fedlit.clients.batches import training_batches
+from fedlit.loop import FederatedLoop
+from fedlit.reports.summary import peak_memory
+from fedlit.run_folder import RunFolder
+from fedlit.tasks import ForecastingTask
+from fedlit.trainer import FederatedTrainer
+
+
+def make_loop(clients: int, steps: int, folder: Path, batch_size: int = 32) -> FederatedLoop:
+    """A loop that is ready for its first round; it never evaluates."""
+    trainer = FederatedTrainer(
+        FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6,
+        enable_progress_bar=False, accelerator="cpu", evaluate_at=["after_aggregation"],
+    )  # fmt: skip
+    trainer._prepare(ForecastingTask(), SineData(clients, batch_size=batch_size))
+    run = RunFolder(folder)
+    run.make()
+    loop = FederatedLoop(trainer, trainer.aggregator, run, {})
+    loop._start()
+    return loop
+
+
+class HandWritten:
+    """FedAvg over LoRA parameters as one would write it without a framework."""
+
+    def __init__(self, data: SineData, steps: int) -> None:
+        self.task = ForecastingTask()
+        self.task.configure_model()
+        self.data, self.steps = data, steps
+        self.names = [n for n, p in self.task.named_parameters() if p.requires_grad]
+        self.live = [p for p in self.task.parameters() if p.requires_grad]
+        self.weights = [p.detach().clone() for p in self.live]
+
+    def round(self, index: int) -> None:
+        """One round of all clients."""
+        total = [torch.zeros_like(w, dtype=torch.float64) for w in self.weights]
+        share = 1 / len(self.data.clients)
+        self.task.train()
+        for client in self.data.clients:
+            dataset = self.data.dataset(client, "train")
+            order = seeds.generator(0, "batches", index, client)
+            batches = training_batches(len(dataset), self.data.batch_size, self.steps, order)
+            with torch.no_grad():
+                for p, w in zip(self.live, self.weights, strict=True):
+                    p.copy_(w)
+            optimizer = torch.optim.AdamW(self.live, lr=self.task.learning_rate, weight_decay=0.0)
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.0, 1 - s / self.steps))
+            for batch in DataLoader(dataset, batch_sampler=batches, collate_fn=self.data.collate):
+                loss = self.task.losses(batch).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+            with torch.no_grad():
+                for t, p, w in zip(total, self.live, self.weights, strict=True):
+                    t.add_((p - w).double(), alpha=share)
+        self.weights = [w + t.to(w.dtype) for w, t in zip(self.weights, total, strict=True)]
+
+
+def overhead(clients: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Seconds a round, fedlit against the hand-written loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        loop = make_loop(clients, steps, Path(folder))
+        hand = HandWritten(loop.data, steps)
+        ratios = []
+        for index in range(repeats + 1):
+            seconds = []
+            for work in (loop._round, hand.round) if index % 2 else (hand.round, loop._round):
+                began = time.perf_counter()
+                work(index)
+                seconds.append(time.perf_counter() - began)
+            ours, theirs = seconds if index % 2 else seconds[::-1]
+            if index:  # the first pair warms up
+                ratios.append(ours / theirs)
+        ours_weights = loop.rule.global_model(loop.state)
+        worst = max(
+            float((ours_weights[n] - w).abs().max() / w.abs().max().clamp_min(1e-12))
+            for n, w in zip(hand.names, hand.weights, strict=True)
+        )
+    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+    return {
+        "case": "seconds a round",
+        "setting": f"{clients} clients, {steps} steps, batch 32, Chronos-Bolt LoRA r 8, {repeats} pairs of rounds",
+        "baseline": "hand-written PyTorch loop",
+        "ratio": float(middle),
+        "ratio_low": float(low),
+        "ratio_high": float(high),
+        "largest_relative_weight_difference": worst,
+    }
+
+
+def peak(clients: int) -> None:
+    """Print the peak resident bytes of two rounds in which all clients train; run in a process of its own.
+
+    Batches are small because only the number of clients is of interest.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        loop = make_loop(clients, 1, Path(folder), batch_size=4)
+        for index in range(2):
+            loop._round(index)
+    print(json.dumps(peak_memory(torch.device("cpu"))["host"]))
+
+
+def memory(many: int, few: int, repeats: int) -> dict[str, Any]:
+    """Peak memory with many clients against few, all of them trained in every round."""
+
+    def measure(clients: int) -> float:
+        command = [sys.executable, __file__, "--peak", str(clients)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return float(done.stdout.splitlines()[-1])
+
+    ratios = [measure(many) / measure(few) for _ in range(repeats)]
+    return {
+        "case": "peak memory",
+        "setting": f"{many} clients a round, {repeats} pairs of processes",
+        "baseline": f"{few} clients a round",
+        "ratio": float(np.median(ratios)),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="write the rows to this file")
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--many", type=int, default=1000)
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        peak(args.peak)
+        return
+    rows = [overhead(args.clients, args.steps, args.repeats), memory(args.many, 20, 2)]
+    report(rows, args.json)
+    print(f"largest relative difference of global weights: {rows[0]['largest_relative_weight_difference']:.2g}")
+
+
+if __name__ == "__main__":
+    main()
