@@ -37,4 +37,8 @@ def test_differences_name_the_field():
     assert differences(old, old) == []
     assert differences({"a": 1}, {"b": 1}) == ["a: 1 -> None", "b: None -> 1"]
     assert differences({"pair": [1, 2]}, {"pair": (1, 2)}) == []
+    stages = [describe(Stages([Stage(FedProx(mu=mu), 2), Stage(FedLA(), 1)])) for mu in (0.5, 1.0)]
+    back = json.loads(json.dumps(stages[0], sort_keys=True))
+    assert differences(back, stages[0]) == []
+    assert differences(back, stages[1]) == ["stages.0.aggregator.mu: 0.5 -> 1.0"]
     assert differences({"a": 1}, {"a": 1.0}) == ["a: 1 -> 1.0"]
