@@ -87,6 +87,7 @@ class SerialEngine:
         check_task(task)
         self.task, self.fabric, self.gradient_clip_val = task, fabric, gradient_clip_val
         fabric.to_device(task)
+        task.train()  # all modules in one mode, so that the task's own flag tells it from here on
         self.step = _Step(task)
         self.parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
         if not self.parameters:
@@ -133,7 +134,8 @@ class SerialEngine:
         optimizer, schedulers = self._optimizer(w, steps)
         loss, total = _BatchLoss(self, live, steps), torch.zeros((), dtype=torch.float64, device=device)
         travel, examples = 0.0, 0
-        self.task.train()
+        if not self.task.training:  # walking through all modules costs as much as a small step
+            self.task.train()
         if self._scaler is not None:
             self._scaler.load_state_dict(self._fresh_scaler)  # a client's scale must not depend on who came before
         with self._keyed_rng(seed):
@@ -194,7 +196,8 @@ class SerialEngine:
 
     def _inference(self, params: Tree, batches: Iterable[Any]) -> Iterator[Any]:
         self.load(params)
-        self.task.eval()
+        if self.task.training:
+            self.task.eval()
         for batch in batches:
             batch = self.fabric.to_device(batch)
             with torch.inference_mode(), self.fabric.autocast():
@@ -255,8 +258,8 @@ def check_task(task: L.LightningModule) -> None:
     """Refuse a task that relies on what the engine does not do.
 
     Raises:
-        FedlitError: It overrides a Lightning hook that is never called here, optimizes by hand, or holds batch
-            normalisation whose running statistics would pass from one client to the next.
+        FedlitError: It overrides a Lightning hook that is never called here, optimizes by hand, has no metrics, or
+            holds batch normalisation whose running statistics would pass from one client to the next.
     """
     name = type(task).__name__
     theirs = {h for h in dir(L.LightningModule) if callable(getattr(L.LightningModule, h)) and not h.startswith("_")}
@@ -271,6 +274,9 @@ def check_task(task: L.LightningModule) -> None:
         raise FedlitError(
             f"{name} optimizes by hand (automatic_optimization is False): let training_step return a loss"
         )
+    for metrics in ("val_metrics", "test_metrics"):
+        if not hasattr(task, metrics):
+            raise FedlitError(f"{name} has no {metrics}: set it to torchmetrics whose compute() gives a dict of scalars")
     for module_name, module in task.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats:
             raise FedlitError(
