@@ -20,13 +20,13 @@ class FederatedDataModule(LightningDataModule):
 
     Attributes:
         batch_size: Examples in a batch.
-        seed: Of partition, split and shuffling.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         clients: Sorted names, after :meth:`setup`.
         simulated: Whether the data are simulated or a stand-in; reports say so.
     """
 
     batch_size: int = 32
-    seed: int = 0
+    seed: int | None = None
     simulated: bool = False
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class FederatedDataModule(LightningDataModule):
             self._pooled("train"),
             batch_size=self.batch_size,
             shuffle=True,
-            generator=seeds.generator(self.seed, "train_dataloader"),
+            generator=seeds.generator(self.seed or 0, "train_dataloader"),
             collate_fn=self.collate,
         )
 

@@ -30,6 +30,7 @@ class SignalDataModule(SignalSource):
         """Read, check, resample, partition, split. A second call does nothing."""
         if self._ready:
             return
+        self.seed = self.seed or 0
         self.records = self._usable(self.read())
         partition = self.partition or self.default_partition
         self.assignment = dict(sorted(partition.assign(self.records, self.seed).items()))
@@ -180,12 +181,12 @@ class SignalDataModule(SignalSource):
     def _split(self) -> tuple[dict[str, Parts], dict[str, str]]:
         if self.parity:
             made = {
-                client: split_as_published(self.records, indices, client, self.split, self.seed)
+                client: split_as_published(self.records, indices, client, self.split, self.seed or 0)
                 for client, indices in self.assignment.items()
             }
             return {c: parts for c, (parts, _) in made.items()}, {c: rule for c, (_, rule) in made.items()}
         shares = (self.val_fraction, self.test_fraction)
-        parts = split_clients(self.records, self.assignment, self.split, *shares, self.seed)
+        parts = split_clients(self.records, self.assignment, self.split, *shares, self.seed or 0)
         return parts, dict.fromkeys(self.assignment, self.split)
 
     def _warn_of_shared_subjects(self) -> None:

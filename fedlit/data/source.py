@@ -44,7 +44,7 @@ class SignalSource(FederatedDataModule):
         on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
         parity: Split and scale as the code of arXiv 2502.09744 does: 60/40 without a validation part, each part or
             record mapped to [0, 1] by its own extremes (which looks into the targets), stride 1 unless given.
-        seed: Of partition, split and shuffling.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
     """
 
     default_partition: ClassVar[Partition] = BySite()
@@ -68,7 +68,7 @@ class SignalSource(FederatedDataModule):
         exclude: list[str] | None = None,
         on_bad_record: Literal["error", "skip"] = "error",
         parity: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.partition = partition

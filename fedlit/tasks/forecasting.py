@@ -37,7 +37,7 @@ class ForecastingTask(Task):
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
         optimizer: Makes another optimizer from parameters.
         rmse_reduction: See :class:`fedlit.metrics.ForecastMetrics`.
-        seed: Of the adapters' first values.
+        seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
 
     A batch holds ``context`` (batch, time), ``target`` (batch, horizon), ``kind``, and for ``predict_step`` also
     ``offset``, ``scale`` (batch,), ``record``, ``client``, ``start``.
@@ -55,7 +55,7 @@ class ForecastingTask(Task):
         schedule: Literal["linear", "cosine", "constant"] = "linear",
         optimizer: OptimizerCallable | None = None,
         rmse_reduction: Literal["global", "batch_mean"] = "global",
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if schedule not in ("linear", "cosine", "constant"):
@@ -105,7 +105,7 @@ class ForecastingTask(Task):
         if self.adapter is None:
             network.requires_grad_(True)
         else:
-            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed, self.backbone)
+            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
         self._family, self._source, self.network = loaded.family, loaded.source, network
         self.train(self.training)
 
@@ -207,7 +207,7 @@ class ForecastingTask(Task):
             "schedule": self.schedule,
             "optimizer": chosen,
             "rmse_reduction": self.rmse_reduction,
-            "seed": self.seed,
+            "seed": self.seed or 0,
             "stand_in": self._stand_in,
         }
 
