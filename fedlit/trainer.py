@@ -136,6 +136,8 @@ class FederatedTrainer:
             precision=precision,
             loggers=loggers,  # type: ignore[arg-type]
         )
+        if precision == "16-mixed" and self.fabric.device.type == "cpu":  # Fabric would take bf16-mixed, with a warning
+            raise FedlitError("trainer.precision 16-mixed needs a GPU: on a CPU take bf16-mixed or 32-true")
         self.config_yaml: str | None = None
         # What Lightning's callbacks read from a trainer.
         self.state = TrainerState(fn=TrainerFn.FITTING)
