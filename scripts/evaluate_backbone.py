@@ -98,8 +98,8 @@ def main() -> None:
     text = f"""# Zero-shot error of the backbone `{args.backbone}` on real ECG
 
 Root mean squared error of the point forecast (median), in fractions of the context's range; lower is better, the best
-of a row in bold. Data: **real** ECG, lead II at {RATE:.0f} Hz, context {CONTEXT}, horizon {HORIZON} samples, a window every {HORIZON}.
-Backbone: {backbone.source}. Model served: global, not fine-tuned.
+of a row in bold. Data: **real** ECG, lead II at {RATE:.0f} Hz, context {CONTEXT}, horizon {HORIZON} samples, one window
+every {HORIZON}. Backbone: {backbone.source}. Model served: global, not fine-tuned.
 One evaluation, no seeds: the forecast is deterministic. "all" pools windows.
 
 {chr(10).join(lines)}
