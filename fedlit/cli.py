@@ -49,13 +49,15 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
     """The command line; with ``run=False`` only parsed and instantiated."""
     import lightning as L  # noqa: N812
     from jsonargparse import ActionConfigFile
+    from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+    from lightning.pytorch.loggers import Logger
 
     import fedlit.aggregators
     import fedlit.data
     import fedlit.tasks.forecasting  # noqa: F401 - short class names resolve only for imported classes
     from fedlit.aggregators import Aggregator
-    from fedlit.data import FederatedDataModule
+    from fedlit.data import FederatedDataModule, Partition
     from fedlit.strict_yaml import use_strict_yaml
     from fedlit.trainer import FederatedTrainer
 
@@ -65,9 +67,8 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         """Refuses what it does not know, with the nearest name that it does."""
 
         def error(self, message: str, ex: Exception | None = None) -> Any:
-            raise FedlitError(
-                message + suggestion(message, known_names(self, Aggregator, L.LightningModule, FederatedDataModule))
-            )
+            classes = (Aggregator, L.LightningModule, FederatedDataModule, Partition, Callback, Logger)
+            raise FedlitError(one_line(message, known_names(self, *classes)))
 
     class FedlitCLI(LightningCLI):
         """``fedlit fit|validate|test|predict``."""
@@ -126,16 +127,36 @@ def known_names(parser: Any, *bases: type) -> list[str]:
     def below(cls: type) -> list[type]:
         return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
 
-    keys = [action.dest for action in parser._actions]
-    return keys + [c.__name__ for base in bases for c in below(base)]
+    parsers = [parser, *(sub for a in parser._actions for sub in getattr(a, "_name_parser_map", {}).values())]
+    keys = [action.dest for one in parsers for action in one._actions]
+    return keys + [c.__name__ for base in bases for c in below(base) if c is not base]
+
+
+NOISE = re.compile(
+    r"\s*(- )?(Subtypes: |Errors:|Given value|Does not validate against|Expected a path but|Expected a <class 'NoneType'>)"
+)
+
+
+def one_line(message: str, known: list[str]) -> str:
+    """What jsonargparse complains of, without the types that it tried on the way, and the nearest name that is known."""
+    path = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    where = f"{path}: " if path else ""
+    option = r"(?:Option|option) '([^']+)' is not accepted|does not accept option '([^']+)'"
+    if found := re.search(option + r"|dot import path string: (\S+)", message):
+        key = found[1] or found[2]
+        return f"{where}there is no {repr(key) if key else f'class {found[3]!r}'}{suggestion(repr(key or found[3]), known)}"
+    lines = dict.fromkeys(line.strip(" -") for line in message.splitlines() if line.strip() and not NOISE.match(line))
+    text = re.sub(r'Parser key "[^"]+":?\s*', "", " ".join(" ".join(lines).split())).strip(" -")
+    return f"{where}{text}" + ("" if "did you mean" in text or "given twice" in text else suggestion(text, known))
 
 
 def suggestion(message: str, known: list[str]) -> str:
     """``; did you mean ...?`` if a name in the message is near one that is known."""
     wrong = re.findall(r"[Kk]ey ['\"]?([\w.]+)|argument[s]?:? --?([\w.]+)|['\"]([\w.]+)['\"]", message)
     for name in (n for group in wrong for n in group if n and n not in known):
-        whole = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        last = difflib.get_close_matches(name.split(".")[-1], [k.split(".")[-1] for k in known], n=1, cutoff=0.75)
+        cutoff = 0.75 if len(name) > 3 else 0.6
+        whole = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+        last = difflib.get_close_matches(name.split(".")[-1], [k.split(".")[-1] for k in known], n=1, cutoff=cutoff)
         if near := whole or last:
             return f"; did you mean {near[0]!r}?"
     return ""

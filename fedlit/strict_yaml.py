@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import yaml
-from jsonargparse import set_loader
+from jsonargparse import _loaders_dumpers, set_loader
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -57,3 +57,4 @@ def load(text: str) -> Any:
 def use_strict_yaml() -> None:
     """Have jsonargparse read YAML, files and values alike, by :func:`load`."""
     set_loader("yaml", load, exceptions=(yaml.YAMLError,))
+    _loaders_dumpers.yaml_default_loader = StrictLoader  # what reads a text given where a number or bool is expected
