@@ -357,7 +357,7 @@ class FederatedTrainer:
         labels = ["data: SIMULATED" if self.datamodule.simulated else "data: real"]
         about = self.lightning_module.describe() if hasattr(self.lightning_module, "describe") else {}
         if about:
-            labels.append(f"backbone: {about['backbone']}" + (" (STAND-IN)" if about.get("stand_in") else ""))
+            labels.append(f"backbone: {about.get('source', about.get('backbone'))}")
         return labels
 
     def _announce(self) -> None:
