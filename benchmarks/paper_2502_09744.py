@@ -27,7 +27,7 @@ from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
 
 RATE, CONTEXT, HORIZON = 500.0, 512, 64
-ROUNDS, STEPS, BATCH = 30, 5, 16
+ROUNDS, STEPS, BATCH = 12, 5, 16
 TITLES = {
     1: "Strategy 1: ECG by patient (PTB-XL, 21 records of 10 s, 20 clients; temporal split)",
     2: "Strategy 2: ECG by hospital system (PhysioNet/CinC Challenge, 101 records, 6 clients; split by patient)",
@@ -92,7 +92,7 @@ def make_data(strategy: int, root: Path, seed: int) -> SignalDataModule:
 
 def run(strategy: int, seed: int, root: Path, out: Path) -> None:
     """One seed of one strategy: five rules."""
-    baselines: list[Aggregator] = [ZeroShot(), LocalOnly(), FedProx(mu=1.0), FedLA(20, 10, 1.0)]
+    baselines: list[Aggregator] = [ZeroShot(), LocalOnly(), FedProx(mu=1.0), FedLA(8, 4, 1.0)]
     trainer = FederatedTrainer(
         FedAvg(), max_rounds=ROUNDS, local_steps=STEPS, baselines=baselines, check_val_every_n_rounds=ROUNDS,
         gradient_clip_val=1.0, name=f"strategy{strategy}-seed{seed}", default_root_dir=str(out), seed=seed,

@@ -1,0 +1,88 @@
+"""The configurations that ship: each runs offline on stand-ins, and they keep what they promise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedlit import cli, codec, tree
+from fedlit.backbones.loading import load_backbone
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = ["--trainer.max_rounds", "2", "--trainer.local_steps", "2", "--trainer.check_val_every_n_rounds", "2",
+         "--data.subjects", "9", "--data.sites", "3", "--data.seconds", "20"]  # fmt: skip
+
+
+def fit(root: Path, config: str, *more: str) -> Path:
+    """Run a configuration; its run folder."""
+    name = f"--trainer.default_root_dir={root}"
+    cli.main(["fit", "--config", str(CONFIGS / config), name, "--trainer.enable_progress_bar=false", *more])
+    (folder,) = root.glob("*/version_0")
+    return folder
+
+
+def state(folder: Path) -> bytes:
+    return (folder / "checkpoints" / "last" / "state.safetensors").read_bytes()
+
+
+def drift(folder: Path) -> float:
+    """Distance of the shared model from where it began: all adapters' B are zero there, so the norm of B."""
+    params: Any = codec.decode(state(folder))[0]
+    return float(tree.sq(tree.pick(params["params"], "lora_B")).sqrt())
+
+
+@pytest.mark.parametrize("config", sorted(p.name for p in CONFIGS.glob("*.yaml")))
+def test_a_small_config_runs_on_stand_ins(tmp_path, monkeypatch, config):
+    monkeypatch.setenv("FEDLIT_CACHE", str(tmp_path / "cache"))
+    folder = fit(tmp_path / "runs", config, "--trainer.fast_dev_run", "2")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["simulated_data"]
+    assert any("stand-in" in label for label in summary["labels"])
+    assert summary["test"]["personal"]["rmse"]["mean"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", sorted(p.name for p in (CONFIGS / "papers" / "2502.09744").glob("*.yaml")))
+def test_a_config_of_the_paper_runs_offline_on_stand_ins(tmp_path, config):
+    folder = fit(tmp_path / "runs", f"papers/2502.09744/{config}", "--trainer.fast_dev_run", "1")
+    assert {p.name for p in (folder / "baselines").iterdir()} == {"ZeroShot", "LocalOnly", "FedProx", "FedLA"}
+    partition = json.loads((folder / "partition.json").read_text())
+    assert len(partition["clients"]) == 20
+    assert partition["parity"]
+    kinds = [kind for client in partition["clients"].values() for kind in client["kinds"]]
+    assert kinds.count("icg") == (1 if "19_1" in config else 0)
+
+
+def test_fedprox_with_mu_0_gives_the_bytes_of_fedavg_and_with_mu_1_drifts_less(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDLIT_CACHE", str(tmp_path / "cache"))
+    average = fit(tmp_path / "average", "ecg_fedavg.yaml", *SMALL)
+    alone = ["--trainer.baselines", "[]"]
+    zero = fit(tmp_path / "zero", "ecg_fedprox.yaml", "--aggregator.mu", "0", *alone, *SMALL)
+    strong = fit(tmp_path / "strong", "ecg_fedprox.yaml", "--aggregator.mu", "1", *alone, *SMALL)
+    assert state(zero) == state(average)
+    assert (zero / "metrics.csv").read_bytes() == (average / "metrics.csv").read_bytes()
+    assert 0 < drift(strong) < drift(average)
+
+
+def test_the_adapter_of_a_run_loads_with_peft_and_forecasts_the_same(tmp_path, monkeypatch):
+    from peft import PeftModel
+
+    from fedlit.tasks import ForecastingTask
+
+    monkeypatch.setenv("FEDLIT_CACHE", str(tmp_path / "cache"))
+    folder = fit(tmp_path / "runs", "ecg_fedavg.yaml", *SMALL)
+    task = ForecastingTask()
+    task.configure_model()
+    params: Any = codec.decode(state(folder))[0]
+    with torch.no_grad():
+        for name, value in params["params"].items():
+            task.get_parameter(name).copy_(value)
+    base = load_backbone("builtin")
+    loaded = PeftModel.from_pretrained(base.network, folder / "adapters" / "global")
+    assert set(loaded.state_dict()) == set(task.network.state_dict())
+    context = torch.sin(torch.arange(256.0) / 9)[None].repeat(2, 1)
+    assert torch.equal(base.family.forecast(loaded, context, 64, task.quantiles), task.forecast(context))
