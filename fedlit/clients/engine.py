@@ -11,6 +11,7 @@ import lightning as L  # noqa: N812
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torchmetrics import Metric
 
 from fedlit import tree
 from fedlit.aggregators import Aggregator, Work
@@ -88,6 +89,9 @@ class SerialEngine:
         self.task, self.fabric, self.gradient_clip_val = task, fabric, gradient_clip_val
         fabric.to_device(task)
         task.train()  # all modules in one mode, so that the task's own flag tells it from here on
+        for metric in (m for m in task.modules() if isinstance(m, Metric)):
+            # Each client is scored on one rank; a sum over ranks would mix clients, and wait for ranks that have none.
+            metric.sync_on_compute = metric._to_sync = False
         self.step = _Step(task)
         self.parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
         if not self.parameters:
