@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import lightning as L  # noqa: N812
+import torch
 from lightning.pytorch.callbacks import Callback as LightningCallback
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 
 from fedlit.errors import FedlitError
+from fedlit.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from fedlit.trainer import FederatedTrainer
@@ -84,3 +88,79 @@ class Strategy:
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002
         """The decision itself."""
         return decision
+
+
+class CallbackHost:
+    """The side of a trainer that callbacks see: ours, and what Lightning's read from its own Trainer.
+
+    Args:
+        callbacks: Checked for hooks that never come.
+    """
+
+    fabric: L.Fabric
+    folder: RunFolder
+    lightning_module: L.LightningModule
+
+    def __init__(self, callbacks: Sequence[LightningCallback]) -> None:
+        check_callbacks(callbacks)
+        self.callbacks = list(callbacks)
+        self._fresh_callbacks = self.callback_states()
+        self.state = TrainerState(fn=TrainerFn.FITTING)
+        self.strategy, self.sanity_checking, self.should_stop = Strategy(), False, False
+        self.val_check_interval, self.check_val_every_n_epoch = 1.0, 1
+        self.current_epoch = self.global_step = 0
+        self.callback_values: dict[str, float] = {}
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Run one of our own hooks on every callback that is ours."""
+        for callback in self.callbacks:
+            if isinstance(callback, Callback):
+                getattr(callback, hook)(self, *args)
+
+    def lightning(self, hook: str, *args: Any) -> None:
+        """Run one of Lightning's hooks on every callback."""
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, self.lightning_module, *args)
+
+    def lightning_hooks(self, done: int) -> None:
+        """The epoch hooks of Lightning's callbacks, after a round."""
+        self.global_step = done
+        if done:
+            if any(name.startswith("val/") for name in self.callback_values):
+                self.lightning("on_validation_end")
+            self.lightning("on_train_epoch_end")
+
+    def log_values(self, values: Mapping[str, float], done: int) -> None:
+        """Summary figures to every logger, with the rounds done as the step."""
+        self.callback_values = dict(values)
+        self.fabric.log_dict(dict(values), step=done)
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """The newest summary figures, as Lightning's callbacks expect them."""
+        return {name: torch.tensor(value) for name, value in self.callback_values.items()}
+
+    def callback_states(self) -> dict[str, dict[str, Any]]:
+        """What callbacks remember, as JSON, by their state key."""
+        states = {c.state_key: c.state_dict() for c in self.callbacks}
+        return {
+            key: {k: float(v) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+            for key, state in states.items()
+            if state
+        }
+
+    def load_callbacks(self, states: Mapping[str, dict[str, Any]], should_stop: bool) -> None:
+        """Give callbacks back what they remembered."""
+        for callback in self.callbacks:
+            like, saved = callback.state_dict(), states.get(callback.state_key, {})
+            if saved:
+                callback.load_state_dict(
+                    {k: torch.tensor(v) if isinstance(like.get(k), torch.Tensor) else v for k, v in saved.items()}
+                )
+        self.should_stop = should_stop
+
+    log_dir = property(lambda self: str(self.folder.path))
+    loggers = property(lambda self: self.fabric.loggers)
+    is_global_zero = property(lambda self: self.fabric.is_global_zero)
+    global_rank = property(lambda self: self.fabric.global_rank)
+    world_size = property(lambda self: self.fabric.world_size)

@@ -3,8 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedlit.aggregators import Aggregator
+    from fedlit.trainer import FederatedTrainer
+
+SETTINGS = (
+    "check_val_every_n_rounds", "clients_per_round", "evaluate_at", "fast_dev_run", "gradient_clip_val",
+    "limit_eval_batches", "limit_eval_clients", "local_epochs", "local_steps", "monitor", "num_threads", "precision",
+    "seed",
+)  # fmt: skip
+"""The trainer's settings that results depend on; ``max_rounds`` is not among them, so that a run can be made longer."""
+
+
+def fingerprint(trainer: FederatedTrainer, rule: Aggregator) -> dict[str, Any]:
+    """What must be equal for a run of ``rule`` to be resumed.
+
+    Data are known by who got which records, not by the folder they lie in, which may move.
+    """
+    parts = {
+        "aggregator": rule,
+        "trainer": {name: getattr(trainer, name) for name in SETTINGS},
+        "model": trainer.lightning_module,
+        "data": trainer.datamodule,
+    }
+    described = {name: describe(part) for name, part in parts.items()}
+    described["data"].pop("root", None)
+    held = json.dumps(trainer.datamodule.describe().get("clients"), sort_keys=True, default=str)
+    described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
+    return described
 
 
 def describe(thing: Any) -> Any:

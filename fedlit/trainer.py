@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,17 +10,15 @@ import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 
 from fedlit.aggregators import Aggregator, FedAvg
-from fedlit.callbacks import Callback as FederatedCallback
-from fedlit.callbacks import Strategy, check_callbacks
+from fedlit.callbacks import CallbackHost
 from fedlit.clients.batches import local_work
 from fedlit.clients.engine import SerialEngine
 from fedlit.data import FederatedDataModule
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, nested, summaries
-from fedlit.fingerprint import describe
+from fedlit.fingerprint import fingerprint
 from fedlit.loop import FederatedLoop
 from fedlit.progress import Progress
 from fedlit.reports.comparison import comparison, print_scores
@@ -36,7 +31,7 @@ Point = Literal["start", "after_local", "after_aggregation"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
-class FederatedTrainer:
+class FederatedTrainer(CallbackHost):
     """Trains one model over many clients, each on its own data.
 
     Arguments are named as Lightning names them, with a round where Lightning has an epoch.
@@ -122,11 +117,9 @@ class FederatedTrainer:
         elif local_steps is None and local_epochs is None:
             self.local_epochs = 1.0
         self._check()
-        self.callbacks: list[Callback] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
-        if enable_progress_bar:
-            self.callbacks.append(Progress())
-        check_callbacks(self.callbacks)
-        self._fresh_callbacks = self.callback_states()
+        chosen = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        super().__init__([*chosen, Progress()] if enable_progress_bar else chosen)
+        self.check_val_every_n_epoch = check_val_every_n_rounds
         loggers = [logger] if isinstance(logger, Logger) else logger
         self.fabric = L.Fabric(
             accelerator=accelerator,
@@ -139,12 +132,6 @@ class FederatedTrainer:
         if precision == "16-mixed" and self.fabric.device.type == "cpu":  # Fabric would take bf16-mixed, with a warning
             raise FedlitError("trainer.precision 16-mixed needs a GPU: on a CPU take bf16-mixed or 32-true")
         self.config_yaml: str | None = None
-        # What Lightning's callbacks read from a trainer.
-        self.state = TrainerState(fn=TrainerFn.FITTING)
-        self.strategy, self.sanity_checking, self.should_stop = Strategy(), False, False
-        self.val_check_interval, self.check_val_every_n_epoch = 1.0, check_val_every_n_rounds
-        self.current_epoch = self.global_step = 0
-        self.callback_values: dict[str, float] = {}
         self.folder = RunFolder(self.default_root_dir)
 
     def _check(self) -> None:
@@ -197,7 +184,7 @@ class FederatedTrainer:
                 folder.write_text("config.yaml", self.config_yaml)
             folder.write_json("partition.json", self.datamodule.describe())
         for logger in self.fabric.loggers:
-            logger.log_hyperparams({**self._fingerprint(self.aggregator), "run_folder": str(folder.path)})
+            logger.log_hyperparams({**fingerprint(self, self.aggregator), "run_folder": str(folder.path)})
         self.lightning("setup", "fit")
         for hook in ("on_fit_start", "on_train_start"):
             self.lightning(hook)
@@ -295,7 +282,7 @@ class FederatedTrainer:
         if self.fabric.is_global_zero:
             folder.make()
         self.load_callbacks(self._fresh_callbacks, should_stop=False)
-        loop = FederatedLoop(self, rule, folder, self._fingerprint(rule))
+        loop = FederatedLoop(self, rule, folder, fingerprint(self, rule))
         loop.run()
         stage = "after_aggregation" if loop.cohorts else "start"
         rows = loop.scores(stage, "test", loop.rounds_done)
@@ -317,7 +304,7 @@ class FederatedTrainer:
         source = self._open(ckpt_path, new=ckpt_path is None)
         self._prepare(model, datamodule)
         self._announce()
-        loop = FederatedLoop(self, self.aggregator, source, self._fingerprint(self.aggregator))
+        loop = FederatedLoop(self, self.aggregator, source, fingerprint(self, self.aggregator))
         if ckpt_path is not None:
             loop.restore("last")
         if self.fabric.is_global_zero:
@@ -335,23 +322,6 @@ class FederatedTrainer:
             print_scores(rows, f"{split} data", self._labels(), folder.path)
         return rows
 
-    def _fingerprint(self, rule: Aggregator) -> dict[str, Any]:
-        settings = {
-            name: getattr(self, name)
-            for name in (
-                "clients_per_round", "local_steps", "local_epochs", "gradient_clip_val", "precision", "num_threads",
-                "seed", "check_val_every_n_rounds", "evaluate_at", "monitor", "fast_dev_run",
-                "limit_eval_clients", "limit_eval_batches",
-            )
-        }  # fmt: skip
-        parts = {"aggregator": rule, "trainer": settings, "model": self.lightning_module, "data": self.datamodule}
-        described = {name: describe(part) for name, part in parts.items()}
-        # Data are known by who got which records, not by the folder they lie in, which may move.
-        described["data"].pop("root", None)
-        held = json.dumps(self.datamodule.describe().get("clients"), sort_keys=True, default=str)
-        described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
-        return described
-
     def _labels(self) -> list[str]:
         """What in this run is not the real thing: simulated data, a stand-in backbone."""
         labels = ["data: SIMULATED" if self.datamodule.simulated else "data: real"]
@@ -367,57 +337,3 @@ class FederatedTrainer:
     def local_work(self, num_examples: int, batch_size: int) -> int:
         """Optimizer steps of a client with so many examples."""
         return local_work(num_examples, batch_size, self.local_steps, self.local_epochs)
-
-    def call(self, hook: str, *args: Any) -> None:
-        """Run one of our own hooks on every callback that is ours."""
-        for callback in self.callbacks:
-            if isinstance(callback, FederatedCallback):
-                getattr(callback, hook)(self, *args)
-
-    def lightning(self, hook: str, *args: Any) -> None:
-        """Run one of Lightning's hooks on every callback."""
-        for callback in self.callbacks:
-            getattr(callback, hook)(self, self.lightning_module, *args)
-
-    def lightning_hooks(self, done: int) -> None:
-        """The epoch hooks of Lightning's callbacks, after a round."""
-        self.global_step = done
-        if done:
-            if any(name.startswith("val/") for name in self.callback_values):
-                self.lightning("on_validation_end")
-            self.lightning("on_train_epoch_end")
-
-    def log_values(self, values: Mapping[str, float], done: int) -> None:
-        """Summary figures to every logger, with the rounds done as the step."""
-        self.callback_values = dict(values)
-        self.fabric.log_dict(dict(values), step=done)
-
-    @property
-    def callback_metrics(self) -> dict[str, torch.Tensor]:
-        """The newest summary figures, as Lightning's callbacks expect them."""
-        return {name: torch.tensor(value) for name, value in self.callback_values.items()}
-
-    def callback_states(self) -> dict[str, dict[str, Any]]:
-        """What callbacks remember, as JSON, by their state key."""
-        states = {c.state_key: c.state_dict() for c in self.callbacks}
-        return {
-            key: {k: float(v) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
-            for key, state in states.items()
-            if state
-        }
-
-    def load_callbacks(self, states: Mapping[str, dict[str, Any]], should_stop: bool) -> None:
-        """Give callbacks back what they remembered."""
-        for callback in self.callbacks:
-            like, saved = callback.state_dict(), states.get(callback.state_key, {})
-            if saved:
-                callback.load_state_dict(
-                    {k: torch.tensor(v) if isinstance(like.get(k), torch.Tensor) else v for k, v in saved.items()}
-                )
-        self.should_stop = should_stop
-
-    log_dir = property(lambda self: str(self.folder.path))
-    loggers = property(lambda self: self.fabric.loggers)
-    is_global_zero = property(lambda self: self.fabric.is_global_zero)
-    global_rank = property(lambda self: self.fabric.global_rank)
-    world_size = property(lambda self: self.fabric.world_size)
