@@ -58,7 +58,9 @@ class Progress(Callback):
 
     def on_client_refused(self, trainer: FederatedTrainer, round: int, client: str, reason: str) -> None:  # noqa: A002
         if trainer.is_global_zero:
-            self.console.print(f"round {round + 1}: {client} refused ({reason}); the round goes on without it")
+            self.console.print(
+                f"round {round + 1}: {client} refused ({reason}); the round goes on without it", soft_wrap=True
+            )
 
     def on_round_end(self, trainer: FederatedTrainer, round: int, values: dict[str, float]) -> None:  # noqa: A002
         if not trainer.is_global_zero:
@@ -73,6 +75,7 @@ class Progress(Callback):
         self.console.print(
             f"{self._name}: round {round + 1}/{self._rounds}  {info}  {spent:.0f} s, about {left:.0f} s left",
             highlight=False,
+            soft_wrap=True,
         )
 
     def on_run_end(self, trainer: FederatedTrainer, name: str) -> None:

@@ -27,11 +27,17 @@ def train(root: Path, ckpt_path: str | None = None) -> Any:
         FedLA(fedavg_rounds=4, adapt_rounds=4), max_rounds=8, local_steps=4, clients_per_round=3, monitor="val/personal/mse",
         default_root_dir=str(root), accelerator="cpu", enable_progress_bar=False,
     )  # fmt: skip
-    return trainer.fit(Regression(hidden=4, optimizer="adamw", dropout=0.1), ToyData(num_clients=4), ckpt_path=ckpt_path)
+    return trainer.fit(
+        Regression(hidden=4, optimizer="adamw", dropout=0.1), ToyData(num_clients=4), ckpt_path=ckpt_path
+    )
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    kept = {f"{name}/{file}": blob for name in ("last", "best") for file, blob in contents(folder / "checkpoints" / name).items()}
+    kept = {
+        f"{name}/{file}": blob
+        for name in ("last", "best")
+        for file, blob in contents(folder / "checkpoints" / name).items()
+    }
     return {**kept, **{name: (folder / name).read_bytes() for name in ("metrics.csv", "ledger.csv")}}
 
 
@@ -79,9 +85,17 @@ ARGUMENTS = [
 
 
 def command(root: Path, ckpt_path: str | None) -> subprocess.Popen:
-    arguments = ["fit", *ARGUMENTS, "--trainer.default_root_dir", str(root), *(["--ckpt_path", ckpt_path] if ckpt_path else [])]
+    arguments = [
+        "fit",
+        *ARGUMENTS,
+        "--trainer.default_root_dir",
+        str(root),
+        *(["--ckpt_path", ckpt_path] if ckpt_path else []),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "fedlit.cli", *arguments], env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedlit.cli", *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
 
 
 @pytest.mark.slow
