@@ -99,7 +99,7 @@ class CallbackHost:
 
     fabric: L.Fabric
     folder: RunFolder
-    lightning_module: L.LightningModule
+    lightning_module: Any
 
     def __init__(self, callbacks: Sequence[LightningCallback]) -> None:
         check_callbacks(callbacks)

@@ -48,7 +48,7 @@ def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).p
 def build(args: list[str] | None = None, run: bool = True) -> Any:
     """The command line; with ``run=False`` only parsed and instantiated."""
     import lightning as L  # noqa: N812
-    from jsonargparse import ActionConfigFile
+    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.loggers import Logger
@@ -97,7 +97,7 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         def _parse_ckpt_path(self) -> None:
             """Nothing: our checkpoints are folders of safetensors, and no pickle is loaded for hyperparameters."""
 
-        def instantiate_trainer(self, **kwargs: Any) -> FederatedTrainer:
+        def instantiate_trainer(self, **kwargs: Any) -> FederatedTrainer:  # type: ignore[override]
             config = self._get(self.config_init, "trainer")
             trainer = FederatedTrainer(
                 self._get(self.config_init, "aggregator"), **config, seed=self._get(self.config, "seed_everything")
@@ -109,7 +109,7 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
     return FedlitCLI(
         L.LightningModule,
         FederatedDataModule,
-        trainer_class=FederatedTrainer,
+        trainer_class=FederatedTrainer,  # type: ignore[arg-type] # duck-typed: Lightning only calls its methods
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
@@ -125,26 +125,31 @@ def known_names(parser: Any, *bases: type) -> list[str]:
     """Keys that the parser takes, and short names of classes."""
 
     def below(cls: type) -> list[type]:
-        return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
+        children: list[type] = cls.__subclasses__()
+        return [cls, *(c for child in children for c in below(child))]
 
-    parsers = [parser, *(sub for a in parser._actions for sub in getattr(a, "_name_parser_map", {}).values())]
+    parsers: list[Any] = [parser]
+    for action in parser._actions:
+        parsers += getattr(action, "_name_parser_map", {}).values()
     keys = [action.dest for one in parsers for action in one._actions]
     return keys + [c.__name__ for base in bases for c in below(base) if c is not base]
 
 
 NOISE = re.compile(
-    r"\s*(- )?(Subtypes: |Errors:|Given value|Does not validate against|Expected a path but|Expected a <class 'NoneType'>)"
+    r"\s*(- )?(Subtypes: |Errors:|Given value|Does not validate against|Expected a path but"
+    r"|Expected a <class 'NoneType'>)"
 )
 
 
 def one_line(message: str, known: list[str]) -> str:
-    """What jsonargparse complains of, without the types that it tried on the way, and the nearest name that is known."""
+    """What jsonargparse complains of, without the types that it tried on the way; the nearest name that is known."""
     path = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     where = f"{path}: " if path else ""
     option = r"(?:Option|option) '([^']+)' is not accepted|does not accept option '([^']+)'"
     if found := re.search(option + r"|dot import path string: (\S+)", message):
         key = found[1] or found[2]
-        return f"{where}there is no {repr(key) if key else f'class {found[3]!r}'}{suggestion(repr(key or found[3]), known)}"
+        what = repr(key) if key else f"class {found[3]!r}"
+        return f"{where}there is no {what}{suggestion(repr(key or found[3]), known)}"
     lines = dict.fromkeys(line.strip(" -") for line in message.splitlines() if line.strip() and not NOISE.match(line))
     text = re.sub(r'Parser key "[^"]+":?\s*', "", " ".join(" ".join(lines).split())).strip(" -")
     return f"{where}{text}" + ("" if "did you mean" in text or "given twice" in text else suggestion(text, known))

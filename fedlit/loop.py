@@ -39,8 +39,9 @@ class FederatedLoop:
         self, trainer: FederatedTrainer, rule: Aggregator, folder: RunFolder, fingerprint: dict[str, Any]
     ) -> None:
         self.trainer, self.rule, self.folder, self.fingerprint = trainer, rule, folder, fingerprint
-        self.fabric, self.data, self.engine = trainer.fabric, trainer.datamodule, trainer.engine
-        self.initial: dict[str, torch.Tensor] = tree.ordered(self.engine.initial())
+        self.fabric, self.engine = trainer.fabric, trainer.engine
+        self.data: Any = trainer.datamodule
+        self.initial: Tree = tree.ordered(dict(self.engine.initial()))
         checkpoints = folder.checkpoints
         self.memory = ClientMemory(checkpoints.memory, checkpoints.staging)
         self.local = LocalClients(
@@ -93,8 +94,8 @@ class FederatedLoop:
         wrong = differences(committed.meta["fingerprint"], self.fingerprint)
         if wrong:
             raise FedlitError(
-                f"{self.folder.path}: made with another configuration ({'; '.join(wrong)}): resume with the config.yaml "
-                "in that folder, or start a new run without --ckpt_path"
+                f"{self.folder.path}: made with another configuration ({'; '.join(wrong)}): resume with the "
+                "config.yaml in that folder, or start a new run without --ckpt_path"
             )
         self.state, self.rounds_done, self.best = committed.state, committed.round, committed.meta["best"]
 
@@ -115,7 +116,8 @@ class FederatedLoop:
         last = index + 1 == trainer.max_rounds
         due = last or (index + 1) % trainer.check_val_every_n_rounds == 0
         split = "val" if due and "after_local" in trainer.evaluate_at else None
-        inbox, crossed = Inbox(), []
+        inbox = Inbox()
+        crossed: list[ledger.Row] = []
         replies: list[Reply] = []
         token = self.fabric.broadcast(secrets.token_hex(16))
         for reply in self.transport.run(self._training_jobs(index, chosen, token, split, inbox, crossed)):

@@ -9,7 +9,7 @@ import yaml
 from jsonargparse import _loaders_dumpers, set_loader
 
 
-class StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
     """SafeLoader in which ``3e-4`` is a number, ``no`` and ``12:30`` are text, and keys are unique."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -57,4 +57,5 @@ def load(text: str) -> Any:
 def use_strict_yaml() -> None:
     """Have jsonargparse read YAML, files and values alike, by :func:`load`."""
     set_loader("yaml", load, exceptions=(yaml.YAMLError,))
-    _loaders_dumpers.yaml_default_loader = StrictLoader  # what reads a text given where a number or bool is expected
+    # What reads a text that is given where a number or a bool is expected.
+    _loaders_dumpers.yaml_default_loader = StrictLoader  # type: ignore[assignment]

@@ -135,28 +135,24 @@ class FederatedTrainer(CallbackHost):
         self.folder = RunFolder(self.default_root_dir)
 
     def _check(self) -> None:
-        rules: list[tuple[bool, str, Any, str]] = [
-            (self.max_rounds >= 1, "max_rounds", self.max_rounds, "at least 1"),
-            (self.check_val_every_n_rounds >= 1, "check_val_every_n_rounds", self.check_val_every_n_rounds, "at least 1"),
-            (self.limit_eval_clients is None or self.limit_eval_clients >= 1, "limit_eval_clients", self.limit_eval_clients,
-             "at least 1"),
-            (self.limit_eval_batches is None or self.limit_eval_batches >= 1, "limit_eval_batches", self.limit_eval_batches,
-             "at least 1"),
-            (self.local_steps is None or self.local_steps >= 1, "local_steps", self.local_steps, "at least 1"),
-            (self.local_epochs is None or self.local_epochs > 0, "local_epochs", self.local_epochs, "above 0"),
-            (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", self.gradient_clip_val,
-             "above 0"),
-            (self.num_threads >= 1, "num_threads", self.num_threads, "at least 1"),
-            (self.precision in get_args(Precision), "precision", self.precision, f"one of {get_args(Precision)}"),
-            (set(self.evaluate_at) <= {"start", "after_local", "after_aggregation"}, "evaluate_at", self.evaluate_at,
-             "any of start, after_local, after_aggregation"),
-        ]  # fmt: skip
         k = self.clients_per_round
-        in_range = k is None or (0 < k <= 1 if isinstance(k, float) else k >= 1)
-        rules.append((in_range, "clients_per_round", k, "a whole number from 1, or a share above 0 and at most 1.0"))
-        for ok, field, value, expected in rules:
+        whole = ("max_rounds", "check_val_every_n_rounds", "limit_eval_clients", "limit_eval_batches", "local_steps")
+        rules = [(getattr(self, field) is None or getattr(self, field) >= 1, field, "at least 1") for field in whole]
+        rules += [
+            (self.num_threads >= 1, "num_threads", "at least 1"),
+            (self.local_epochs is None or self.local_epochs > 0, "local_epochs", "above 0"),
+            (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", "above 0"),
+            (self.precision in get_args(Precision), "precision", f"one of {get_args(Precision)}"),
+            (set(self.evaluate_at) <= set(get_args(Point)), "evaluate_at", f"any of {get_args(Point)}"),
+            (
+                k is None or (0 < k <= 1 if isinstance(k, float) else k >= 1),
+                "clients_per_round",
+                "a whole number from 1, or a share above 0 and at most 1.0",
+            ),
+        ]
+        for ok, field, expected in rules:
             if not ok:
-                raise FedlitError(f"trainer.{field} is {value!r}, expected {expected}")
+                raise FedlitError(f"trainer.{field} is {getattr(self, field)!r}, expected {expected}")
         if self.local_steps is not None and self.local_epochs is not None:
             raise FedlitError("trainer.local_steps and trainer.local_epochs are both given: choose one")
 
@@ -247,7 +243,7 @@ class FederatedTrainer(CallbackHost):
         self.folder = RunFolder(Path(self.fabric.broadcast(str(path))))
         return self.folder
 
-    def _prepare(self, model: L.LightningModule, datamodule: FederatedDataModule | None) -> None:
+    def _prepare(self, model: Any, datamodule: FederatedDataModule | None) -> None:
         if datamodule is None:
             raise FedlitError("no data: give a datamodule (on the command line: --data NAME or `data:` in the config)")
         for part in (model, datamodule):

@@ -103,7 +103,9 @@ class Similarity(Aggregator):
         sent = {u.client: tree.add(self.down(state, u.client), u.tensors) for u in updates}
         models = {}
         for u in updates:
-            near = [math.exp(-float(tree.sq(tree.sub(sent[u.client], sent[o.client]))) / self.temperature) for o in updates]
+            near = [
+                math.exp(-float(tree.sq(tree.sub(sent[u.client], sent[o.client]))) / self.temperature) for o in updates
+            ]
             moved = [tree.scale(sent[o.client], x / sum(near)) for o, x in zip(updates, near, strict=True)]
             total = moved[0]
             for other in moved[1:]:
@@ -150,5 +152,7 @@ class Noisy(FedAvg):
         return super().step(state, mean)
 
     def aggregate(self, state: Any, updates: Any, server: Any) -> Any:
-        mean = tree.map(lambda x: x + 0.01 * torch.randn(x.shape, generator=server.generator, dtype=x.dtype), server.mean(updates))
+        mean = tree.map(
+            lambda x: x + 0.01 * torch.randn(x.shape, generator=server.generator, dtype=x.dtype), server.mean(updates)
+        )
         return self.step(state, mean)

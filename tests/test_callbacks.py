@@ -7,8 +7,8 @@ import json
 
 import pytest
 from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks import Callback as LightningCallback
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from toys import Regression, ToyData, contents
@@ -205,7 +205,9 @@ def test_a_logger_is_told_the_summary_figures_of_each_round(fit):
     steps = [step for step, _ in recorder.rows]
     assert steps == [0, 1, 2, 2]
     assert {"val/personal/mse", "val/global/mse/worst", "train/loss", "train/bytes"} <= recorder.rows[1][1].keys()
-    rows = {r["client"]: r for r in folder.metrics.read() if (r["round"], r["model"], r["metric"]) == ("1", "global", "mse")}
+    rows = {
+        r["client"]: r for r in folder.metrics.read() if (r["round"], r["model"], r["metric"]) == ("1", "global", "mse")
+    }
     assert recorder.rows[1][1]["val/global/mse"] == float(rows["mean"]["value"])
     assert recorder.rows[1][1]["train/bytes"] == sum(int(r["bytes"]) for r in folder.ledger.read() if r["round"] == "1")
     assert json.loads((folder.path / "summary.json").read_text())["bytes"]["up"] > 0

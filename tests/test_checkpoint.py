@@ -53,7 +53,9 @@ def test_memories_are_carried_on_and_replaced(tmp_path):
     assert not checkpoints.staging.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b + b"\0", lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b + b"\0", lambda b: b""]
+)
 def test_torn_or_altered_state_is_found(tmp_path, damage):
     Checkpoints(tmp_path).commit(1, state(1.0), {})
     path = tmp_path / "last" / "state.safetensors"
@@ -243,7 +245,11 @@ def test_a_torn_memory_is_named(fit):
 
 def test_the_best_round_is_kept(fit):
     folder = fit(FedAvg(), Regression(lr=0.9), max_rounds=6, monitor="val/personal/mse")
-    rows = [r for r in folder.metrics.read() if (r["model"], r["metric"], r["client"], r["split"]) == ("personal", "mse", "mean", "val")]
+    rows = [
+        r
+        for r in folder.metrics.read()
+        if (r["model"], r["metric"], r["client"], r["split"]) == ("personal", "mse", "mean", "val")
+    ]
     value = {int(r["round"]): float(r["value"]) for r in rows}
     best = min(value, key=lambda n: value[n])
     assert read(folder.path / "checkpoints" / "best").round == best

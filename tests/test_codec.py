@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_tree import TREES
 
 from fedlit import codec, tree
 from fedlit.errors import FedlitError
-from test_tree import TREES
 
 
 @given(TREES)

@@ -12,7 +12,12 @@ from fedlit.fingerprint import describe, differences
 def test_rules_are_described_with_class_and_fields():
     assert describe(FedProx(mu=0.5)) == {"class": "FedProx", "lr": 1.0, "weighting": "examples", "mu": 0.5}
     staged = describe(Stages([Stage(FedLA(), 2, "lora_A")]))
-    assert staged["stages"][0] == {"class": "Stage", "aggregator": describe(FedLA()), "rounds": 2, "trainable": "lora_A"}
+    assert staged["stages"][0] == {
+        "class": "Stage",
+        "aggregator": describe(FedLA()),
+        "rounds": 2,
+        "trainable": "lora_A",
+    }
     json.dumps(staged)
 
 
@@ -32,7 +37,10 @@ def test_objects_are_described_by_their_config_or_name():
 
 
 def test_differences_name_the_field():
-    old, new = describe({"aggregator": FedProx(mu=0.5), "seed": 1}), describe({"aggregator": FedProx(mu=1.0), "seed": 1})
+    old, new = (
+        describe({"aggregator": FedProx(mu=0.5), "seed": 1}),
+        describe({"aggregator": FedProx(mu=1.0), "seed": 1}),
+    )
     assert differences(old, new) == ["aggregator.mu: 0.5 -> 1.0"]
     assert differences(old, old) == []
     assert differences({"a": 1}, {"b": 1}) == ["a: 1 -> None", "b: None -> 1"]

@@ -11,7 +11,9 @@ from fedlit import seeds
 
 
 def test_a_key_depends_on_every_part_and_on_their_order():
-    keys = [seeds.key(*parts) for parts in [(0, "a", 1), (1, "a", 1), (0, "b", 1), (0, "a", 2), (0, 1, "a"), (0, "a", "1")]]
+    keys = [
+        seeds.key(*parts) for parts in [(0, "a", 1), (1, "a", 1), (0, "b", 1), (0, "a", 2), (0, 1, "a"), (0, "a", "1")]
+    ]
     assert len(set(keys)) == len(keys)
     assert all(0 <= key < 2**63 for key in keys)
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from fedlit import tree
 
 NAMES = st.text(st.characters(blacklist_characters="/", blacklist_categories=["Cs"]), min_size=1, max_size=5)
-LEAVES = st.lists(st.integers(0, 3), max_size=3).map(lambda shape: torch.arange(24.0)[: int(torch.tensor(shape).prod())])
+LEAVES = st.lists(st.integers(0, 3), max_size=3).map(
+    lambda shape: torch.arange(24.0)[: int(torch.tensor(shape).prod())]
+)
 TREES = st.recursive(LEAVES, lambda sub: st.dictionaries(NAMES, sub, max_size=3), max_leaves=8)
 
 
@@ -43,7 +45,10 @@ def test_algebra_by_hand():
 
 
 def test_dot_pairs_leaves_by_name_not_by_place():
-    assert tree.dot({"a": torch.tensor(2.0), "b": torch.tensor(3.0)}, {"b": torch.tensor(5.0), "a": torch.tensor(7.0)}) == 29
+    assert (
+        tree.dot({"a": torch.tensor(2.0), "b": torch.tensor(3.0)}, {"b": torch.tensor(5.0), "a": torch.tensor(7.0)})
+        == 29
+    )
 
 
 def test_trees_of_other_structure_are_refused_by_name():

@@ -63,9 +63,12 @@ class _BatchLoss:
 
     def __call__(self, params: Tree) -> Tensor:
         with self.engine.fabric.autocast():
-            if isinstance(params, dict) and params.keys() == self.live.keys():
-                if all(value is self.live[name] for name, value in params.items()):
-                    return self.engine.step(self.batch, self.step)  # type: ignore[no-any-return]
+            if (
+                isinstance(params, dict)
+                and params.keys() == self.live.keys()
+                and all(params[name] is parameter for name, parameter in self.live.items())
+            ):
+                return self.engine.step(self.batch, self.step)  # type: ignore[no-any-return]
             named = {f"task.{name}": value for name, value in self.engine.complete(params).items()}
             return functional_call(self.engine.step, named, (self.batch, self.step))  # type: ignore[no-any-return]
 
@@ -86,7 +89,8 @@ class SerialEngine:
 
     def __init__(self, task: L.LightningModule, fabric: L.Fabric, gradient_clip_val: float | None = None) -> None:
         check_task(task)
-        self.task, self.fabric, self.gradient_clip_val = task, fabric, gradient_clip_val
+        self.task: Any = task
+        self.fabric, self.gradient_clip_val = fabric, gradient_clip_val
         fabric.to_device(task)
         task.train()  # all modules in one mode, so that the task's own flag tells it from here on
         for metric in (m for m in task.modules() if isinstance(m, Metric)):
@@ -280,7 +284,9 @@ def check_task(task: L.LightningModule) -> None:
         )
     for metrics in ("val_metrics", "test_metrics"):
         if not hasattr(task, metrics):
-            raise FedlitError(f"{name} has no {metrics}: set it to torchmetrics whose compute() gives a dict of scalars")
+            raise FedlitError(
+                f"{name} has no {metrics}: set it to torchmetrics whose compute() gives a dict of scalars"
+            )
     for module_name, module in task.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats:
             raise FedlitError(

@@ -114,7 +114,8 @@ class LocalClients:
 
     def personal(self, client: str, down: Tree) -> Tree:
         """The model that a client serves."""
-        return self.rule.personal(down, self.remembered(client))
+        model: Tree = self.rule.personal(down, self.remembered(client))
+        return model
 
     def score(self, model: Tree, members: tuple[str, ...], split: str) -> tuple[dict[str, float], int]:
         """Metrics on a split, and how many examples it has; none if it is empty."""

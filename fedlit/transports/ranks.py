@@ -40,10 +40,11 @@ class RankTransport:
 
     def _gather(self, blob: bytes) -> list[bytes]:
         data = torch.frombuffer(bytearray(blob), dtype=torch.uint8).to(self.fabric.device)
-        sizes = self.fabric.all_gather(torch.tensor([len(data)], device=self.fabric.device)).flatten().tolist()
+        size = torch.tensor([len(data)], device=self.fabric.device)
+        sizes = torch.as_tensor(self.fabric.all_gather(size)).flatten().tolist()
         padded = torch.zeros(max(sizes), dtype=torch.uint8, device=self.fabric.device)
         padded[: len(data)] = data
-        rows = self.fabric.all_gather(padded)
+        rows = torch.as_tensor(self.fabric.all_gather(padded))
         return [bytes(row[:size].cpu().numpy()) for row, size in zip(rows, sizes, strict=True)]
 
 

@@ -109,7 +109,9 @@ def test_a_client_of_weight_zero_counts_for_nothing():
 
 @pytest.mark.parametrize("rule", [FedAvg(), FedProx(), FedAdam()], ids=lambda r: type(r).__name__)
 def test_rules_of_means_work_on_sealed_updates(rule):
-    open_, closed = ([update("a", torch.tensor([1.0]), 1, s), update("b", torch.tensor([2.0]), 3, s)] for s in (False, True))
+    open_, closed = (
+        [update("a", torch.tensor([1.0]), 1, s), update("b", torch.tensor([2.0]), 3, s)] for s in (False, True)
+    )
     state = rule.init({"w": torch.zeros(1)})
     assert tree.equal(rule.aggregate(state, closed, server()), rule.aggregate(state, open_, server()))
 

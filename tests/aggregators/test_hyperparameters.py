@@ -44,7 +44,11 @@ def test_refused_by_name(make, field):
 def test_every_rule_is_a_frozen_dataclass_with_documented_fields():
     for name in rules.__all__:
         cls = getattr(rules, name)
-        if not (isinstance(cls, type) and issubclass(cls, Aggregator)) or inspect.isabstract(cls) or name in ("Aggregator", "Staged"):
+        if (
+            not (isinstance(cls, type) and issubclass(cls, Aggregator))
+            or inspect.isabstract(cls)
+            or name in ("Aggregator", "Staged")
+        ):
             continue
         assert dataclasses.is_dataclass(cls), name
         assert cls.__dataclass_params__.frozen, name

@@ -70,7 +70,10 @@ def test_fedla_second_stage_adapts_each_client_and_leaves_the_shared_model(fit):
 
 def test_fedla_goes_on_from_the_clients_own_weights(fit):
     """One round of adaptation after another is not one round twice from the shared model."""
-    after = [memories(fit(FedLA(fedavg_rounds=1, adapt_rounds=9, mu=0.0), max_rounds=n))["client-00"]["stage1"] for n in (2, 3)]
+    after = [
+        memories(fit(FedLA(fedavg_rounds=1, adapt_rounds=9, mu=0.0), max_rounds=n))["client-00"]["stage1"]
+        for n in (2, 3)
+    ]
     data = ToyData()
     data.setup()
     shared = state(fit(FedAvg(), max_rounds=1))["params"]

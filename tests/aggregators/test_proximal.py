@@ -103,7 +103,9 @@ def test_mu_zero_is_fedavg_byte_for_byte(fit, optimizer):
     assert states[0] == states[1]
     for name in ("metrics.csv", "ledger.csv"):
         assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes()
-    assert contents(runs[0].path / "checkpoints" / "last").keys() == contents(runs[1].path / "checkpoints" / "last").keys()
+    assert (
+        contents(runs[0].path / "checkpoints" / "last").keys() == contents(runs[1].path / "checkpoints" / "last").keys()
+    )
 
 
 def test_one_client_only(fit):

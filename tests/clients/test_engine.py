@@ -193,7 +193,9 @@ def test_16_mixed_is_refused_on_a_cpu(fit):
 def scaled_engine(device: str) -> SerialEngine:
     """With a gradient scaler; PyTorch has one for CPUs too, which shows the same faults without a GPU."""
     on = L.Fabric(accelerator="cpu" if device == "cpu" else "gpu", devices=1)
-    on._strategy.precision = on._precision = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, growth_interval=2))
+    on._strategy.precision = on._precision = MixedPrecision(
+        "16-mixed", device, torch.amp.GradScaler(device, growth_interval=2)
+    )
     return SerialEngine(Regression(hidden=4), on)
 
 

@@ -11,7 +11,17 @@ from toys import GivenData, Regression, ToyData, contents
 
 from fedlit import codec, tree
 from fedlit.aggregators import (
-    Aggregator, Centralized, FedAdam, FedAvg, FedLA, FedProx, LocalAdaptation, LocalOnly, Stage, Stages, ZeroShot,
+    Aggregator,
+    Centralized,
+    FedAdam,
+    FedAvg,
+    FedLA,
+    FedProx,
+    LocalAdaptation,
+    LocalOnly,
+    Stage,
+    Stages,
+    ZeroShot,
 )  # fmt: skip
 from fedlit.checkpoint import read
 from fedlit.trainer import FederatedTrainer

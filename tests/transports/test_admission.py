@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from toys import ToyData, contents
 
 from fedlit import codec, ledger, tree
 from fedlit.aggregators import FedAvg, LocalOnly
@@ -13,7 +14,6 @@ from fedlit.errors import FedlitError
 from fedlit.transports import Inbox, Job, LocalClients, Reply, admit
 from fedlit.transports.admission import Refused
 from fedlit.transports.ranks import pack, unpack
-from toys import ToyData, contents
 
 LIKE = {"a": torch.zeros(2, 3), "b": {"c": torch.zeros(4, dtype=torch.float64)}}
 
@@ -45,7 +45,9 @@ def test_another_tree_is_refused_with_the_reason(change, reason):
         admit(codec.encode({**good(), **change}), LIKE, "reply")
 
 
-@pytest.mark.parametrize("blob", [b"", b"x" * 7, b"garbage" * 9, codec.encode(good())[:-1], codec.encode(good()) + b"\0"])
+@pytest.mark.parametrize(
+    "blob", [b"", b"x" * 7, b"garbage" * 9, codec.encode(good())[:-1], codec.encode(good()) + b"\0"]
+)
 def test_bytes_that_are_not_the_tree_are_refused(blob):
     with pytest.raises(Refused, match="reply"):
         admit(blob, LIKE, "reply")
@@ -134,7 +136,10 @@ def test_what_crossed_is_counted_also_if_it_is_no_tree():
 
 
 def test_replies_travel_between_ranks_as_they_are():
-    replies = [reply("a", scores={"personal": {"rmse": 0.1 + 0.2}}, num_examples=7), reply("b", payload=b"", error="why")]
+    replies = [
+        reply("a", scores={"personal": {"rmse": 0.1 + 0.2}}, num_examples=7),
+        reply("b", payload=b"", error="why"),
+    ]
     assert list(unpack(pack(replies))) == replies
     assert list(unpack(pack([]))) == []
 
@@ -152,7 +157,9 @@ def spoil(monkeypatch, client: str, **changes) -> None:
     monkeypatch.setattr(LocalClients, "run", run)
 
 
-@pytest.mark.parametrize("changes", [{"payload": b"junk"}, {"weight": -1.0}, {"ticket": "guess"}, {"metrics": {"train_loss": 9e999}}])
+@pytest.mark.parametrize(
+    "changes", [{"payload": b"junk"}, {"weight": -1.0}, {"ticket": "guess"}, {"metrics": {"train_loss": 9e999}}]
+)
 def test_a_run_goes_on_without_a_refused_client(fit, monkeypatch, changes):
     spoil(monkeypatch, "client-01", **changes)
     folder = fit(LocalOnly())
@@ -232,7 +239,9 @@ def test_all_refused_is_an_error_and_costs_nothing_committed(fit, monkeypatch):
     before = contents(folder.path / "checkpoints" / "last")
     with monkeypatch.context() as patch:
         inner = LocalClients.train
-        patch.setattr(LocalClients, "train", lambda self, job: Reply(job.ticket, job.client, error="its loss became nan"))
+        patch.setattr(
+            LocalClients, "train", lambda self, job: Reply(job.ticket, job.client, error="its loss became nan")
+        )
         assert inner is not LocalClients.train
         with pytest.raises(FedlitError, match=r"round 2: every client was refused.*client-00.*became nan"):
             fit(LocalOnly(), max_rounds=2, ckpt_path="last")
