@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L  # noqa: N812
 import torch
@@ -13,9 +13,6 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 
 from fedlit.errors import FedlitError
 from fedlit.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from fedlit.trainer import FederatedTrainer
 
 LIGHTNING_HOOKS = frozenset(
     {
@@ -41,22 +38,22 @@ class Callback(LightningCallback):
                 f"{cls.__name__}.{unknown[0]} is not a hook; there are {sorted(LIGHTNING_HOOKS | OWN_HOOKS)}"
             )
 
-    def on_run_start(self, trainer: FederatedTrainer, name: str, rounds: int, first_round: int) -> None:
+    def on_run_start(self, trainer: CallbackHost, name: str, rounds: int, first_round: int) -> None:
         """A rule starts or goes on; ``name`` is its class."""
 
-    def on_round_start(self, trainer: FederatedTrainer, round: int, clients: Sequence[str]) -> None:  # noqa: A002
+    def on_round_start(self, trainer: CallbackHost, round: int, clients: Sequence[str]) -> None:  # noqa: A002
         """The clients of a round are chosen."""
 
-    def on_client_end(self, trainer: FederatedTrainer, round: int, client: str, metrics: dict[str, float]) -> None:  # noqa: A002
+    def on_client_end(self, trainer: CallbackHost, round: int, client: str, metrics: dict[str, float]) -> None:  # noqa: A002
         """A client's reply was admitted."""
 
-    def on_client_refused(self, trainer: FederatedTrainer, round: int, client: str, reason: str) -> None:  # noqa: A002
+    def on_client_refused(self, trainer: CallbackHost, round: int, client: str, reason: str) -> None:  # noqa: A002
         """A client's reply was refused, and the round goes on without it."""
 
-    def on_round_end(self, trainer: FederatedTrainer, round: int, values: dict[str, float]) -> None:  # noqa: A002
+    def on_round_end(self, trainer: CallbackHost, round: int, values: dict[str, float]) -> None:  # noqa: A002
         """A round is committed; ``values`` are its summary figures."""
 
-    def on_run_end(self, trainer: FederatedTrainer, name: str) -> None:
+    def on_run_end(self, trainer: CallbackHost, name: str) -> None:
         """A rule's last round is done."""
 
 

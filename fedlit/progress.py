@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from fedlit.callbacks import Callback
-
-if TYPE_CHECKING:
-    from fedlit.trainer import FederatedTrainer
+from fedlit.callbacks import Callback, CallbackHost
 
 
 class Progress(Callback):
@@ -28,7 +25,7 @@ class Progress(Callback):
         self._bars: Bars | None = None
         self._tasks: tuple[TaskID, TaskID] | None = None
 
-    def on_run_start(self, trainer: FederatedTrainer, name: str, rounds: int, first_round: int) -> None:
+    def on_run_start(self, trainer: CallbackHost, name: str, rounds: int, first_round: int) -> None:
         self._name, self._rounds, self._began, self._first = name, rounds, time.monotonic(), first_round
         self._bytes = 0.0
         if not trainer.is_global_zero or not rounds:
@@ -48,21 +45,21 @@ class Progress(Callback):
             whole = self._bars.add_task(name, total=rounds, completed=first_round, info="")
             self._tasks = whole, self._bars.add_task("clients", total=1, info="")
 
-    def on_round_start(self, trainer: FederatedTrainer, round: int, clients: Sequence[str]) -> None:  # noqa: A002
+    def on_round_start(self, trainer: CallbackHost, round: int, clients: Sequence[str]) -> None:  # noqa: A002
         if self._bars and self._tasks:
             self._bars.reset(self._tasks[1], total=len(clients), info="")
 
-    def on_client_end(self, trainer: FederatedTrainer, round: int, client: str, metrics: dict[str, float]) -> None:  # noqa: A002
+    def on_client_end(self, trainer: CallbackHost, round: int, client: str, metrics: dict[str, float]) -> None:  # noqa: A002
         if self._bars and self._tasks:
             self._bars.update(self._tasks[1], advance=1, info=f"{client} loss {metrics['train_loss']:.4g}")
 
-    def on_client_refused(self, trainer: FederatedTrainer, round: int, client: str, reason: str) -> None:  # noqa: A002
+    def on_client_refused(self, trainer: CallbackHost, round: int, client: str, reason: str) -> None:  # noqa: A002
         if trainer.is_global_zero:
             self.console.print(
                 f"round {round + 1}: {client} refused ({reason}); the round goes on without it", soft_wrap=True
             )
 
-    def on_round_end(self, trainer: FederatedTrainer, round: int, values: dict[str, float]) -> None:  # noqa: A002
+    def on_round_end(self, trainer: CallbackHost, round: int, values: dict[str, float]) -> None:  # noqa: A002
         if not trainer.is_global_zero:
             return
         self._bytes += values["train/bytes"]
@@ -78,7 +75,7 @@ class Progress(Callback):
             soft_wrap=True,
         )
 
-    def on_run_end(self, trainer: FederatedTrainer, name: str) -> None:
+    def on_run_end(self, trainer: CallbackHost, name: str) -> None:
         self._stop()
 
     def on_exception(self, *args: Any) -> None:
