@@ -51,7 +51,7 @@ def _columns(loop: FederatedLoop) -> Iterator[dict[str, Any]]:
     import numpy as np
 
     data = loop.data
-    for client in data.clients:
+    for client in data.clients[: loop.trainer.limit_eval_clients]:
         dataset = data.dataset((client,), "test")
         batches = loader(dataset, evaluation_batches(len(dataset), data.batch_size), data.collate)
         model = loop.local.personal(client, loop.rule.down(loop.state, client))

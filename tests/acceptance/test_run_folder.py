@@ -189,4 +189,36 @@ def test_predict_writes_the_documented_columns(tmp_path, capsys, monkeypatch):
     assert {c: n // 64 for c, n in frame["client"].value_counts().items()} == {
         c: n for c, n in counts.items() if c not in SUMMARY_ROWS
     }
-    assert (frame["q0.1"] <= frame["q0.9"]).mean() > 0.5
+
+
+PEAK = """
+import json, sys, torch
+torch.set_num_threads(1)
+from toys import Regression, ToyData
+from fedlit.aggregators import LocalOnly, FedAvg
+from fedlit.trainer import FederatedTrainer
+clients = int(sys.argv[1])
+rule = {"FedAvg": FedAvg(), "LocalOnly": LocalOnly()}[sys.argv[2]]
+trainer = FederatedTrainer(rule, max_rounds=1, local_steps=1, default_root_dir=sys.argv[3], accelerator="cpu",
+                           enable_progress_bar=False, evaluate_at=["after_aggregation"])
+folder = trainer.fit(Regression(features=100, hidden=3000), ToyData(num_clients=clients, examples=1, features=100))
+print(json.loads((folder.path / "summary.json").read_text())["peak_memory_bytes"]["host"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["FedAvg", "LocalOnly"])
+def test_memory_does_not_grow_with_the_number_of_clients(tmp_path, rule):
+    """Each client's update has 1.2 MB: 300 of them would be 360 MB."""
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    peak = {}
+    for clients in (100, 300):
+        command = [sys.executable, "-c", PEAK, str(clients), rule, str(tmp_path / str(clients))]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        peak[clients] = int(done.stdout.split()[-1])
+    assert peak[300] < 1.1 * peak[100], peak
