@@ -80,7 +80,8 @@ def _with_header(text: str, body: bytes = b"\0" * 8) -> bytes:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"a": {"dtype":"F32","shape":[2],"data_offsets":[0,8]}, "a": {"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        '{"a": {"dtype":"F32","shape":[2],"data_offsets":[0,8]}, '
+        '"a": {"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
         "[1, 2]",
         "not json",
         '{"a": ' + "9" * 5000 + "}",

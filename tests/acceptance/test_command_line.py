@@ -26,21 +26,29 @@ def cli(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["fedlit"])
 
     def run(command: str, *args: str, quick: bool = True) -> Path | str:
-        settings = ["--trainer.default_root_dir", str(tmp_path / "runs"), "--trainer.accelerator", "cpu",
-                    "--trainer.enable_progress_bar", "false"]  # fmt: skip
+        settings = [
+            "--trainer.default_root_dir",
+            str(tmp_path / "runs"),
+            "--trainer.accelerator",
+            "cpu",
+            "--trainer.enable_progress_bar",
+            "false",
+        ]
         steps = ["--trainer.max_rounds", "2", "--trainer.local_steps", "2"] if quick else []
         capsys.readouterr()
+        end = None
         try:
             main([command, *settings, *steps, *args])
-        except SystemExit as end:
-            assert end.code == 1
-            error = capsys.readouterr().err
+        except SystemExit as exit_:
+            end = exit_.code
+        out, error = capsys.readouterr()
+        if end is not None:
             lines = [line for line in error.splitlines() if line.startswith("fedlit: error: ")]
-            assert len(lines) == 1, error
+            assert (end, len(lines)) == (1, 1), error
             assert "Traceback" not in error
             assert error.rstrip().endswith(lines[0]), "more than one line"
             return lines[0].removeprefix("fedlit: error: ")
-        shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run folder: ")]
+        shown = [line for line in out.splitlines() if line.startswith("run folder: ")]
         assert len(shown) >= 2 or command == "predict", "printed at the start and at the end"
         assert len(set(shown)) == 1
         return Path(shown[0].removeprefix("run folder: "))
@@ -114,8 +122,22 @@ def last(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_saved_config_repeats_the_run(cli):
-    first = cli("fit", *TOY, "--aggregator", "FedProx", "--aggregator.mu", "3e-1", "--model.lr", "2e-2", "--seed_everything", "5",
-                "--trainer.monitor", "val/personal/mse", "--trainer.baselines", "[LocalOnly]")  # fmt: skip
+    first = cli(
+        "fit",
+        *TOY,
+        "--aggregator",
+        "FedProx",
+        "--aggregator.mu",
+        "3e-1",
+        "--model.lr",
+        "2e-2",
+        "--seed_everything",
+        "5",
+        "--trainer.monitor",
+        "val/personal/mse",
+        "--trainer.baselines",
+        "[LocalOnly]",
+    )
     saved = yaml.safe_load((first / "config.yaml").read_text())
     assert saved["seed_everything"] == 5
     assert saved["aggregator"]["init_args"]["mu"] == 0.3
@@ -129,16 +151,25 @@ def test_the_saved_config_repeats_the_run(cli):
 
 
 def test_later_files_and_arguments_win(cli, tmp_path):
-    one = config(tmp_path, "one.yaml", {"model": {"class_path": "toys.Regression", "init_args": {"lr": 0.3, "hidden": 2}},
-                                        "data": {"class_path": "toys.ToyData"}, "aggregator": {"class_path": "FedAdam"}})  # fmt: skip
+    one = config(
+        tmp_path,
+        "one.yaml",
+        {
+            "model": {"class_path": "toys.Regression", "init_args": {"lr": 0.3, "hidden": 2}},
+            "data": {"class_path": "toys.ToyData"},
+            "aggregator": {"class_path": "FedAdam"},
+        },
+    )
     two = config(
         tmp_path, "two.yaml", "model: {init_args: {lr: 3e-2}}\naggregator: {class_path: FedProx, init_args: {mu: 0.5}}"
     )
     saved = yaml.safe_load((cli("fit", *one, *two, "--aggregator.mu", "0.7") / "config.yaml").read_text())
     assert saved["model"]["init_args"]["lr"] == 0.03
     assert saved["model"]["init_args"]["hidden"] == 2
-    assert saved["aggregator"] == {"class_path": "fedlit.aggregators.FedProx",
-                                   "init_args": {"lr": 1.0, "weighting": "examples", "mu": 0.7}}  # fmt: skip
+    assert saved["aggregator"] == {
+        "class_path": "fedlit.aggregators.FedProx",
+        "init_args": {"lr": 1.0, "weighting": "examples", "mu": 0.7},
+    }
 
 
 def test_environment_variables(cli, monkeypatch):
@@ -205,9 +236,26 @@ def shell(*args: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("rule", ["FedLA"])
 def test_two_devices_give_the_bytes_of_one(cli, tmp_path, rule):
-    settings = ["--aggregator", rule, "--aggregator.fedavg_rounds", "1", "--data.num_clients", "5", "--model.poison", "yes",
-                "--data.poisoned", "3", "--trainer.evaluate_at", "[start,after_local,after_aggregation]",
-                "--trainer.max_rounds", "3", "--trainer.num_threads", "1", "--trainer.baselines", "[LocalOnly]"]  # fmt: skip
+    settings = [
+        "--aggregator",
+        rule,
+        "--aggregator.fedavg_rounds",
+        "1",
+        "--data.num_clients",
+        "5",
+        "--model.poison",
+        "yes",
+        "--data.poisoned",
+        "3",
+        "--trainer.evaluate_at",
+        "[start,after_local,after_aggregation]",
+        "--trainer.max_rounds",
+        "3",
+        "--trainer.num_threads",
+        "1",
+        "--trainer.baselines",
+        "[LocalOnly]",
+    ]
     one = cli("fit", *TOY, *settings)
     common = [
         "--trainer.accelerator",

@@ -24,9 +24,15 @@ TESTS = Path(__file__).parent.parent
 
 def train(root: Path, ckpt_path: str | None = None) -> Any:
     trainer = FederatedTrainer(
-        FedLA(fedavg_rounds=4, adapt_rounds=4), max_rounds=8, local_steps=4, clients_per_round=3, monitor="val/personal/mse",
-        default_root_dir=str(root), accelerator="cpu", enable_progress_bar=False,
-    )  # fmt: skip
+        FedLA(fedavg_rounds=4, adapt_rounds=4),
+        max_rounds=8,
+        local_steps=4,
+        clients_per_round=3,
+        monitor="val/personal/mse",
+        default_root_dir=str(root),
+        accelerator="cpu",
+        enable_progress_bar=False,
+    )
     return trainer.fit(
         Regression(hidden=4, optimizer="adamw", dropout=0.1), ToyData(num_clients=4), ckpt_path=ckpt_path
     )
@@ -77,11 +83,33 @@ def test_killed_at_random_instants(tmp_path, capfd):
 
 
 ARGUMENTS = [
-    "--model", "toys.Regression", "--model.hidden", "16", "--model.optimizer", "adamw", "--data", "toys.ToyData",
-    "--data.num_clients", "6", "--aggregator", "FedLA", "--aggregator.fedavg_rounds", "20", "--aggregator.adapt_rounds", "20",
-    "--trainer.max_rounds", "40", "--trainer.local_steps", "20", "--trainer.accelerator", "cpu",
-    "--trainer.enable_progress_bar", "false", "--trainer.num_threads", "1",
-]  # fmt: skip
+    "--model",
+    "toys.Regression",
+    "--model.hidden",
+    "16",
+    "--model.optimizer",
+    "adamw",
+    "--data",
+    "toys.ToyData",
+    "--data.num_clients",
+    "6",
+    "--aggregator",
+    "FedLA",
+    "--aggregator.fedavg_rounds",
+    "20",
+    "--aggregator.adapt_rounds",
+    "20",
+    "--trainer.max_rounds",
+    "40",
+    "--trainer.local_steps",
+    "20",
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--trainer.num_threads",
+    "1",
+]
 
 
 def command(root: Path, ckpt_path: str | None) -> subprocess.Popen:

@@ -226,11 +226,23 @@ def overriding(name: str, function=lambda self, *a, **k: None):
 @pytest.mark.parametrize(
     "hook",
     [
-        "on_train_batch_end", "on_train_start", "on_before_zero_grad", "on_after_backward", "configure_gradient_clipping",
-        "configure_callbacks", "optimizer_step", "lr_scheduler_step", "backward", "on_fit_start", "prepare_data",
-        "transfer_batch_to_device", "on_train_epoch_end", "optimizer_zero_grad", "on_after_batch_transfer",
+        "on_train_batch_end",
+        "on_train_start",
+        "on_before_zero_grad",
+        "on_after_backward",
+        "configure_gradient_clipping",
+        "configure_callbacks",
+        "optimizer_step",
+        "lr_scheduler_step",
+        "backward",
+        "on_fit_start",
+        "prepare_data",
+        "transfer_batch_to_device",
+        "on_train_epoch_end",
+        "optimizer_zero_grad",
+        "on_after_batch_transfer",
     ],
-)  # fmt: skip
+)
 def test_hooks_that_never_come_are_refused(hook):
     with pytest.raises(FedlitError, match=hook):
         SerialEngine(overriding(hook)(), fabric())
@@ -238,10 +250,15 @@ def test_hooks_that_never_come_are_refused(hook):
 
 def test_setup_and_configure_model_are_called(fit):
     called = []
-    task = type("Task", (Regression,), {
-        "setup": lambda self, stage: called.append(stage), "configure_model": lambda self: called.append("model"),
-        "on_validation_epoch_end": lambda self: called.append("never"),
-    })()  # fmt: skip
+    task = type(
+        "Task",
+        (Regression,),
+        {
+            "setup": lambda self, stage: called.append(stage),
+            "configure_model": lambda self: called.append("model"),
+            "on_validation_epoch_end": lambda self: called.append("never"),
+        },
+    )()
     fit(FedAvg(), task)
     assert called == ["fit", "model"]
 

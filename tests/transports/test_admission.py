@@ -74,8 +74,14 @@ def inbox(*clients: str) -> Inbox:
 
 
 def reply(client: str, **changes) -> Reply:
-    parts = {"ticket": f"ticket-{client}", "client": client, "payload": codec.encode(good()), "weight": 2.0,
-             "metrics": {"train_loss": 1.0}, **changes}  # fmt: skip
+    parts = {
+        "ticket": f"ticket-{client}",
+        "client": client,
+        "payload": codec.encode(good()),
+        "weight": 2.0,
+        "metrics": {"train_loss": 1.0},
+        **changes,
+    }
     return Reply(**parts)
 
 
@@ -100,13 +106,19 @@ def test_a_stolen_or_wrong_ticket_does_not_count_and_takes_nothing_from_its_owne
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"weight": -1.0}, "weight -1.0"), ({"weight": float("nan")}, "weight nan"), ({"weight": float("inf")}, "weight inf"),
-        ({"weight": True}, "weight True"), ({"weight": "9"}, "weight '9'"), ({"weight": 1e13}, "weight"),
-        ({"metrics": {"train_loss": float("nan")}}, "local loss became nan"), ({"metrics": {}}, "local loss became None"),
-        ({"metrics": {"train_loss": "low"}}, "local loss became low"), ({"error": "out of memory"}, "out of memory"),
+        ({"weight": -1.0}, "weight -1.0"),
+        ({"weight": float("nan")}, "weight nan"),
+        ({"weight": float("inf")}, "weight inf"),
+        ({"weight": True}, "weight True"),
+        ({"weight": "9"}, "weight '9'"),
+        ({"weight": 1e13}, "weight"),
+        ({"metrics": {"train_loss": float("nan")}}, "local loss became nan"),
+        ({"metrics": {}}, "local loss became None"),
+        ({"metrics": {"train_loss": "low"}}, "local loss became low"),
+        ({"error": "out of memory"}, "out of memory"),
         ({"payload": b""}, "cut short"),
     ],
-)  # fmt: skip
+)
 def test_replies_that_do_not_count(changes, reason):
     box = inbox("a")
     assert not box.receive(reply("a", **changes))

@@ -18,9 +18,12 @@ from fedlit.run_folder import LEDGER, METRICS, SUMMARY_ROWS
 @pytest.fixture
 def folder(fit):
     return fit(
-        FedLA(fedavg_rounds=2, mu=0.5), max_rounds=3, evaluate_at=["start", "after_local", "after_aggregation"],
-        monitor="val/personal/mse", baselines=[ZeroShot(), LocalOnly()],
-    )  # fmt: skip
+        FedLA(fedavg_rounds=2, mu=0.5),
+        max_rounds=3,
+        evaluate_at=["start", "after_local", "after_aggregation"],
+        monitor="val/personal/mse",
+        baselines=[ZeroShot(), LocalOnly()],
+    )
 
 
 def table(path) -> list[dict[str, str]]:
@@ -162,9 +165,26 @@ def test_predict_writes_the_documented_columns(tmp_path, capsys, monkeypatch):
     from fedlit.cli import main
 
     monkeypatch.setattr(sys, "argv", ["fedlit"])
-    args = ["--model", "ForecastingTask", "--model.backbone", "amazon/chronos-bolt-tiny", "--data", "SimulatedVitals",
-            "--trainer.fast_dev_run", "true", "--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu",
-            "--trainer.enable_progress_bar", "false", "--aggregator", "FedLA", "--aggregator.fedavg_rounds", "1"]  # fmt: skip
+    args = [
+        "--model",
+        "ForecastingTask",
+        "--model.backbone",
+        "amazon/chronos-bolt-tiny",
+        "--data",
+        "SimulatedVitals",
+        "--trainer.fast_dev_run",
+        "true",
+        "--trainer.default_root_dir",
+        str(tmp_path),
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.enable_progress_bar",
+        "false",
+        "--aggregator",
+        "FedLA",
+        "--aggregator.fedavg_rounds",
+        "1",
+    ]
     main(["fit", *args])
     folder = tmp_path / "fedlit" / "version_0"
     summary = json.loads((folder / "summary.json").read_text())
