@@ -41,10 +41,9 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @property
-    def memory(self) -> Path:
-        """Client memories of the last committed round."""
-        return self.folder / "last" / "memory"
+    def memory(self, name: str = "last") -> Path:
+        """Client memories of a committed round, ``last`` or ``best``."""
+        return self.folder / name / "memory"
 
     @property
     def staging(self) -> Path:
@@ -74,8 +73,8 @@ class Checkpoints:
         with writing(draft), _undone(draft):
             shutil.rmtree(draft, ignore_errors=True)
             (draft / "memory").mkdir(parents=True)
-            if self.memory.exists():
-                for path in self.memory.iterdir():
+            if self.memory().exists():
+                for path in self.memory().iterdir():
                     if not (self.staging / path.name).exists():
                         os.link(path, draft / "memory" / path.name)
             if self.staging.exists():

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line; errors that a user can mend end it with one line and exit code 1."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, so that a rule in a file beside the config is found
+    warnings.formatwarning = lambda message, *_, **__: f"fedlit: warning: {message}\n"
     try:
         if args is None:
             sys.argv[1:] = with_packaged_configs(sys.argv[1:])  # in place: other ranks are launched with it

@@ -33,17 +33,23 @@ class FederatedLoop:
         rule: The rule.
         folder: Where the run is kept.
         fingerprint: What must be equal for a resume.
+        checkpoint: The committed round whose client memories are read, ``last`` or ``best``.
     """
 
     def __init__(
-        self, trainer: FederatedTrainer, rule: Aggregator, folder: RunFolder, fingerprint: dict[str, Any]
+        self,
+        trainer: FederatedTrainer,
+        rule: Aggregator,
+        folder: RunFolder,
+        fingerprint: dict[str, Any],
+        checkpoint: str = "last",
     ) -> None:
         self.trainer, self.rule, self.folder, self.fingerprint = trainer, rule, folder, fingerprint
         self.fabric, self.engine = trainer.fabric, trainer.engine
         self.data: Any = trainer.datamodule
         self.initial: Tree = tree.ordered(dict(self.engine.initial()))
         checkpoints = folder.checkpoints
-        self.memory = ClientMemory(checkpoints.memory, checkpoints.staging)
+        self.memory = ClientMemory(checkpoints.memory(checkpoint), checkpoints.staging)
         self.local = LocalClients(
             rule, self.engine, self.data, self.memory, self.initial, trainer.seed, trainer.limit_eval_batches
         )
@@ -168,11 +174,13 @@ class FederatedLoop:
     def _training_jobs(
         self, index: int, chosen: Sequence[str], token: str, split: str | None, inbox: Inbox, crossed: list[ledger.Row]
     ) -> Iterator[Job]:
+        scored = {*self.data.clients[: self.trainer.limit_eval_clients]}
         for client in chosen:
             members = self.cohorts[client]
             down = self.rule.down(self.state, client)
+            measured = split if scored & set(members) else None
             ticket = blake2b(client.encode(), key=token.encode(), digest_size=16).hexdigest()
-            job = Job(ticket, client, index, "train", self._encoded(down), split, members, self.steps(members))
+            job = Job(ticket, client, index, "train", self._encoded(down), measured, members, self.steps(members))
             crossed.append(ledger.measure(index + 1, client, "down", job.payload))
             inbox.expect(job, self._like(down))
             yield job

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from fedlit.aggregators import Aggregator, FedAvg
+from fedlit.aggregators import Aggregator
 from fedlit.callbacks import CallbackHost
 from fedlit.clients.batches import local_work
 from fedlit.clients.engine import SerialEngine
@@ -37,7 +37,7 @@ class FederatedTrainer(CallbackHost):
     Arguments are named as Lightning names them, with a round where Lightning has an epoch.
 
     Args:
-        aggregator: The federated rule; FedAvg if not given.
+        aggregator: The federated rule.
         max_rounds: Communication rounds.
         clients_per_round: How many clients take part in a round, as a number or a share; None: all.
         local_steps: Optimizer steps of a client in a round.
@@ -73,7 +73,7 @@ class FederatedTrainer(CallbackHost):
 
     def __init__(
         self,
-        aggregator: Aggregator | None = None,
+        aggregator: Aggregator,
         *,
         max_rounds: int = 10,
         clients_per_round: int | float | None = None,
@@ -100,7 +100,7 @@ class FederatedTrainer(CallbackHost):
         num_threads: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.aggregator, self.baselines = aggregator or FedAvg(), baselines or []
+        self.aggregator, self.baselines = aggregator, baselines or []
         self.max_rounds, self.clients_per_round = max_rounds, clients_per_round
         self.local_steps, self.local_epochs = local_steps, local_epochs
         self.check_val_every_n_rounds = check_val_every_n_rounds
@@ -171,7 +171,11 @@ class FederatedTrainer(CallbackHost):
             The run folder.
         """
         watch = Stopwatch()
-        folder = self._open(ckpt_path, new=ckpt_path is None)
+        folder, checkpoint = self._open(ckpt_path)
+        if checkpoint != "last":
+            raise FedlitError(
+                f"ckpt_path {ckpt_path}: a run goes on from its last round; `best` is for test and predict"
+            )
         self._prepare(model, datamodule)
         self._announce()
         if self.fabric.is_global_zero:
@@ -226,22 +230,27 @@ class FederatedTrainer(CallbackHost):
         return path
 
     # -- parts of the commands -------------------------------------------------------------------------------------
-    def _open(self, ckpt_path: str | None, new: bool) -> RunFolder:
-        """Launch, and settle on one folder on all ranks."""
+    def _open(self, ckpt_path: str | None) -> tuple[RunFolder, str]:
+        """Launch, and settle on one folder on all ranks; and which of its committed rounds is meant."""
         self.fabric.launch()
         self.num_threads = self.fabric.broadcast(self.num_threads)
         # Fabric gives each of several ranks fewer threads; results must not depend on the number of ranks.
         torch.set_num_threads(self.num_threads)
-        if new:
+        checkpoint = "best" if ckpt_path and Path(ckpt_path).name == "best" else "last"
+        if ckpt_path is None:
             path = next_version(self.default_root_dir, self.name)
-        elif ckpt_path == "last":
+        elif ckpt_path in ("last", "best"):
             path = last_version(self.default_root_dir, self.name)
         else:
-            path = Path(ckpt_path or "")
+            path = Path(ckpt_path)
+            path = path.parent.parent if path.parent.name == "checkpoints" else path
             if not RunFolder(path).checkpoints.exists():
-                raise FedlitError(f"{path}: not a run folder with a committed round; give `last` or such a folder")
+                raise FedlitError(
+                    f"{ckpt_path}: not a run folder with a committed round; give `last`, `best`, a run folder, or its "
+                    "checkpoints/last or checkpoints/best"
+                )
         self.folder = RunFolder(Path(self.fabric.broadcast(str(path))))
-        return self.folder
+        return self.folder, checkpoint
 
     def _prepare(self, model: Any, datamodule: FederatedDataModule | None) -> None:
         if datamodule is None:
@@ -296,13 +305,13 @@ class FederatedTrainer(CallbackHost):
     def _restored(
         self, model: L.LightningModule, datamodule: FederatedDataModule | None, ckpt_path: str | None
     ) -> tuple[FederatedLoop, RunFolder]:
-        """The loop of a finished or interrupted run, or of the untrained model without ``ckpt_path``."""
-        source = self._open(ckpt_path, new=ckpt_path is None)
+        """The loop at a committed round (``last``, ``best``, or a folder), or of the untrained model without one."""
+        source, checkpoint = self._open(ckpt_path)
         self._prepare(model, datamodule)
         self._announce()
-        loop = FederatedLoop(self, self.aggregator, source, fingerprint(self, self.aggregator))
+        loop = FederatedLoop(self, self.aggregator, source, fingerprint(self, self.aggregator), checkpoint)
         if ckpt_path is not None:
-            loop.restore("last")
+            loop.restore(checkpoint)
         if self.fabric.is_global_zero:
             source.make()
         return loop, source

@@ -14,6 +14,7 @@ from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, FedLA, FedProx, LocalOnly
 from fedlit.checkpoint import Checkpoints, read
 from fedlit.errors import FedlitError
+from fedlit.trainer import FederatedTrainer
 
 LAST = "checkpoints/last"
 
@@ -122,7 +123,7 @@ def test_a_kill_at_any_step_of_a_commit_leaves_the_old_round_or_the_new(tmp_path
         committed = checkpoints.read()
         outcomes.add(committed.round)
         assert tree.equal(committed.state, state(float(committed.round)))
-        kept = contents(checkpoints.memory)
+        kept = contents(checkpoints.memory())
         assert kept == {"a.safetensors": b"old" if committed.round == 1 else b"new", "b.safetensors": b"old"}
         if committed.round == 1:  # goes on as a resumed run does
             checkpoints.clear_staging()
@@ -265,6 +266,34 @@ def test_the_best_survives_a_resume(fit):
         resumed = fit(FedAvg(), max_rounds=6, ckpt_path=str(cut.path), **settings)
         for name in ("best", "last"):
             assert contents(resumed.path / "checkpoints" / name) == contents(whole.path / "checkpoints" / name)
+
+
+@pytest.mark.parametrize(("rule", "lr"), [(FedAvg(), 0.9), (LocalOnly(), 1.6)])
+def test_the_best_round_is_scored_by_its_name_or_its_folder(fit, tmp_path, rule, lr):
+    settings = {"task": Regression(lr=lr), "monitor": "val/personal/mse", "max_rounds": 6}
+    folder = fit(rule, **settings)
+    rows = [r for r in folder.metrics.read() if (r["model"], r["client"], r["metric"]) == ("personal", "mean", "mse")]
+    by_round = {int(r["round"]): float(r["value"]) for r in rows if r["split"] == "val"}
+    best = min(by_round, key=lambda r: by_round[r])
+    assert best < 6, "the last round must not be the best one, or this test sees nothing"
+    for path in ("best", str(folder.path / "checkpoints" / "best")):
+        trainer = FederatedTrainer(
+            rule, local_steps=2, default_root_dir=str(tmp_path), accelerator="cpu", monitor="val/personal/mse",
+            enable_progress_bar=False,
+        )  # fmt: skip
+        scored = trainer.validate(Regression(lr=lr), ToyData(), ckpt_path=path)
+        (value,) = [row[6] for row in scored if row[2:4] == ("personal", "mean") and row[5] == "mse"]
+        assert value == by_round[best]
+    with pytest.raises(FedlitError, match="goes on from its last round"):
+        fit(rule, **settings, ckpt_path="best")
+
+
+def test_limited_evaluation_scores_the_same_clients_at_every_point(fit):
+    points = ["start", "after_local", "after_aggregation"]
+    folder = fit(FedAvg(), limit_eval_clients=2, evaluate_at=points, max_rounds=1)
+    for stage in points:
+        scored = {r["client"] for r in folder.metrics.read() if r["stage"] == stage and r["split"] == "val"}
+        assert {c for c in scored if c.startswith("client")} == {"client-00", "client-01"}
 
 
 def test_a_monitor_that_is_not_there_is_refused_with_those_that_are(fit):

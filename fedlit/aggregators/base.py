@@ -34,7 +34,7 @@ class Loss(Protocol):
 
 
 class Work(NamedTuple):
-    """How much a client trained in this round; tensors of shape ``()``."""
+    """How much a client trained in this round; float64 tensors of shape ``()``, on the CPU."""
 
     steps: Tensor
     """Optimizer steps taken."""

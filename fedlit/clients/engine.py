@@ -167,7 +167,7 @@ class SerialEngine:
             trained = tree.clone(w)
             for leaf in tree.leaves(w):
                 leaf.grad = None
-            work = Work(*(torch.tensor(float(x), device=device) for x in (steps, examples, travel)))
+            work = Work(*(torch.tensor(float(x), dtype=torch.float64) for x in (steps, examples, travel)))
             upload, kept = rule.finish(trained, down, memory, work)
         return Trained(tree.to(upload, "cpu"), tree.to(kept, "cpu"), trained, work, float(total) / max(steps, 1))
 
