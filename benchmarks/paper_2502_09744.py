@@ -27,7 +27,7 @@ from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
 
 RATE, CONTEXT, HORIZON = 500.0, 512, 64
-ROUNDS, STEPS, BATCH = 12, 5, 16
+BATCH = 16
 TITLES = {
     1: "Strategy 1: ECG by patient (PTB-XL, 21 records of 10 s, 20 clients; temporal split)",
     2: "Strategy 2: ECG by hospital system (PhysioNet/CinC Challenge, 101 records, 6 clients; split by patient)",
@@ -90,11 +90,12 @@ def make_data(strategy: int, root: Path, seed: int) -> SignalDataModule:
     return ECGAndICG(root, split="time", rate=RATE, **shared)
 
 
-def run(strategy: int, seed: int, root: Path, out: Path) -> None:
-    """One seed of one strategy: five rules."""
-    baselines: list[Aggregator] = [ZeroShot(), LocalOnly(), FedProx(mu=1.0), FedLA(8, 4, 1.0)]
+def run(strategy: int, seed: int, root: Path, out: Path, rounds: int, steps: int) -> None:
+    """One seed of one strategy: five rules. Two thirds of Fed-LA's rounds are FedAvg, as in the paper."""
+    shared = rounds * 2 // 3
+    baselines: list[Aggregator] = [ZeroShot(), LocalOnly(), FedProx(mu=1.0), FedLA(shared, rounds - shared, 1.0)]
     trainer = FederatedTrainer(
-        FedAvg(), max_rounds=ROUNDS, local_steps=STEPS, baselines=baselines, check_val_every_n_rounds=ROUNDS,
+        FedAvg(), max_rounds=rounds, local_steps=steps, baselines=baselines, check_val_every_n_rounds=rounds,
         gradient_clip_val=1.0, name=f"strategy{strategy}-seed{seed}", default_root_dir=str(out), seed=seed,
         num_threads=1,
     )  # fmt: skip
@@ -141,12 +142,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--strategy", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=5, help="local steps in a round")
     parser.add_argument("--markdown", type=Path, help="put the tables between the markers of this file")
     args = parser.parse_args()
     if args.action == "run":
         for seed in args.seeds:
             for strategy in args.strategy:
-                run(strategy, seed, args.data, args.out)
+                run(strategy, seed, args.data, args.out, args.rounds, args.steps)
         return
     text = table(args.out)
     print(text)
