@@ -104,7 +104,8 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
             trainer = FederatedTrainer(
                 self._get(self.config_init, "aggregator"), **config, seed=self._get(self.config, "seed_everything")
             )
-            subcommand = self.config[self.config.subcommand]
+            subcommand = self.config[self.config.subcommand].clone()
+            subcommand.ckpt_path = None  # the saved file repeats the whole run
             trainer.config_yaml = self._parser(self.config.subcommand).dump(subcommand, skip_none=False)
             return trainer
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fedlit.errors import FedlitError
 
 if TYPE_CHECKING:
     from fedlit.aggregators import Aggregator
@@ -35,6 +38,25 @@ def fingerprint(trainer: FederatedTrainer, rule: Aggregator) -> dict[str, Any]:
     held = json.dumps(trainer.datamodule.describe().get("clients"), sort_keys=True, default=str)
     described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
     return described
+
+
+def check_same(old: dict[str, Any], new: dict[str, Any], run: Path) -> None:
+    """Refuse to go on with a run under another configuration.
+
+    Args:
+        old: The fingerprint of the run.
+        new: The fingerprint of what is asked for.
+        run: Its folder.
+
+    Raises:
+        FedlitError: They differ; the fields are named.
+    """
+    wrong = differences(old, new)
+    if wrong:
+        raise FedlitError(
+            f"{run}: made with another configuration ({'; '.join(wrong)}): resume with the config.yaml in that "
+            "folder, or start a new run without --ckpt_path"
+        )
 
 
 def describe(thing: Any) -> Any:

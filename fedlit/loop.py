@@ -16,7 +16,7 @@ from fedlit.aggregators import Aggregator, Server, Work
 from fedlit.clients.memory import ClientMemory
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, higher_is_better, score_rows, summaries
-from fedlit.fingerprint import differences
+from fedlit.fingerprint import check_same
 from fedlit.run_folder import RunFolder
 from fedlit.transports import Inbox, Job, LocalClients, RankTransport, Reply
 from fedlit.tree import Tree
@@ -97,12 +97,7 @@ class FederatedLoop:
             FedlitError: It belongs to another configuration; the fields that differ are named.
         """
         committed = self.folder.checkpoints.read(name)
-        wrong = differences(committed.meta["fingerprint"], self.fingerprint)
-        if wrong:
-            raise FedlitError(
-                f"{self.folder.path}: made with another configuration ({'; '.join(wrong)}): resume with the "
-                "config.yaml in that folder, or start a new run without --ckpt_path"
-            )
+        check_same(committed.meta["fingerprint"], self.fingerprint, self.folder.path)
         self.state, self.rounds_done, self.best = committed.state, committed.round, committed.meta["best"]
 
     def _start(self) -> None:

@@ -18,7 +18,7 @@ from fedlit.clients.engine import SerialEngine
 from fedlit.data import FederatedDataModule
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, nested, summaries
-from fedlit.fingerprint import fingerprint
+from fedlit.fingerprint import check_same, fingerprint
 from fedlit.loop import FederatedLoop
 from fedlit.progress import Progress
 from fedlit.reports.comparison import comparison, print_scores
@@ -178,9 +178,13 @@ class FederatedTrainer(CallbackHost):
             )
         self._prepare(model, datamodule)
         self._announce()
+        for rule, run in self._runs(folder):  # before a file of theirs is written
+            if run.checkpoints.exists():
+                check_same(run.checkpoints.read().meta["fingerprint"], fingerprint(self, rule), run.path)
+        self.fabric.barrier()
         if self.fabric.is_global_zero:
             folder.make()
-            if self.config_yaml is not None and not (folder.path / "config.yaml").exists():
+            if self.config_yaml is not None:  # also on a resume, which may ask for more rounds
                 folder.write_text("config.yaml", self.config_yaml)
             folder.write_json("partition.json", self.datamodule.describe())
         for logger in self.fabric.loggers:

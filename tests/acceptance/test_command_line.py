@@ -284,3 +284,20 @@ def test_an_error_of_the_command_has_no_traceback():
     assert done.stderr.rstrip().splitlines()[-1] == (
         "fedlit: error: aggregator: there is no class 'FedPrx'; did you mean 'FedProx'?"
     )
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(cli):
+    folder = cli("fit", *TOY, "--trainer.baselines", "[LocalOnly]")
+    before = contents(folder)
+    for change in (["--data.num_clients", "4"], ["--model.lr", "0.01"], ["--trainer.local_steps", "3"]):
+        error = cli("fit", *TOY, "--trainer.baselines", "[LocalOnly]", *change, "--ckpt_path", "last")
+        assert change[0].split(".")[1] in error
+        assert contents(folder) == before
+
+
+def test_the_saved_config_of_a_longer_run_repeats_all_of_it(cli):
+    folder = cli("fit", *TOY, "--trainer.max_rounds", "1")
+    assert cli("fit", *TOY, "--trainer.max_rounds", "3", "--ckpt_path", "last") == folder
+    again = cli("fit", "--config", str(folder / "config.yaml"), quick=False)
+    assert again != folder
+    assert last(again) == last(folder)
