@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,10 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         def subcommands() -> dict[str, set[str]]:
             return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
 
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            check_environment(parser, os.environ)
+            super().parse_arguments(parser, args)
+
         def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
             parser = Parser(**kwargs)
             parser.add_argument(
@@ -122,6 +126,28 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         args=args,
         run=run,
     )
+
+
+def check_environment(parser: Any, environment: Mapping[str, str]) -> None:
+    """Refuse an environment variable that reads as a setting and is none: jsonargparse would pass over it.
+
+    Args:
+        parser: Of the whole command, with its subcommands.
+        environment: Names and values.
+
+    Raises:
+        FedlitError: ``FEDLIT_FIT__...`` (or of another subcommand) names no setting; the nearest name is given.
+    """
+    for action in parser._actions:
+        for command, sub in getattr(action, "_name_parser_map", {}).items():
+            prefix = f"{parser.env_prefix}_{command}__".upper()
+            known = [prefix + one.dest.replace(".", "__").upper() for one in sub._actions]
+            for name in environment:
+                if name.startswith(prefix) and name not in known:
+                    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+                    raise FedlitError(
+                        f"environment variable {name} is no setting" + (f"; did you mean {near[0]!r}?" if near else "")
+                    )
 
 
 def known_names(parser: Any, *bases: type) -> list[str]:

@@ -180,6 +180,23 @@ def test_environment_variables(cli, monkeypatch):
     assert saved["seed_everything"] == 9
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("FEDLIT_FIT__TRAINER__MAX_ROUNDZ", "; did you mean 'FEDLIT_FIT__TRAINER__MAX_ROUNDS'?"),
+        ("FEDLIT_FIT__QUITE_ELSE", ""),
+    ],
+)
+def test_a_misspelt_environment_variable_is_refused(cli, monkeypatch, name, near):
+    monkeypatch.setenv(name, "3")
+    assert cli("fit", *TOY) == f"environment variable {name} is no setting{near}"
+
+
+def test_environment_variables_of_other_things_are_left_alone(cli, monkeypatch):
+    monkeypatch.setenv("FEDLIT_CACHE", "somewhere")
+    assert (cli("fit", *TOY) / "summary.json").exists()
+
+
 def test_stages_from_a_file(cli, tmp_path):
     stages = "aggregator: {class_path: Stages, init_args: {stages: [{aggregator: FedAvg, rounds: 1}, {aggregator: {class_path: LocalAdaptation, init_args: {mu: 0.5}}, rounds: 1, trainable: weight}]}}"  # noqa: E501
     folder = cli("fit", *TOY, *config(tmp_path, "stages.yaml", stages))
