@@ -24,6 +24,7 @@ from fedlit.progress import Progress
 from fedlit.reports.comparison import comparison, print_scores
 from fedlit.reports.export import export_models
 from fedlit.reports.forecasts import write_predictions
+from fedlit.reports.labels import labels
 from fedlit.reports.summary import Stopwatch, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
 
@@ -205,7 +206,7 @@ class FederatedTrainer(CallbackHost):
         for logger in self.fabric.loggers:
             logger.finalize("success")
         if self.fabric.is_global_zero:
-            comparison(results, folder, self._labels())
+            comparison(results, folder, [*labels(self), f"one seed: {self.seed}"], self.lightning_module.test_metrics)
         return folder
 
     def validate(
@@ -328,19 +329,12 @@ class FederatedTrainer(CallbackHost):
         self.engine.load({})
         if self.fabric.is_global_zero:
             folder.write_json(f"{split}.json", nested(rows))
-            print_scores(rows, f"{split} data", self._labels(), folder.path)
+            what = f"{self._label(self.aggregator)} after {loop.rounds_done} rounds, {split} data"
+            print_scores(rows, what, labels(self), folder.path)
         return rows
 
-    def _labels(self) -> list[str]:
-        """What in this run is not the real thing: simulated data, a stand-in backbone."""
-        labels = ["data: SIMULATED" if self.datamodule.simulated else "data: real"]
-        about = self.lightning_module.describe() if hasattr(self.lightning_module, "describe") else {}
-        if about:
-            labels.append(f"backbone: {about.get('source', about.get('backbone'))}")
-        return labels
-
     def _announce(self) -> None:
-        self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(self._labels())}")
+        self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(labels(self))}")
 
     # -- what the loop uses ----------------------------------------------------------------------------------------
     def local_work(self, num_examples: int, batch_size: int) -> int:

@@ -6,11 +6,13 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from fedlit.evaluation import Row
+from fedlit.errors import writing
+from fedlit.evaluation import Row, higher_is_better
 from fedlit.run_folder import SUMMARY_ROWS, RunFolder
 
 SHOWN_CLIENTS = 30
@@ -30,13 +32,19 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def comparison(results: Mapping[str, Sequence[Row]], folder: RunFolder, labels: Sequence[str]) -> None:
+def comparison(
+    results: Mapping[str, Sequence[Row]], folder: RunFolder, labels: Sequence[str], test_metrics: Any
+) -> None:
     """Print the tables and write ``comparison.csv``.
 
     Args:
         results: Final rows on test data by rule, the run's own rule first.
         folder: The run folder.
         labels: What is simulated or a stand-in; said in every title.
+        test_metrics: The task's, for ``higher_is_better``.
+
+    Raises:
+        FedlitError: The disk is full or ``comparison.csv`` cannot be written.
     """
     console = Console()
     metrics = [m for m in headline(next(iter(results.values()), [])) if m in ("rmse", "mae", "smape")] or headline(
@@ -45,7 +53,8 @@ def comparison(results: Mapping[str, Sequence[Row]], folder: RunFolder, labels: 
     if not metrics:
         console.print(f"no client has test data, so there is nothing to compare\nrun folder: {folder.path}")
         return
-    title = "Test data, the model each client serves (personal)\n" + "; ".join(labels)
+    title = "Test data after the last round; the model each client serves (personal); mean: all clients alike\n"
+    title += "; ".join(labels)
     table = Table(Column("rule", no_wrap=True), title=title)
     for metric in metrics:
         table.add_column(f"{metric}\nmean", justify="right")
@@ -57,42 +66,57 @@ def comparison(results: Mapping[str, Sequence[Row]], folder: RunFolder, labels: 
         numbers = [_number(value.get((row, m), nan)) for m in metrics for row in ("mean", "worst")]
         table.add_row(name, *numbers)
     console.print(table)
-    _by_client(results, ordered, metrics[0], folder, console, "; ".join(labels))
+    _write(results, ordered, folder)
+    if len(ordered) > 1:
+        upwards = higher_is_better(test_metrics, metrics[0])
+        _by_client(results, ordered, metrics[0], upwards, folder, console, "; ".join(labels))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
+
+
+def _write(results: Mapping[str, Sequence[Row]], ordered: Sequence[str], folder: RunFolder) -> None:
+    values = {name: cells(rows) for name, rows in results.items()}
+    path = folder.path / "comparison.csv"
+    with writing(path), open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["client", "metric", *ordered])
+        for client in [*_clients(values), *SUMMARY_ROWS]:
+            writer.writerows(
+                [client, m, *(values[name].get((client, m), math.nan) for name in ordered)]
+                for m in headline(results[ordered[-1]])
+            )
+
+
+def _clients(values: Mapping[str, Mapping[tuple[str, str], float]]) -> list[str]:
+    return sorted({client for by_client in values.values() for client, _ in by_client} - set(SUMMARY_ROWS))
 
 
 def _by_client(
     results: Mapping[str, Sequence[Row]],
     ordered: Sequence[str],
     metric: str,
+    higher_is_better: bool,
     folder: RunFolder,
     console: Console,
     labels: str,
 ) -> None:
     values = {name: cells(rows) for name, rows in results.items()}
-    clients = sorted({client for name in ordered for client, m in values[name] if client not in SUMMARY_ROWS})
-    with open(folder.path / "comparison.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["client", "metric", *ordered])
-        for client in [*clients, *SUMMARY_ROWS]:
-            writer.writerows(
-                [client, m, *(values[name].get((client, m), math.nan) for name in ordered)]
-                for m in headline(results[ordered[-1]])
-            )
-    if len(ordered) < 2:
-        return
-    table = Table("client", *ordered, "best", title=f"{metric} of each client\n{labels}")
+    clients = _clients(values)
+    sign = -1 if higher_is_better else 1
+    table = Table("client", *ordered, "best", title=f"{metric} of each client on test data\n{labels}")
     for client in clients[:SHOWN_CLIENTS]:
         row = {name: values[name].get((client, metric), math.nan) for name in ordered}
-        known = {name: v for name, v in row.items() if not math.isnan(v)}
-        table.add_row(client, *(_number(v) for v in row.values()), min(known, key=lambda n: known[n]) if known else "-")
+        known = {name: sign * v for name, v in row.items() if not math.isnan(v)}
+        best = " = ".join(name for name, v in known.items() if v == min(known.values()))
+        table.add_row(client, *(_number(v) for v in row.values()), best or "-")
     console.print(table)
     if len(clients) > SHOWN_CLIENTS:
         console.print(f"{len(clients) - SHOWN_CLIENTS} more clients in {folder.path / 'comparison.csv'}")
     mine = values[ordered[-1]]
     for other in ordered[:-1]:
-        better = sum(mine.get((c, metric), math.nan) < values[other].get((c, metric), math.nan) for c in clients)
-        console.print(f"{ordered[-1]} beats {other} in {metric} at {better} of {len(clients)} clients")
+        gains = [sign * (values[other].get((c, metric), math.nan) - mine.get((c, metric), math.nan)) for c in clients]
+        scored = [gain for gain in gains if not math.isnan(gain)]
+        better = sum(gain > 0 for gain in scored)
+        console.print(f"{ordered[-1]} beats {other} in {metric} at {better} of {len(scored)} clients")
 
 
 def print_scores(rows: Sequence[Row], what: str, labels: Sequence[str], path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from fedlit import ledger
 from fedlit.aggregators import Aggregator
 from fedlit.fingerprint import describe
+from fedlit.reports.labels import labels
 from fedlit.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def write_summary(
         "rounds": rounds,
         "seed": trainer.seed,
         "test": test,
-        "labels": trainer._labels(),
+        "labels": labels(trainer),
         "simulated_data": trainer.datamodule.simulated,
         "model": task.describe() if hasattr(task, "describe") else {"class": type(task).__name__},
         "clients": len(trainer.datamodule.clients),
