@@ -31,7 +31,7 @@ class Backbone:
 
     Args:
         name: As the user gave it.
-        source: For reports: the built-in's origin, the folder, the Hub id, or that it is a stand-in.
+        source: For reports: the built-in's origin, the folder, the Hub id and revision, or that it is a stand-in.
         stand_in: The weights are random and tiny.
     """
 
@@ -52,15 +52,18 @@ def load_backbone(name: str) -> Backbone:
     Only safetensors weights are read.
 
     Raises:
-        FedlitError: A folder that is missing or holds no Chronos weights in safetensors; a Hub id that cannot be had.
+        FedlitError: A folder that is missing or holds no Chronos weights in safetensors, or not all of them; a Hub id
+            that cannot be had.
     """
     folder = _folder(name)
-    if folder is not None:
-        _check_folder(name, folder)
+    source = "built-in stand-in, pretrained on synthetic series" if name == "builtin" else name
+    if folder is None:
+        folder = _from_hub(name)
+        source = f"{name} at revision {folder.name}"
+    _check_folder(name, folder)
     network = _load_network(name, folder)
     config: Any = network.config
     family = FAMILIES[_pipeline_class(config.to_dict())].of(config)
-    source = "built-in stand-in, pretrained on synthetic series" if name == "builtin" else name
     return Backbone(name, family, network, source)
 
 
@@ -77,21 +80,41 @@ def _folder(name: str) -> Path | None:
     """Where ``name`` points on this machine, or None for a Hub id."""
     if name == "builtin":
         return BUILTIN
+    if not name:
+        raise FedlitError("backbone is empty: give 'builtin', a folder or a Hub id")
     path = Path(name).expanduser()
     if path.is_dir():
         return path
     if path.exists():
         raise FedlitError(f"backbone {name!r} is a file: give the folder that holds config.json and model.safetensors")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise FedlitError(f"backbone {name!r}: no such folder (a Hub id is like amazon/chronos-bolt-tiny)")
-    if not name or name.startswith("/"):
-        raise FedlitError("backbone is empty: give 'builtin', a folder or a Hub id")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise FedlitError(
+            f"backbone {name!r}: no such folder (a Hub id is like amazon/chronos-bolt-tiny, what ships is builtin)"
+        )
     return None
+
+
+def _from_hub(name: str) -> Path:
+    """Where the configuration and the safetensors of a Hub id lie on this machine; fetched when the cache lacks them.
+
+    Asked for here and not through transformers, which asks for file after file, each with retries, and reads pickles.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the Hub's client and its transport raise many kinds
+        raise FedlitError(
+            f"backbone {name!r} could not be had from the Hub ({_first_line(error)}). Put a copy on this machine and "
+            "give its folder, or set HF_ENDPOINT to a mirror or HF_HOME to a cache that has it, or use the built-in: "
+            "backbone: builtin"
+        ) from error
 
 
 def _check_folder(name: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise FedlitError(f"backbone {name!r}: {folder} holds no config.json")
+        what = "a PEFT adapter, no backbone" if (folder / "adapter_config.json").is_file() else "no config.json"
+        raise FedlitError(f"backbone {name!r}: {folder} holds {what}: give a folder that save_pretrained wrote")
     if not any(folder.glob("*.safetensors")):
         raise FedlitError(
             f"backbone {name!r}: {folder} holds no .safetensors file; pickled weights are not read: convert them "
@@ -99,25 +122,37 @@ def _check_folder(name: str, folder: Path) -> None:
         )
 
 
-def _load_network(name: str, folder: Path | None) -> nn.Module:
+def _load_network(name: str, folder: Path) -> nn.Module:
     from chronos import BaseChronosPipeline
+    from safetensors import SafetensorError
 
     _mend_bolt()
     with keyed_rng(0, "weights that are not in the file"), quiet():
         try:
-            pipeline = BaseChronosPipeline.from_pretrained(
-                str(folder or name), dtype=torch.float32, use_safetensors=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            if folder is None and not (isinstance(error, ValueError) and "Chronos" in str(error)):
-                raise FedlitError(
-                    f"backbone {name!r} could not be had from the Hub ({_first_line(error)}). Put a copy on this "
-                    "machine and give its folder, or set HF_ENDPOINT to a mirror or HF_HOME to a cache that has it, "
-                    "or use the built-in: backbone: builtin"
-                ) from error
+            pipeline = BaseChronosPipeline.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise FedlitError(f"backbone {name!r} is not a usable Chronos model: {_first_line(error)}") from error
     network: nn.Module = pipeline.inner_model
+    absent = _absent_weights(folder, network)
+    if absent:
+        raise FedlitError(
+            f"backbone {name!r}: {len(absent)} of its weights are not in the file, first {absent[0]!r}, and would stay "
+            "random: copy the folder again"
+        )
     return network.eval()
+
+
+def _absent_weights(folder: Path, network: nn.Module) -> list[str]:
+    """Parameters that no file of the folder holds, under their own name or that of one they are tied to."""
+    from safetensors import safe_open
+
+    stored: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored.update(file.keys())
+    own = dict(network.named_parameters(remove_duplicate=False))
+    loaded = {id(parameter) for name, parameter in own.items() if name in stored}
+    return [name for name, parameter in own.items() if id(parameter) not in loaded]
 
 
 def _first_line(error: BaseException) -> str:

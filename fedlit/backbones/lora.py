@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.r < 1:
             raise FedlitError(f"adapter.r is {self.r}: a rank is at least 1")
+        if not self.alpha > 0:
+            raise FedlitError(f"adapter.alpha is {self.alpha}: give a number above 0")
         if not 0 <= self.dropout < 1:
             raise FedlitError(f"adapter.dropout is {self.dropout}: give a probability below 1")
 
@@ -78,8 +81,9 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
         warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a property that transformers renames
         try:
             adapted = get_peft_model(network, config)
-        except ValueError as error:
-            raise FedlitError(f"adapter.target_modules {wanted!r} matches nothing; {_names(linear)}") from error
+        except (ValueError, re.error) as error:
+            why = f"cannot be used ({' '.join(str(error).split())[:160]})"
+            raise FedlitError(f"adapter.target_modules {wanted!r} {why}; {_names(linear)}") from error
     adapted.peft_config["default"].base_model_name_or_path = name
     return adapted
 

@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from fedlit.backbones import load_backbone, stand_in
 from fedlit.backbones.chronos import QUANTILES, Chronos2, ChronosBolt, ChronosT5
@@ -49,12 +50,48 @@ def test_hub_id_without_network(monkeypatch):
         load_backbone("nobody/chronos-bolt-none")
 
 
+def test_hub_id_from_the_cache(monkeypatch, tmp_path):
+    here = tmp_path / "models--nobody--chronos-bolt-none"
+    stand_in("amazon/chronos-bolt-tiny").network.save_pretrained(here / "snapshots" / "0a1b")
+    (here / "refs").mkdir()
+    (here / "refs" / "main").write_text("0a1b")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    backbone = load_backbone("nobody/chronos-bolt-none")
+    assert isinstance(backbone.family, ChronosBolt)
+    assert backbone.source == "nobody/chronos-bolt-none at revision 0a1b"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_that_are_not_in_the_file_do_not_stay_random(name, tmp_path):
+    stand_in(name).network.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    held = load_file(path)
+    absent = next(key for key in held if key.endswith(".q.weight"))
+    save_file({key: value for key, value in held.items() if key != absent}, path, {"format": "pt"})
+    with pytest.raises(FedlitError, match=f"1 of its weights are not in the file, first '{absent}'"):
+        load_backbone(str(tmp_path))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(FedlitError, match="not a usable Chronos model"):
+        load_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["built-in", "a/b/c", ""])
+def test_names_that_are_no_hub_ids_never_ask_the_hub(monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    with pytest.raises(FedlitError, match="no such folder .*builtin|backbone is empty"):
+        load_backbone(name)
+
+
 def test_folders_that_will_not_do(tmp_path):
     with pytest.raises(FedlitError, match="no such folder"):
         load_backbone(str(tmp_path / "missing"))
     with pytest.raises(FedlitError, match="no such folder"):
         load_backbone("./missing")
     with pytest.raises(FedlitError, match=r"no config\.json"):
+        load_backbone(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(FedlitError, match="holds a PEFT adapter, no backbone"):
         load_backbone(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")

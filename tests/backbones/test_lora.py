@@ -59,7 +59,11 @@ def test_a_target_that_matches_nothing_lists_the_names_there_are(targets):
 def test_bad_settings():
     with pytest.raises(FedlitError, match=r"modules_to_save.*'head'"):
         adapted(LoRA(modules_to_save=["head"]))
+    with pytest.raises(FedlitError, match=r"target_modules '\(\(' cannot be used .*unterminated subpattern"):
+        adapted(LoRA(target_modules="(("))
     with pytest.raises(FedlitError, match=r"adapter\.r is 0"):
         LoRA(r=0)
+    with pytest.raises(FedlitError, match=r"adapter\.alpha is 0"):
+        LoRA(alpha=0)
     with pytest.raises(FedlitError, match=r"adapter\.dropout is 1"):
         LoRA(dropout=1.0)
