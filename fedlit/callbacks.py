@@ -107,6 +107,7 @@ class CallbackHost:
         self.val_check_interval, self.check_val_every_n_epoch = 1.0, 1
         self.current_epoch = self.global_step = 0
         self.callback_values: dict[str, float] = {}
+        self.log_prefix = ""
 
     def call(self, hook: str, *args: Any) -> None:
         """Run one of our own hooks on every callback that is ours."""
@@ -128,9 +129,9 @@ class CallbackHost:
             self.lightning("on_train_epoch_end")
 
     def log_values(self, values: Mapping[str, float], done: int) -> None:
-        """Summary figures to every logger, with the rounds done as the step."""
+        """Summary figures to every logger, with the rounds done as the step; a baseline's under names of its own."""
         self.callback_values = dict(values)
-        self.fabric.log_dict(dict(values), step=done)
+        self.fabric.log_dict({self.log_prefix + name: value for name, value in values.items()}, step=done)
 
     @property
     def callback_metrics(self) -> dict[str, torch.Tensor]:

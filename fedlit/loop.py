@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -68,6 +69,13 @@ class FederatedLoop:
         rounds = self.trainer.max_rounds if self.cohorts else 0
         self._resume()
         self.trainer.call("on_run_start", type(self.rule).__name__, rounds, self.rounds_done)
+        told = self.fabric.is_global_zero and not self.trainer.fast_dev_run
+        if told and 0 < rounds < self.rule.min_rounds:
+            warnings.warn(
+                f"{type(self.rule).__name__} needs {self.rule.min_rounds} rounds to come to its last part, and "
+                f"trainer.max_rounds is {rounds}: figures of this run are not of the whole rule",
+                stacklevel=1,
+            )
         if not self.folder.checkpoints.exists():
             self._start()
         while self.rounds_done < rounds and not self.trainer.should_stop:
@@ -134,7 +142,8 @@ class FederatedLoop:
         if not inbox.updates:
             reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
             raise FedlitError(f"round {index + 1}: every client was refused ({reasons}). Nothing committed was lost")
-        server = Server(index, seeds.generator(trainer.seed, "server", index), self._server_validation())
+        generator = seeds.generator(trainer.seed, "server", index)
+        server = Server(index, generator, self._server_validation(), len(self.cohorts))
         updates = sorted(inbox.updates, key=lambda u: u.client)
         with torch.no_grad():
             self.state = tree.ordered(self.rule.aggregate(self.state, updates, server))

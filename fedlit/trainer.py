@@ -292,6 +292,7 @@ class FederatedTrainer(CallbackHost):
         if self.fabric.is_global_zero:
             folder.make()
         self.load_callbacks(self._fresh_callbacks, should_stop=False)
+        self.log_prefix = "" if rule is self.aggregator else f"baselines/{self._label(rule)}/"
         loop = FederatedLoop(self, rule, folder, fingerprint(self, rule))
         loop.run()
         stage = "after_aggregation" if loop.cohorts else "start"

@@ -201,7 +201,10 @@ def test_a_logger_is_told_the_summary_figures_of_each_round(fit):
             self.rows.append((step, dict(metrics)))
 
     recorder = Recorder()
-    folder = fit(FedAvg(), logger=recorder)
+    folder = fit(FedAvg(), logger=recorder, baselines=[LocalOnly()])
+    theirs = [row for row in recorder.rows if all(n.startswith("baselines/LocalOnly/") for n in row[1])]
+    recorder.rows = [row for row in recorder.rows if not any(n.startswith("baselines/") for n in row[1])]
+    assert [step for step, _ in theirs] == [0, 1, 2, 2]
     steps = [step for step, _ in recorder.rows]
     assert steps == [0, 1, 2, 2]
     assert {"val/personal/mse", "val/global/mse/worst", "train/loss", "train/bytes"} <= recorder.rows[1][1].keys()

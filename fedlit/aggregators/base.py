@@ -92,6 +92,7 @@ class Server:
         round: Index of the round, from 0.
         generator: Seeded for this round.
         validate: Mean loss of a model on the server's own validation data, or None where it has none.
+        num_clients: How many clients there are, in this round or not; None where that is unknown.
     """
 
     def __init__(
@@ -99,8 +100,9 @@ class Server:
         round: int,  # noqa: A002
         generator: torch.Generator,
         validate: Callable[[Tree], float] | None = None,
+        num_clients: int | None = None,
     ) -> None:
-        self.round, self.generator, self._validate = round, generator, validate
+        self.round, self.generator, self.num_clients, self._validate = round, generator, num_clients, validate
 
     def mean(self, updates: Sequence[Update], weights: Sequence[float] | None = None) -> Any:
         """The weighted mean of the uploads, summed in float64 in client-name order and cast back once.
@@ -199,6 +201,11 @@ class Aggregator:
     def global_model(self, state: Any) -> Any | None:
         """The one model of all clients, a flat dict of parameters, or None where the rule has none."""
         return state["params"]
+
+    @property
+    def min_rounds(self) -> int:
+        """Rounds without which a run has not come to all of the rule; a shorter one is warned of."""
+        return 1
 
     def cohorts(self, clients: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Who trains, and on whose data: by default every client on its own. Reference rules pool or omit them."""

@@ -49,6 +49,10 @@ class Staged(Aggregator):
         """The stages, in order."""
         raise NotImplementedError
 
+    @property
+    def min_rounds(self) -> int:
+        return sum(stage.rounds for stage in self.plan[:-1]) + self.plan[-1].aggregator.min_rounds
+
     def _open(self, box: Any) -> tuple[str, Stage, Any]:
         ((key, inner),) = box.items()
         return key, self.plan[int(key.removeprefix("stage"))], inner
@@ -60,6 +64,13 @@ class Staged(Aggregator):
         for i, stage in enumerate(self.plan[:-1]):
             if stage.aggregator.global_model(stage.aggregator.init(params)) is None:
                 raise FedlitError(f"stage {i} ends without a global model for stage {i + 1} to start from")
+        for i, stage in enumerate(self.plan):
+            if i and not tree.leaves(stage.aggregator.down(stage.aggregator.init(params), "any client")):
+                name = type(stage.aggregator).__name__
+                raise FedlitError(
+                    f"stage {i}, {name}, sends nothing down, so what was trained before it would be lost: take "
+                    "LocalAdaptation (mu 0 for plain local training)"
+                )
         return {"stage0": self.plan[0].aggregator.init(params)}
 
     def init_memory(self, params: Any) -> Any:
@@ -92,6 +103,10 @@ class Staged(Aggregator):
     def model(self, w: Any) -> Any:
         _, stage, inner = self._open(w)
         return stage.aggregator.model(inner)
+
+    def personal(self, down: Any, memory: Any) -> Any:
+        key, stage, inner = self._open(down)
+        return stage.aggregator.personal(inner, memory[key])
 
     def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
         key, stage, inner = self._open(state)

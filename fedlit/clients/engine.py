@@ -172,8 +172,16 @@ class SerialEngine:
         return Trained(tree.to(upload, "cpu"), tree.to(kept, "cpu"), trained, work, float(total) / max(steps, 1))
 
     def load(self, params: Tree) -> None:
-        """Put a model into the network."""
+        """Put a model into the network.
+
+        Raises:
+            FedlitError: A tensor has another shape than the network's parameter.
+        """
         full = self.complete(params)
+        for name, parameter in self.parameters.items():
+            if full[name].shape != parameter.shape:  # copy_ would broadcast
+                shapes = f"{list(full[name].shape)}, the network's has {list(parameter.shape)}"
+                raise FedlitError(f"the rule gives {name} the shape {shapes}: bring it to that shape in `model`")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(full[name])

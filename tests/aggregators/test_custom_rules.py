@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from custom_rules import Apfl, Ditto, HeadOnly, Influence, LateLoss, Scaffold, Similarity
@@ -158,3 +160,32 @@ def test_rules_that_read_single_updates_refuse_sealed_ones(rule):
     sealed = [Update("a", 1.0, lambda: params, sealed=True)]
     with pytest.raises(Sealed, match="sealed"):
         rule.aggregate(rule.init(params), sealed, Server(0, torch.Generator(), lambda p: 0.0))
+
+
+@dataclass(frozen=True)
+class Counting(FedAvg):
+    """Moves by the share of clients that took part, as SCAFFOLD's control and FedDyn's state do."""
+
+    def aggregate(self, state, updates, server):
+        return self.step(state, tree.scale(server.mean(updates), len(updates) / server.num_clients))
+
+
+def test_the_server_knows_how_many_clients_there_are(fit):
+    data = ToyData(num_clients=4, **DOUBLE)
+    start = {n: p.detach().clone() for n, p in Regression(**DOUBLE).named_parameters()}
+    plain, _ = last(fit(FedAvg(), Regression(**DOUBLE), data, clients_per_round=2, max_rounds=1))
+    half, _ = last(fit(Counting(), Regression(**DOUBLE), data, clients_per_round=2, max_rounds=1))
+    close(half["params"], tree.lerp(tree.ordered(start), plain["params"], 0.5))
+
+
+@dataclass(frozen=True)
+class Wide(FedAvg):
+    """Serves a tensor of another shape than the network's."""
+
+    def personal(self, down, memory):
+        return {**down, "net.0.weight": down["net.0.weight"][0]}
+
+
+def test_a_model_of_another_shape_is_refused_by_name(fit):
+    with pytest.raises(FedlitError, match=r"net\.0\.weight the shape \[3\], the network's has \[1, 3\]"):
+        fit(Wide())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+
 import pytest
 import torch
 from toys import GivenData, Regression, ToyData, contents
@@ -134,3 +137,32 @@ def test_a_stage_that_would_train_nothing_is_refused(fit):
 def test_a_stage_without_a_global_model_cannot_hand_over(fit):
     with pytest.raises(FedlitError, match="without a global model"):
         fit(Stages([Stage(LocalOnly(), 1), Stage(FedAvg(), 1)]))
+
+
+@dataclass(frozen=True)
+class Halved(FedAvg):
+    """Serves half of what it was sent."""
+
+    def personal(self, down, memory):
+        return tree.scale(down, 0.5)
+
+
+def test_a_stage_serves_the_model_that_its_rule_serves():
+    params = {"w": torch.ones(2)}
+    plan = Stages([Stage(Halved(), 1), Stage(FedAvg(), 1)])
+    served = plan.personal(plan.down(plan.init(params), "a"), plan.init_memory(params))
+    assert torch.equal(served["w"], torch.full((2,), 0.5))
+
+
+def test_a_later_stage_that_takes_nothing_over_is_refused(fit):
+    with pytest.raises(FedlitError, match=r"stage 1, LocalOnly, sends nothing down.*LocalAdaptation"):
+        fit(Stages([Stage(FedAvg(), 1), Stage(LocalOnly(), 1)]))
+
+
+def test_a_run_too_short_for_its_rule_is_warned_of(fit):
+    with pytest.warns(UserWarning, match=r"FedLA needs 3 rounds .*max_rounds is 2"):
+        fit(FedLA(fedavg_rounds=2, adapt_rounds=1), max_rounds=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(FedLA(fedavg_rounds=2, adapt_rounds=1), max_rounds=3)
+        fit(FedLA(), fast_dev_run=True)
