@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 class FedlitError(ValueError):
     """Bad input or a state the run cannot go on from. The message names the file, field or client, and the mend."""
@@ -20,8 +22,8 @@ def writing(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
         raise FedlitError(
-            f"{path} could not be written ({error.strerror}); the last committed round is intact. Free some space or "
+            f"{path} could not be written ({getattr(error, 'strerror', error)}); the last committed round is intact. Free some space or "
             "make the folder writable, then resume with --ckpt_path last"
         ) from error

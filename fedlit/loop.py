@@ -58,7 +58,7 @@ class FederatedLoop:
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
         self.transport = RankTransport(self.local, self.fabric, {*self.cohorts, *self.data.clients})
         self.state: Tree = tree.ordered(rule.init(self.initial))
-        self.rounds_done = 0
+        self.rounds_done = self.first_round = 0
         self.best: float | None = None
         self._parcel: tuple[Any, bytes] | None = None
         self._template: tuple[Any, Tree] | None = None
@@ -68,6 +68,7 @@ class FederatedLoop:
         """All rounds that are not done yet; then the final scores."""
         rounds = self.trainer.max_rounds if self.cohorts else 0
         self._resume()
+        self.first_round = self.rounds_done
         self.trainer.call("on_run_start", type(self.rule).__name__, rounds, self.rounds_done)
         told = self.fabric.is_global_zero and not self.trainer.fast_dev_run
         if told and 0 < rounds < self.rule.min_rounds:

@@ -25,7 +25,7 @@ from fedlit.reports.comparison import comparison, print_scores
 from fedlit.reports.export import export_models
 from fedlit.reports.forecasts import write_predictions
 from fedlit.reports.labels import labels
-from fedlit.reports.summary import Stopwatch, write_summary
+from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
 
 Point = Literal["start", "after_local", "after_aggregation"]
@@ -304,7 +304,8 @@ class FederatedTrainer(CallbackHost):
             committed = folder.checkpoints.read()
             folder.metrics.cut(committed.meta["metrics_bytes"])
             folder.metrics.append(rows)
-            write_summary(self, rule, folder, loop.rounds_done, nested(rows), watch)
+            if loop.rounds_done > loop.first_round or summarised_rounds(folder) != loop.rounds_done:
+                write_summary(self, rule, folder, loop, nested(rows), watch)
         self.fabric.barrier()
         return rows
 

@@ -8,6 +8,7 @@ import os
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from toys import Regression, ToyData, contents
 
 from fedlit import codec, tree
@@ -319,3 +320,17 @@ def test_a_baseline_without_the_monitored_model_is_run_all_the_same(fit):
 
 def test_equal_blobs_for_equal_states():
     assert codec.encode(state(1.0)) == codec.encode(tree.clone(state(1.0)))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left on device")]
+)
+def test_a_disk_that_is_full_when_models_are_exported(fit, error):
+    class Exporting(Regression):
+        def export(self, folder):
+            raise error
+
+    with pytest.raises(FedlitError, match=r"adapters could not be written \(.*No space left.*--ckpt_path last"):
+        fit(FedAvg(), task=Exporting())
+    Exporting.export = lambda self, folder: None
+    assert fit(FedAvg(), task=Exporting(), ckpt_path="last").checkpoints.read().round == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedlit.clients.batches import evaluation_batches, loader
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, writing
 from fedlit.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def write_predictions(loop: FederatedLoop, folder: RunFolder) -> Path:
         The file.
 
     Raises:
-        FedlitError: No client has test data.
+        FedlitError: No client has test data, or the disk is full.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -36,11 +36,13 @@ def write_predictions(loop: FederatedLoop, folder: RunFolder) -> Path:
     try:
         for columns in _columns(loop):
             table = pa.table(columns)
-            writer = writer or pq.ParquetWriter(path, table.schema)
-            writer.write_table(table)
+            with writing(path):
+                writer = writer or pq.ParquetWriter(path, table.schema)
+                writer.write_table(table)
     finally:
         if writer is not None:
-            writer.close()
+            with writing(path):
+                writer.close()
     if writer is None:
         raise FedlitError("no client has test data, so there is nothing to predict")
     loop.fabric.print(f"forecasts: {path}")

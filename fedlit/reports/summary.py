@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import resource
 import subprocess
@@ -20,6 +21,7 @@ from fedlit.reports.labels import labels
 from fedlit.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from fedlit.loop import FederatedLoop
     from fedlit.trainer import FederatedTrainer
 
 PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers", "chronos-forecasting", "numpy")
@@ -38,15 +40,27 @@ class Stopwatch:
         return spent
 
 
+def summarised_rounds(folder: RunFolder) -> int | None:
+    """Rounds that the folder's summary is of, or None without one; a second one of them would have no true times."""
+    path = folder.path / "summary.json"
+    return json.loads(path.read_text())["rounds"] if path.exists() else None
+
+
 def write_summary(
-    trainer: FederatedTrainer, rule: Aggregator, folder: RunFolder, rounds: int, test: dict[str, Any], watch: Stopwatch
+    trainer: FederatedTrainer,
+    rule: Aggregator,
+    folder: RunFolder,
+    loop: FederatedLoop,
+    test: dict[str, Any],
+    watch: Stopwatch,
 ) -> None:
-    """Write the file. Times are those of this process: after a resume, of what came after it."""
+    """Write the file. ``seconds`` and peak memory are this process's, which began after ``seconds_from_round`` rounds;
+    the peak is that of everything it did so far, rules before this one included."""
     task, device = trainer.lightning_module, trainer.fabric.device
     rows = folder.metrics.read()
     summary = {
         "aggregator": describe(rule),
-        "rounds": rounds,
+        "rounds": loop.rounds_done,
         "seed": trainer.seed,
         "test": test,
         "labels": labels(trainer),
@@ -56,6 +70,7 @@ def write_summary(
         "refused_replies": sum(row["metric"] == "refused" for row in rows),
         "bytes": ledger.totals(folder.ledger.read()),
         "seconds": round(watch.lap(), 3),
+        "seconds_from_round": loop.first_round,
         "peak_memory_bytes": peak_memory(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "precision": trainer.precision,

@@ -242,3 +242,18 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path, rule):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         peak[clients] = int(done.stdout.split()[-1])
     assert peak[300] < 1.1 * peak[100], peak
+
+
+def test_times_are_of_the_rounds_they_name(fit):
+    def summary(folder):
+        return json.loads((folder.path / "summary.json").read_text())
+
+    rules = {"rule": FedAvg(), "baselines": [LocalOnly()]}
+    first = summary(fit(**rules))
+    assert first["seconds_from_round"] == 0
+    assert summary(fit(**rules, ckpt_path="last")) == first, "a finished rule keeps its times"
+    longer = summary(fit(**rules, ckpt_path="last", max_rounds=3))
+    assert (longer["rounds"], longer["seconds_from_round"]) == (3, 2)
+    path = fit(**rules, ckpt_path="last", max_rounds=3).path / "summary.json"
+    path.write_text(json.dumps({**longer, "rounds": 2}))  # as of a run killed in between
+    assert summary(fit(**rules, ckpt_path="last", max_rounds=3))["rounds"] == 3
