@@ -23,7 +23,8 @@ def writing(path: Path | str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        reason = getattr(error, "strerror", error)
         raise FedlitError(
-            f"{path} could not be written ({getattr(error, 'strerror', error)}); the last committed round is intact. Free some space or "
-            "make the folder writable, then resume with --ckpt_path last"
+            f"{path} could not be written ({reason}); the last committed round is intact. Free some space or make the "
+            "folder writable, then resume with --ckpt_path last"
         ) from error
