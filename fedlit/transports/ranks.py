@@ -39,13 +39,15 @@ class RankTransport:
             yield from unpack(blob)
 
     def _gather(self, blob: bytes) -> list[bytes]:
+        # Not Fabric's all_gather: it takes part in autograd, and by a function that PyTorch has deprecated.
         data = torch.frombuffer(bytearray(blob), dtype=torch.uint8).to(self.fabric.device)
-        size = torch.tensor([len(data)], device=self.fabric.device)
-        sizes = torch.as_tensor(self.fabric.all_gather(size)).flatten().tolist()
-        padded = torch.zeros(max(sizes), dtype=torch.uint8, device=self.fabric.device)
-        padded[: len(data)] = data
-        rows = torch.as_tensor(self.fabric.all_gather(padded))
-        return [bytes(row[:size].cpu().numpy()) for row, size in zip(rows, sizes, strict=True)]
+        ranks = range(self.fabric.world_size)
+        sizes = [torch.zeros(1, dtype=torch.int64, device=data.device) for _ in ranks]
+        torch.distributed.all_gather(sizes, torch.tensor([len(data)], device=data.device))
+        longest = max(int(size) for size in sizes)
+        rows = [torch.zeros(longest, dtype=torch.uint8, device=data.device) for _ in ranks]
+        torch.distributed.all_gather(rows, torch.nn.functional.pad(data, (0, longest - len(data))))
+        return [bytes(row[: int(size)].cpu().numpy()) for row, size in zip(rows, sizes, strict=True)]
 
 
 def pack(replies: Iterable[Reply]) -> bytes:
