@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedlit.data.records import BadRecord
@@ -40,17 +41,28 @@ class NameRule:
 
 
 def read_rows(path: Path, key: str) -> dict[str, Mapping[str, str]]:
-    """Rows of a csv file by one column.
+    """Rows of a csv file by one column. Cells that a short row lacks are empty, rows without any text are passed over.
 
     Raises:
-        FedlitError: If it cannot be read, or has no such column.
+        FedlitError: If it cannot be read, has no such column, or two rows of one key.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FedlitError(f"{path}: {error}: give a csv file in UTF-8") from error
+            reader = csv.DictReader(file, restkey="", restval="")
+            rows = [row for row in reader if any(row.values())]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise FedlitError(f"{path}: {what}: give a csv file in UTF-8") from error
     if not rows or key not in rows[0]:
-        there = ", ".join(rows[0]) if rows else "no rows"
-        raise FedlitError(f"{path}: no column {key!r}, there are {there}: name the column so")
+        raise FedlitError(no_column(path, key, list(rows[0]) if rows else ["no rows"], "name the column so"))
+    twice = [name for name, count in Counter(row[key] for row in rows).items() if count > 1]
+    if twice:
+        raise FedlitError(f"{path}: {key} {twice[0]!r} is listed more than once: keep one row")
     return {row[key]: row for row in rows}
+
+
+def no_column(path: Path, column: str, there: Sequence[str], mend: str) -> str:
+    """What to say of a table that lacks a column."""
+    if len(there) == 1 and re.search(r"[;\t]", there[0]):
+        mend = "separate the columns by commas, and write decimals with a point"
+    return f"{path}: no column {column!r}, there are {', '.join(there)}: {mend}"

@@ -6,7 +6,6 @@ file names, and sort in their natural order. Random skews are in ``fedlit.data.s
 
 from __future__ import annotations
 
-import csv
 import json
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fedlit import seeds
+from fedlit.data.names import no_column, read_rows
 from fedlit.data.records import Record, natural, safe_name
 from fedlit.errors import FedlitError
 
@@ -169,29 +169,31 @@ class FileList(Partition):
                 f"{self.path}: no client for {len(absent)} of {len(records)} records, first {absent[0]!r}: "
                 f"add them, or leave them out by data.exclude"
             )
+        nobody = [record.id for record in records if not table[record.id]]
+        if nobody:
+            raise FedlitError(f"{self.path}: the client of record {nobody[0]!r} is empty: name one")
         return named("client", group(records, lambda record: table[record.id]))
 
     def _table(self) -> dict[str, str]:
         path = Path(self.path)
+        if path.suffix.lower() != ".json":
+            rows = read_rows(path, "record")
+            there = list(next(iter(rows.values())))
+            if "client" not in there:
+                raise FedlitError(no_column(path, "client", there, "name the column so"))
+            return {record: row["client"] for record, row in rows.items()}
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
         except OSError as error:
             raise FedlitError(f"{path}: {error.strerror}: give the file that assigns records to clients") from error
-        if path.suffix.lower() == ".json":
-            try:
-                table = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise FedlitError(f"{path}: not JSON ({error}): write an object of record id to client") from error
-            if not isinstance(table, dict):
-                raise FedlitError(f"{path}: holds a {type(table).__name__}: write an object of record id to client")
-            return {str(record): str(client) for record, client in table.items()}
-        rows = list(csv.DictReader(text.splitlines()))
-        if not rows or not {"record", "client"} <= set(rows[0]):
-            raise FedlitError(f"{path}: needs the columns record and client, and rows")
-        twice = [name for name, count in Counter(row["record"] for row in rows).items() if count > 1]
+        except ValueError as error:
+            raise FedlitError(f"{path}: not JSON ({error}): write an object of record id to client") from error
+        if not isinstance(pairs, tuple) or any(isinstance(client, list | tuple) for _, client in pairs):
+            raise FedlitError(f"{path}: is not a flat object: write an object of record id to client")
+        twice = [name for name, count in Counter(record for record, _ in pairs).items() if count > 1]
         if twice:
-            raise FedlitError(f"{path}: record {twice[0]!r} is listed more than once: keep one row")
-        return {row["record"]: row["client"] for row in rows}
+            raise FedlitError(f"{path}: record {twice[0]!r} is listed more than once: keep one")
+        return {record: "" if client is None else str(client) for record, client in pairs}
 
 
 @dataclass(frozen=True)
@@ -278,11 +280,11 @@ def numbered(groups: Iterable[Sequence[int]]) -> Assignment:
 
 def named(prefix: str, groups: Mapping[str, Sequence[int]]) -> Assignment:
     """Groups under their own names, made safe and zero-padded where they are whole numbers."""
-    whole = [name for name in groups if name.isdigit()]
+    whole = [name for name in groups if name.isdecimal()]
     width = max((len(name) for name in whole), default=0)
     out: Assignment = {}
     for name, indices in groups.items():
-        safe = safe_name(name.zfill(width) if name.isdigit() else name)
+        safe = safe_name(name.zfill(width) if name.isdecimal() else name)
         safe = safe if safe.startswith(f"{prefix}-") else f"{prefix}-{safe}"
         if safe in out:
             raise FedlitError(f"{prefix} {name!r} and another one are both named {safe!r} as files: rename one")

@@ -164,7 +164,7 @@ def read_database(database: Path, statements: Path) -> list[Entry]:
             )
         except KeyError as error:
             raise FedlitError(f"{database}: no column {error}: use the official file") from error
-        except (ValueError, SyntaxError) as error:
+        except (ValueError, SyntaxError, TypeError) as error:
             raise FedlitError(f"{database}: row of ecg_id {ecg_id} cannot be read ({error}): mend the row") from error
     return entries
 

@@ -48,7 +48,7 @@ class Record:
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which ``"site-2"`` comes before ``"site-10"``."""
     parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
 def safe_name(name: str) -> str:

@@ -129,7 +129,7 @@ def classes(records: Sequence[Record], by: Attribute) -> list[list[int]]:
         FedlitError: Where a record has no such attribute.
     """
     for record in records:
-        if getattr(record, by) is None:
+        if getattr(record, by, None) is None:
             raise FedlitError(f"record {record.id!r} has no {by}: partition by another attribute, or leave it out")
     return list(group(records, lambda record: str(getattr(record, by))).values())
 

@@ -187,10 +187,17 @@ def test_file_list(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "id,client\n1,2\n", "needs the columns record and client"),
+        ("a.csv", "id,client\n1,2\n", "no column 'record', there are id, client"),
+        ("a.csv", "record,who\n1,2\n", "no column 'client', there are record, who"),
+        ("a.csv", "record;client\n1;2\n", "separate the columns by commas"),
+        ("a.csv", "record,client\nr0-ecg-0,\n", "the client of record 'r0-ecg-0' is empty"),
+        ("a.csv", "record,client\nr0-ecg-0\n", "the client of record 'r0-ecg-0' is empty"),
+        ("a.json", '{"r0-ecg-0": null}', "the client of record 'r0-ecg-0' is empty"),
+        ("a.json", '{"1": "a", "1": "b"}', "'1' is listed more than once"),
+        ("a.json", '{"1": ["a"]}', "is not a flat object"),
         ("a.csv", "record,client\n1,2\n1,3\n", "'1' is listed more than once"),
         ("a.json", "{", "not JSON"),
-        ("a.json", "[]", "holds a list"),
+        ("a.json", "[]", "is not a flat object"),
     ],
 )
 def test_file_list_malformed(tmp_path, name, text, message):
@@ -210,6 +217,7 @@ def test_file_list_malformed(tmp_path, name, text, message):
         (BySite(2), "only 1 sites"),
         (PairwiseDirichlet(3, 1.0), "3 is odd"),
         (Dirichlet(2, 0.0), "alpha is 0.0"),
+        (Dirichlet(2, 1.0, by="age"), "has no age"),
         (IID(0), "at least 1"),
     ],
 )

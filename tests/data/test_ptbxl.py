@@ -103,6 +103,8 @@ def test_a_site_that_is_not_known(official, tmp_path):
         ("patient_id", "patient", FedlitError, "no column 'patient_id'"),
         ("ecg_id,", "id,", FedlitError, "no column 'ecg_id'"),
         ("{'NORM'", "{NORM'", FedlitError, "row of ecg_id 1 cannot be read"),
+        ("{'NORM': 100.0, 'SR': 0.0}", "['NORM']", FedlitError, "row of ecg_id 1 cannot be read"),
+        ("\n2,", "\n1,", FedlitError, "ecg_id '1' is listed more than once"),
         ("00001_lr", "99999_lr", BadRecord, "99999_lr.hea: header is absent.*data.exclude"),
     ],
 )
