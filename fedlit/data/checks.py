@@ -20,6 +20,9 @@ def fault(record: Record, shortest: int) -> str | None:
         record: At the rate it will be used at.
         shortest: Samples that one window needs.
     """
+    infinite = int(np.isinf(record.values).sum())
+    if infinite:
+        return f"holds {infinite} infinite sample(s): mend them, or leave them missing"
     finite = record.values[np.isfinite(record.values)]
     if not len(finite):
         return "holds no sample that is not missing"

@@ -7,6 +7,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from fedlit.errors import FedlitError
+
 Signal = npt.NDArray[np.float32]
 
 
@@ -23,12 +25,19 @@ def resample(values: Signal, rate: float, new_rate: float) -> Signal:
 
     Returns:
         Shape ``(ceil(samples * new_rate / rate),)``.
+
+    Raises:
+        FedlitError: The rates are too far apart for a ratio of small whole numbers.
     """
     if rate == new_rate:
         return values
     from scipy.signal import resample_poly
 
     ratio = Fraction(new_rate / rate).limit_denominator(1000)
+    if abs(float(ratio) * rate / new_rate - 1) > 1e-4:
+        raise FedlitError(
+            f"data.rate is {new_rate:g}: records at {rate:g} Hz cannot be resampled to it: mend one of both"
+        )
     missing = np.isnan(values)
     if missing.all():
         return np.full(-(-len(values) * ratio.numerator // ratio.denominator), np.nan, np.float32)

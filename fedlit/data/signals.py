@@ -100,6 +100,7 @@ class SignalDataModule(SignalSource):
             "clients": {client: self._describe_client(client) for client in self.clients},
             "statistics": statistics(self.records, self.assignment),
             "gaps": self._gaps,
+            "amplitude": {name: round(ratio, 3) for name, ratio in self._odd.items()},
             "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
             "warnings": list(self._warnings),
         }
@@ -123,7 +124,8 @@ class SignalDataModule(SignalSource):
         usable = []
         twice = [name for name, count in Counter(record.id for record in read).items() if count > 1]
         if twice:
-            raise FedlitError(f"two records are named {twice[0]!r}: record ids must be unique")
+            mend = "ids come from file or row names: rename one, or set data.root to a folder without the other"
+            raise FedlitError(f"two records are named {twice[0]!r}, ids must be unique: {mend}")
         for record in sorted(read, key=lambda record: natural(record.id)):
             if self.excluded(record.id):
                 continue
@@ -154,11 +156,11 @@ class SignalDataModule(SignalSource):
         idle = [pattern for pattern in self.exclude if pattern not in self._used_patterns]
         if idle:
             self.say(f"data.exclude: no record is named like {checks.few(idle)}")
-        odd = checks.amplitude_outliers(usable)
-        if odd:
-            named = [f"{name} ({ratio:.2g}x)" for name, ratio in odd.items()]
+        self._odd = checks.amplitude_outliers(usable)
+        if self._odd:
+            named = [f"{name} ({ratio:.2g}x)" for name, ratio in self._odd.items()]
             self.say(
-                f"{len(odd)} record(s) differ from the median amplitude of their kind by a factor of "
+                f"{len(self._odd)} record(s) differ from the median amplitude of their kind by a factor of "
                 f"{checks.AMPLITUDE_FACTOR:g} or more: {checks.few(named)}: check the gain in the header"
             )
         for kind in sorted({record.kind for record in usable}):

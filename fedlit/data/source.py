@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import math
+import os
 import warnings
 from abc import abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from fedlit.data.records import BadRecord, Record
 from fedlit.data.splits import SplitRule
 from fedlit.data.windows import Scale, Windows
 from fedlit.errors import FedlitError
+
+OnBadRecord = Literal["error", "skip"]
 
 
 class SignalSource(FederatedDataModule):
@@ -66,7 +70,7 @@ class SignalSource(FederatedDataModule):
         scale: Scale = "context",
         max_missing: float = 0.5,
         exclude: list[str] | None = None,
-        on_bad_record: Literal["error", "skip"] = "error",
+        on_bad_record: OnBadRecord = "error",
         parity: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -136,6 +140,16 @@ class SignalSource(FederatedDataModule):
             raise FedlitError(f"{self.root}: {error.strerror}: set data.root to the folder with {layout}") from error
         return Path(self.root)
 
+    def files_to_read(self, layout: str) -> list[Path]:
+        """All files in ``root`` and the folders in it, sorted. A folder that cannot be listed is never passed over."""
+
+        def stop(error: OSError) -> None:
+            mend = "make the folder readable, or move it out of data.root"
+            raise FedlitError(f"{error.filename}: {error.strerror}: {mend}") from error
+
+        tree = os.walk(self.folder_to_read(layout), onerror=stop)
+        return sorted(Path(folder) / name for folder, _, names in tree for name in names)
+
     def excluded(self, record_id: str) -> bool:
         """Whether ``exclude`` names the record; it is noted."""
         pattern = next((p for p in self.exclude if fnmatch.fnmatchcase(record_id, p)), None)
@@ -181,14 +195,18 @@ class SignalSource(FederatedDataModule):
         self._skipped: list[str] = []
         self._used_patterns: set[str] = set()
         self._gaps: dict[str, dict[str, int]] = {}
+        self._odd: dict[str, float] = {}
         self._made: dict[tuple[tuple[str, ...], str], Windows] = {}
         self._missing_windows: Counter[str] = Counter()
 
     def _check_arguments(self) -> None:
+        for name, choices in (("split", SplitRule), ("scale", Scale), ("on_bad_record", OnBadRecord)):
+            if getattr(self, name) not in get_args(choices):
+                raise FedlitError(f"data.{name} is {getattr(self, name)!r}: give one of {', '.join(get_args(choices))}")
         counts = ("context_length", "prediction_length", "batch_size", "stride", "eval_stride", "eval_windows", "rate")
         for name in counts:
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise FedlitError(f"data.{name} is {value}: give a number above 0")
         for name in ("val_fraction", "test_fraction", "max_missing"):
             value = getattr(self, name)

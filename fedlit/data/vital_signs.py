@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fedlit.data.checks import few
 from fedlit.data.matlab import read_variables
 from fedlit.data.partitions import BySubject, Partition
 from fedlit.data.population import stand_in_channels
@@ -67,15 +68,19 @@ class VitalSigns(SignalDataModule):
 
     def read(self) -> list[Record]:
         """One record per file and channel."""
-        folder = self.folder_to_read("the folders GDN0001 to GDN0030")
-        found = {path: match for path in sorted(folder.rglob("GDN*.mat")) if (match := _NAME.match(path.stem))}
+        files = [path for path in self.files_to_read("the folders GDN0001 to GDN0030") if path.suffix == ".mat"]
+        found = {path: match for path in files if (match := _NAME.match(path.stem))}
         present = {match.group(3).lower(): match.group(3) for match in found.values()}
         for scenario in self.scenarios:
             if scenario.lower() not in present:
                 there = ", ".join(sorted(present.values())) or "no file GDN00xx_<k>_<Scenario>.mat"
                 raise FedlitError(
-                    f"{folder}: no scenario {scenario!r}, there are {there}: set data.scenarios or data.root"
+                    f"{self.root}: no scenario {scenario!r}, there are {there}: set data.scenarios or data.root"
                 )
+            having = {match.group(1) for match in found.values() if match.group(3).lower() == scenario.lower()}
+            lacking = sorted({match.group(1) for match in found.values()} - having)
+            if lacking:
+                self.say(f"scenario {scenario}: no file of {len(lacking)} subject(s): {few(lacking)}")
         wanted = {scenario.lower() for scenario in self.scenarios}
         records = []
         for path, match in found.items():

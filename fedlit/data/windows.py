@@ -13,6 +13,9 @@ from torch.utils.data import Dataset
 
 Scale = Literal["context", "standard", "none"]
 Batch = dict[str, Any]
+FLAT = 1e-6
+"""A context that varies by less than this share of its size is flat: float32's rounding on a constant would
+otherwise be blown up to the range 0 to 1, and the target with it."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class Windows(Dataset[Batch]):
     def _scaling(
         self, context: npt.NDArray[np.float32], run: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Offset and scale of each window, shape ``(B,)``; scale 1 where the context is flat."""
+        """Offset and scale of each window, shape ``(B,)``; scale 1 where the context is flat but for rounding."""
         count = len(context)
         if self.scale == "none":
             offset, scale = np.zeros(count, np.float32), np.ones(count, np.float32)
@@ -173,7 +176,8 @@ class Windows(Dataset[Batch]):
         offset = np.where(np.isnan(fixed[:, 0]), offset, fixed[:, 0])
         scale = np.where(np.isnan(fixed[:, 1]), scale, fixed[:, 1])
         offset = np.where(np.isfinite(offset), offset, 0).astype(np.float32)
-        return offset, np.where(np.isfinite(scale) & (scale > 0), scale, 1).astype(np.float32)
+        moves = np.isfinite(scale) & (scale > FLAT * (np.abs(offset) + scale))
+        return offset, np.where(moves, scale, 1).astype(np.float32)
 
 
 def collate(items: Batch | Sequence[Batch]) -> Batch:

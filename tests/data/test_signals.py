@@ -154,6 +154,7 @@ def test_gaps_survive_resampling():
     ("values", "message"),
     [
         (np.zeros(600), "record 'bad' is flat: every sample is 0"),
+        (np.append(np.arange(599), np.inf), r"holds 1 infinite sample\(s\)"),
         (np.full(600, np.nan), "holds no sample that is not missing"),
         (np.arange(49.0), r"has 49 samples \(0.49 s at 100 Hz\), fewer than context_length \+ prediction_length = 50"),
     ],
@@ -177,6 +178,8 @@ def test_too_short_is_judged_at_the_rate_of_use(in_memory, record):
     in_memory(given, rate=50.0, **SMALL).setup()
     with pytest.raises(BadRecord, match="has 30 samples"):
         in_memory(given, rate=5.0, **SMALL).setup()
+    with pytest.raises(FedlitError, match="data.rate is 0.001: records at 100 Hz cannot be resampled"):
+        in_memory(given, rate=0.001, **SMALL).setup()
 
 
 @pytest.mark.parametrize("factor", [5, 0.2, 1000])
@@ -187,6 +190,7 @@ def test_wrong_gain_is_named(in_memory, record, factor):
     with pytest.warns(UserWarning, match=r"1 record\(s\) differ .*: loud \(.*x\): check the gain in the header"):
         data.setup()
     assert "loud" in data.describe()["warnings"][0]
+    assert list(data.describe()["amplitude"]) == ["loud"]
 
 
 def test_kinds_are_not_compared_with_each_other(record):
@@ -230,7 +234,11 @@ def test_a_subject_in_several_splits_is_said(in_memory, record):
     [
         ({"context_length": 0}, "data.context_length is 0"),
         ({"rate": -1.0}, "data.rate is -1"),
+        ({"rate": float("nan")}, "data.rate is nan"),
         ({"stride": 0}, "data.stride is 0"),
+        ({"split": "subjects"}, "data.split is 'subjects': give one of subject, record, time, fold"),
+        ({"scale": "minmax"}, "data.scale is 'minmax'"),
+        ({"on_bad_record": "ignore"}, "data.on_bad_record is 'ignore'"),
         ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
         ({"max_missing": 2.0}, "data.max_missing is 2"),
     ],

@@ -47,7 +47,8 @@ def test_the_scenario_is_the_last_word_not_the_number(tmp_path):
     write(tmp_path, 4, 3, "Apnea")
     write(tmp_path, 4, 1, "Resting")
     assert [r.id for r in VitalSigns(tmp_path).read()] == ["GDN0004-Resting"]
-    both = VitalSigns(tmp_path, scenarios=["tiltup", "Apnea"]).read()
+    with pytest.warns(UserWarning, match=r"scenario tiltup: no file of 1 subject\(s\): GDN0004"):
+        both = VitalSigns(tmp_path, scenarios=["tiltup", "Apnea"]).read()
     assert [r.id for r in both] == ["GDN0001-TiltUp", "GDN0004-Apnea"]
     with pytest.raises(FedlitError, match="no scenario 'Valsalva', there are Apnea, Resting, TiltUp"):
         VitalSigns(tmp_path, scenarios=["Valsalva"]).read()

@@ -64,6 +64,18 @@ def test_a_flat_context_has_scale_one(scale):
     assert torch.isfinite(batch["target"]).all()
 
 
+@pytest.mark.parametrize("scale", ["context", "standard"])
+def test_rounding_on_a_flat_context_is_not_blown_up(scale):
+    lead_off = np.full(6, 0.37, np.float32)
+    lead_off[1] = np.nextafter(lead_off[1], np.float32(1))
+    lead_off[4:] = 1, -1
+    batch = Windows(lead_off, [Run("a", "x", "ecg", 0, 0, 1, 1)], 4, 2, scale).__getitems__([0])
+    assert batch["scale"].tolist() == [1]
+    small = np.array([3, 3.001, 3, 3, 3, 4], np.float32)
+    batch = Windows(small, [Run("a", "x", "ecg", 0, 0, 1, 1)], 4, 2, scale).__getitems__([0])
+    assert batch["scale"].item() < 0.0011
+
+
 def test_missing_context_is_kept_as_missing_and_does_not_set_the_scale():
     flat = np.array([0, np.nan, np.nan, 4, 2, 2], np.float32)
     for scale, size in (("context", 4.0), ("standard", 2.0)):
