@@ -43,12 +43,13 @@ def read_channels(path: Path, names: Sequence[str]) -> Channels:
 
     Args:
         path: Of the header or the signals, with or without suffix.
-        names: Channels wanted.
+        names: Channels wanted, each once.
 
     Raises:
         BadRecord: For files that are absent or malformed, and for channels that are not there.
     """
-    import wfdb
+    with _quiet():
+        import wfdb
 
     stem = path.with_suffix("") if path.suffix in (".hea", ".mat", ".dat") else path
     header_path = stem.parent / f"{stem.name}.hea"
@@ -75,13 +76,11 @@ def read_channels(path: Path, names: Sequence[str]) -> Channels:
         raise BadRecord(f"{header_path}: {what}: mend the header, or copy the files again") from error
     if signals is None or not rate > 0:
         raise BadRecord(f"{header_path}: holds no signals or no sampling rate: mend the header")
-    # rdrecord gives the channels in the order asked for, but each only once.
-    column = {place: i for i, place in enumerate(dict.fromkeys(wanted))}
     values, named_units = {}, {}
-    for name, place in zip(names, wanted, strict=True):
-        unit = str(units[column[place]]).strip()
+    for i, name in enumerate(names):
+        unit = str(units[i]).strip()
         factor = MILLIVOLTS.get(unit.lower())
-        values[name] = np.ascontiguousarray(signals[:, column[place]] * (factor or 1.0), dtype=np.float32)
+        values[name] = np.ascontiguousarray(signals[:, i] * (factor or 1.0), dtype=np.float32)
         named_units[name] = unit if factor is None else "mV"
     return Channels(rate, values, named_units, [str(comment) for comment in record.comments or []])
 
@@ -132,8 +131,10 @@ def _channel_names(header_path: Path) -> list[str]:
 def _malformed(header_path: Path, error: Exception) -> str:
     try:
         first = header_path.read_text(encoding="utf-8", errors="replace").lstrip().splitlines()[0]
-    except (OSError, IndexError):
+    except (FileNotFoundError, IndexError):
         return f"{header_path}: header is absent or empty: copy the file again"
+    except OSError as cause:
+        return f"{header_path}: {cause.strerror}: make the file readable"
     name = first.split()[0] if first.split() else ""
     if name.endswith((".mat", ".dat", ".hea")):
         bare = name.rsplit(".", 1)[0]

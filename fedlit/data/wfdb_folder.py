@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedlit.data.names import NameRule, read_rows
+from fedlit.data.checks import few
+from fedlit.data.names import NameRule, no_column, read_rows
 from fedlit.data.partitions import BySite, Partition
 from fedlit.data.population import stand_in_channels
 from fedlit.data.records import BadRecord, Record
@@ -30,7 +31,7 @@ class WFDBFolder(SignalDataModule):
         channels: Channel name (case does not matter) to kind; None for ``{"II": "ecg"}``. With several, each channel
             is a record of its own, named ``<record>-<channel>``.
         site_pattern: Regular expression whose group, searched in the record's name, is its site.
-        subject_pattern: The same for the subject; None: each WFDB record is of another subject.
+        subject_pattern: The same for the subject; None: each WFDB record is of another subject, which is said.
         table: A csv file with a column ``record`` and ``site``, ``subject`` or ``label`` columns, which then count
             instead of the patterns.
         kwargs: See :class:`fedlit.data.signals.SignalDataModule`.
@@ -52,20 +53,21 @@ class WFDBFolder(SignalDataModule):
         self.site_pattern = site_pattern
         self.subject_pattern = subject_pattern
         self.table = None if table is None else Path(table)
+        if len({channel.lower() for channel in self.channels}) < len(self.channels):
+            raise FedlitError(f"data.channels names a channel twice: {', '.join(self.channels)}: case does not matter")
         NameRule("data.site_pattern", site_pattern)
         NameRule("data.subject_pattern", subject_pattern)
         super().__init__(**kwargs)
 
     def read(self) -> list[Record]:
         """One record per WFDB record and channel."""
-        folder = self.folder_to_read("WFDB records (.hea)")
-        headers = sorted(folder.rglob("*.hea"))
+        headers = [path for path in self.files_to_read("WFDB records (.hea)") if path.suffix == ".hea"]
         if not headers:
-            raise FedlitError(f"{folder}: no .hea file in it: set data.root to the folder with WFDB records")
+            raise FedlitError(f"{self.root}: no .hea file in it: set data.root to the folder with WFDB records")
         site, subject = NameRule("data.site_pattern", self.site_pattern), None
         if self.subject_pattern is not None:
             subject = NameRule("data.subject_pattern", self.subject_pattern)
-        rows = {} if self.table is None else read_rows(self.table, "record")
+        rows = self._rows([header.stem for header in headers])
         records: list[Record] = []
         for header in headers:
             name = header.stem
@@ -88,6 +90,25 @@ class WFDBFolder(SignalDataModule):
                 for c, i in ids.items()
             ]
         return records
+
+    def _rows(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """Rows of the table by record; says where the table, or the arguments, leave something open."""
+        rows: Mapping[str, Mapping[str, str]] = {}
+        if self.table is not None:
+            rows = read_rows(self.table, "record")
+            there = list(next(iter(rows.values())))
+            if not {"site", "subject", "label"} & set(there):
+                raise FedlitError(no_column(self.table, "site", there, "name a column site, subject or label"))
+            absent = [name for name in names if name not in rows]
+            if absent:
+                self.say(f"{self.table}: {len(absent)} of {len(names)} records have no row: {few(absent)}")
+        untold = [name for name in names if not rows.get(name, {}).get("subject")]
+        if untold and self.subject_pattern is None and self.split == "subject" and not (self.parity or self.stand_in):
+            self.say(
+                f"{len(untold)} record(s) count as a subject each: where subjects have several records, one may train "
+                f"and be tested on: set data.subject_pattern, or a column subject in data.table ('(.+)' if it is so)"
+            )
+        return rows
 
     def write_stand_in(self, folder: Path) -> None:
         """Four subjects at each of six sites, under the Challenges' names; patterns and table give way to those."""

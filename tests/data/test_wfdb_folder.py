@@ -1,4 +1,6 @@
+import os
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -127,6 +129,51 @@ def test_sites_by_a_table(tmp_path):
         WFDBFolder(tmp_path / "signals", table=table, **SMALL).setup()
 
 
+def test_what_a_table_leaves_open_is_said(tmp_path):
+    for number in range(4):
+        write(tmp_path / "signals", f"A{number}")
+    table = tmp_path / "table.csv"
+    table.write_text("record,site,subject\n" + "".join(f"A{n},s,p{n}\n" for n in range(3)))
+    data = WFDBFolder(tmp_path / "signals", table=table, **SMALL)
+    with pytest.warns(UserWarning, match="table.csv: 1 of 4 records have no row: A3"):
+        data.read()
+    table.write_text("record,hospital\nA0,s\n")
+    with pytest.raises(FedlitError, match="no column 'site', there are record, hospital: name a column site, subject"):
+        WFDBFolder(tmp_path / "signals", table=table, **SMALL).read()
+    table.write_text("record,site\nA0,s\nA0,t\n")
+    with pytest.raises(FedlitError, match="record 'A0' is listed more than once"):
+        WFDBFolder(tmp_path / "signals", table=table, **SMALL).read()
+
+
+def test_records_that_count_as_subjects_are_said(tmp_path):
+    for name in ("A1_1", "A1_2", "A2_1", "A2_2"):
+        write(tmp_path, name)
+    data = WFDBFolder(tmp_path, **SMALL)
+    with pytest.warns(UserWarning, match=r"4 record\(s\) count as a subject each.*set data.subject_pattern"):
+        data.setup()
+    assert "subject_pattern" in str(data.describe()["warnings"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        WFDBFolder(tmp_path, subject_pattern="^(A.)", **SMALL).setup()
+        WFDBFolder(tmp_path, subject_pattern="(.+)", **SMALL).setup()
+        WFDBFolder(tmp_path, split="time", **SMALL).setup()
+
+
+def test_a_folder_that_cannot_be_listed_is_never_passed_over(tmp_path, monkeypatch):
+    for name in ("A1", "A2"):
+        write(tmp_path / name, name)
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("A2"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(FedlitError, match="A2: Permission denied: make the folder readable"):
+        WFDBFolder(tmp_path, **SMALL).setup()
+
+
 def test_several_channels(tmp_path):
     for name in ("A1", "A2"):
         write(tmp_path, name, II=wave(), ICG=wave(size=3))
@@ -136,6 +183,11 @@ def test_several_channels(tmp_path):
         ("A1-icg", "icg", "A1"),
         ("A2-ii", "ecg", "A2"),
     ]
+
+
+def test_a_channel_named_twice():
+    with pytest.raises(FedlitError, match="data.channels names a channel twice: II, ii"):
+        WFDBFolder("x", {"II": "ecg", "ii": "ecg"})
 
 
 def test_folders_that_cannot_be_read(tmp_path):
@@ -178,7 +230,8 @@ def test_real_hospital_systems_by_site(shared):
 
 
 def test_real_gains_five_times_too_large_are_named(shared):
-    data = WFDBFolder(shared / "ecg_cinc_multisite" / "records", rate=100.0, partition=BySite(min_records=3))
+    folder = shared / "ecg_cinc_multisite" / "records"
+    data = WFDBFolder(folder, subject_pattern="(.+)", rate=100.0, partition=BySite(min_records=3))
     with pytest.warns(UserWarning, match="check the gain in the header") as said:
         data.setup()
     assert "HR00002" in str(said[0].message)
