@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fedlit.data.names import NameRule
+from fedlit.data.names import NameRule, no_column
 from fedlit.data.partitions import BySubject, Partition
 from fedlit.data.population import stand_in_channels
 from fedlit.data.records import BadRecord, Record
@@ -71,7 +72,7 @@ class SignalTable(SignalDataModule):
     def read(self) -> list[Record]:
         """One record per file, subject and column."""
         root = Path(self.root or "")
-        files = [root] if root.is_file() else sorted(self.folder_to_read("csv or Parquet tables").rglob("*"))
+        files = [root] if root.is_file() else self.files_to_read("csv or Parquet tables")
         files = [path for path in files if path.suffix.lower() in SUFFIXES]
         if not files:
             raise FedlitError(f"{root}: no {' or '.join(SUFFIXES)} file: set data.root to the folder with the tables")
@@ -87,7 +88,7 @@ class SignalTable(SignalDataModule):
 
     def _read_table(self, path: Path) -> list[Record]:
         marks = [name for name in (self.subject_column, self.site_column) if name]
-        table = _load(path, [*self.columns, *marks])
+        table = _load(path, list(self.columns), marks)
         out = []
         for subject, rows in self._subjects(path, table):
             site = self._site(path, subject, rows)
@@ -97,7 +98,8 @@ class SignalTable(SignalDataModule):
                 if self.excluded(name):
                     continue
                 try:
-                    values = rows[column].to_numpy(np.float32, na_value=np.nan)
+                    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as such
+                        values = rows[column].to_numpy(np.float32, na_value=np.nan)
                 except (ValueError, TypeError) as error:
                     raise BadRecord(f"{path}: column {column!r} is not all numbers ({error}): mend the cell") from error
                 out.append(Record(name, subject, site, kind, self.table_rate, np.ascontiguousarray(values)))
@@ -140,17 +142,24 @@ class SignalTable(SignalDataModule):
             table.to_csv(folder / f"subject-{number + 1:02d}.csv", index=False, float_format="%.5g")
 
 
-def _load(path: Path, columns: list[str]) -> pd.DataFrame:
-    """The columns of a table that are asked for."""
+def _load(path: Path, signals: list[str], marks: list[str]) -> pd.DataFrame:
+    """The columns of a table that are asked for; of a csv file, ``marks`` as text: subject 007 is not subject 7."""
     import pandas as pd
 
+    columns = [*signals, *marks]
     try:
-        table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        with warnings.catch_warnings():
+            # Longer rows than the header would shift the columns, or be cut off with a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            if path.suffix.lower() == ".csv":
+                table = pd.read_csv(path, index_col=False, dtype=dict.fromkeys(marks, str))
+            else:
+                table = pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
         what = " ".join(str(error).split())[:160]
         raise BadRecord(f"{path}: cannot be read as a table ({what}): copy or mend the file") from error
     absent = [name for name in columns if name not in table.columns]
     if absent:
-        there = ", ".join(map(str, table.columns))
-        raise BadRecord(f"{path}: no column {absent[0]!r}, there are {there}: mend data.columns or the table")
+        there = [str(name) for name in table.columns]
+        raise BadRecord(no_column(path, absent[0], there, "mend data.columns or the table"))
     return table[columns]

@@ -41,6 +41,18 @@ def test_subjects_and_sites_in_columns(tmp_path):
     ]
 
 
+def test_subjects_are_text(tmp_path):
+    parts = [table(60).assign(who=who) for who in ("07", "7", "1.0")]
+    pd.concat(parts).to_csv(tmp_path / "all.csv", index=False)
+    data = SignalTable(tmp_path, {"ECG": "ecg"}, 100.0, subject_column="who", **SMALL)
+    assert [(r.subject, len(r.values)) for r in data.read()] == [("07", 60), ("7", 60), ("1.0", 60)]
+
+
+def test_commas_at_the_ends_of_rows_do_not_shift_the_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("ECG,ICG\n" + "1,2,\n3,4,\n")
+    assert [r.values.tolist() for r in SignalTable(tmp_path, BOTH, 100.0).read()] == [[1, 3], [2, 4]]
+
+
 def test_empty_cells_are_gaps(tmp_path):
     made = table()
     made.loc[100:119, "ECG"] = np.nan
@@ -54,6 +66,9 @@ def test_empty_cells_are_gaps(tmp_path):
     [
         ("ECG\n1\n", {}, "a.csv: no column 'ICG', there are ECG"),
         ("ECG,ICG\n1,2\nx,3\n", {}, "a.csv: column 'ECG' is not all numbers"),
+        ("ECG;ICG\n1,5;2\n", {}, "a.csv: cannot be read as a table"),
+        ("ECG;ICG\n1;2\n", {}, "a.csv: no column 'ECG', there are ECG;ICG: separate the columns by commas"),
+        ("ECG,ICG\n1,2,3,4\n3,4\n", {}, "a.csv: cannot be read as a table"),
         ("", {}, "a.csv: cannot be read as a table"),
         ("ECG,ICG,who\n1,2,a\n1,2,\n", {"subject_column": "who"}, "column 'who' has empty cells"),
         ("ECG,ICG,at\n1,2,a\n1,2,b\n", {"site_column": "at"}, "subject 'a' has 2 sites"),
