@@ -7,7 +7,7 @@ written for one client, and the engine decides how many it runs at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -152,6 +152,9 @@ class Aggregator:
     What a client trains, ``w``, is by default the flat dict of the network's trainable parameters, and what it
     uploads is ``w - down``. The methods must not change what they are given.
     """
+
+    second_order: ClassVar[bool] = False
+    """Whether ``objective`` differentiates through a gradient (``create_graph=True``), which fused attention cannot."""
 
     # -- the client's half, written for one client -----------------------------------------------------------------
     def init_memory(self, params: Any) -> Any:

@@ -50,6 +50,10 @@ class Staged(Aggregator):
         raise NotImplementedError
 
     @property
+    def second_order(self) -> bool:  # type: ignore[override] # here it depends on the plan
+        return any(stage.aggregator.second_order for stage in self.plan)
+
+    @property
     def min_rounds(self) -> int:
         return sum(stage.rounds for stage in self.plan[:-1]) + self.plan[-1].aggregator.min_rounds
 

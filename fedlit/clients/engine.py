@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import lightning as L  # noqa: N812
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchmetrics import Metric
 
 from fedlit import tree
@@ -138,7 +139,8 @@ class SerialEngine:
             self.task.train()
         if self._scaler is not None:
             self._scaler.load_state_dict(self._fresh_scaler)  # a client's scale must not depend on who came before
-        with self._keyed_rng(seed):
+        kernels = sdpa_kernel(SDPBackend.MATH) if rule.second_order else nullcontext()
+        with self._keyed_rng(seed), kernels:
             for loss.step, batch in zip(range(steps), batches, strict=False):
                 loss.batch = self.fabric.to_device(batch)
                 value = rule.objective(loss, w, down, memory)

@@ -10,10 +10,12 @@ from custom_rules import Apfl, Ditto, HeadOnly, Influence, LateLoss, Scaffold, S
 from toys import Regression, ToyData, contents
 
 from fedlit import codec, tree
-from fedlit.aggregators import FedAvg, LocalOnly, Server, Update
+from fedlit.aggregators import FedAvg, LocalOnly, Server, Stage, Stages, Update
 from fedlit.aggregators.base import Sealed
 from fedlit.checkpoint import read
+from fedlit.data import SimulatedVitals
 from fedlit.errors import FedlitError
+from fedlit.tasks import ForecastingTask
 
 DOUBLE = {"dtype": "float64"}
 
@@ -189,3 +191,39 @@ class Wide(FedAvg):
 def test_a_model_of_another_shape_is_refused_by_name(fit):
     with pytest.raises(FedlitError, match=r"net\.0\.weight the shape \[3\], the network's has \[1, 3\]"):
         fit(Wide())
+
+
+@dataclass(frozen=True)
+class PerFedAvg(FedAvg):
+    """Fallah et al. 2020, arXiv:2002.07948, with its second derivatives: the loss after one step on the same batch."""
+
+    second_order = True
+    alpha: float = 0.1
+
+    def objective(self, loss, w, down, memory):
+        gradient = dict(zip(w, torch.autograd.grad(loss(w), list(w.values()), create_graph=True), strict=True))
+        return loss(tree.add(w, gradient, -self.alpha))
+
+
+def test_second_derivatives_are_those_of_a_quadratic(fit):
+    """One full-batch step of mean (x w - y)^2 / 2: its gradient is (I - a H)(H (w - a g) - b), H = x'x/n, b = x'y/n."""
+    data = ToyData(num_clients=1, batch_size=0, **DOUBLE)
+    task = Regression(lr=0.05, **DOUBLE)
+    data.setup()
+    x, y = data.dataset("client-00", "train").tensors
+    x = torch.cat([x, torch.ones(len(x), 1)], 1)
+    hessian, b = x.T @ x / len(x), x.T @ y / len(x)
+    w = torch.cat([task.net[0].weight[0], task.net[0].bias]).detach()
+    inner = w - 0.1 * (hessian @ w - b)
+    expected = w - 0.05 * (torch.eye(4).double() - 0.1 * hessian) @ (hessian @ inner - b)
+    state, _ = last(fit(PerFedAvg(), task, data, max_rounds=1, local_steps=1))
+    found = torch.cat([state["params"]["net.0.weight"][0], state["params"]["net.0.bias"]])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule", [PerFedAvg(), Stages([Stage(FedAvg(), 1), Stage(PerFedAvg(), 1)])], ids=["alone", "stage"]
+)
+def test_second_derivatives_through_attention(fit, rule):
+    folder = fit(rule, ForecastingTask(), SimulatedVitals(), fast_dev_run=2)
+    assert read(folder.path / "checkpoints" / "last").round == 2
