@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -70,6 +70,25 @@ def amplitude_outliers(records: Sequence[Record], factor: float = AMPLITUDE_FACT
             if size >= factor or size <= 1 / factor:
                 found[record.id] = float(size)
     return found
+
+
+def gain_outliers(records: Mapping[float, Sequence[Record]], factor: float = AMPLITUDE_FACTOR) -> dict[float, float]:
+    """Gains whose records, as a group, are ``factor`` or more times as large or small as those of the commonest gain.
+
+    A wrong gain shows in a group even where its single records are naturally small or large.
+
+    Args:
+        records: Usable records of one kind, by the gain in their headers.
+
+    Returns:
+        Gain to median amplitude over that of the commonest gain; groups of fewer than 3 records are not judged.
+    """
+    middle = {gain: float(np.median([amplitude(r) for r in same])) for gain, same in records.items() if len(same) >= 3}
+    if not middle:
+        return {}
+    usual = middle[max(middle, key=lambda gain: len(records[gain]))]
+    ratios = {gain: size / usual for gain, size in middle.items() if usual > 0}
+    return {gain: ratio for gain, ratio in ratios.items() if ratio >= factor or ratio <= 1 / factor}
 
 
 def few(names: Sequence[str], most: int = 8) -> str:

@@ -156,7 +156,8 @@ def _load(path: Path, signals: list[str], marks: list[str]) -> pd.DataFrame:
             else:
                 table = pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
-        what = " ".join(str(error).split())[:160]
+        longer = isinstance(error, pd.errors.ParserWarning)
+        what = "rows are longer than the header" if longer else " ".join(str(error).split())[:160]
         raise BadRecord(f"{path}: cannot be read as a table ({what}): copy or mend the file") from error
     absent = [name for name in columns if name not in table.columns]
     if absent:

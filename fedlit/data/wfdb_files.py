@@ -29,12 +29,14 @@ class Channels:
         rate: Hz.
         values: Channel name as asked for, to float32 of shape ``(samples,)``, NaN = missing.
         units: Channel name to unit; voltages are in mV.
+        gains: Channel name to steps of the converter per unit of the header.
         comments: Lines of the header that begin with ``#``.
     """
 
     rate: float
     values: dict[str, npt.NDArray[np.float32]]
     units: dict[str, str]
+    gains: dict[str, float]
     comments: list[str]
 
 
@@ -82,7 +84,8 @@ def read_channels(path: Path, names: Sequence[str]) -> Channels:
         factor = MILLIVOLTS.get(unit.lower())
         values[name] = np.ascontiguousarray(signals[:, i] * (factor or 1.0), dtype=np.float32)
         named_units[name] = unit if factor is None else "mV"
-    return Channels(rate, values, named_units, [str(comment) for comment in record.comments or []])
+    gains = {name: float(gain) for name, gain in zip(names, record.adc_gain, strict=True)}
+    return Channels(rate, values, named_units, gains, [str(comment) for comment in record.comments or []])
 
 
 def write_channels(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedlit.data.checks import few
+from fedlit.data import checks
 from fedlit.data.names import NameRule, no_column, read_rows
 from fedlit.data.partitions import BySite, Partition
 from fedlit.data.population import stand_in_channels
@@ -69,6 +70,7 @@ class WFDBFolder(SignalDataModule):
             subject = NameRule("data.subject_pattern", self.subject_pattern)
         rows = self._rows([header.stem for header in headers])
         records: list[Record] = []
+        by_gain: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
         for header in headers:
             name = header.stem
             row = rows.get(name, {})
@@ -85,10 +87,19 @@ class WFDBFolder(SignalDataModule):
                     self.refuse(record_id, str(error))
                 continue
             label = row.get("label") or diagnosis(read.comments)
-            records += [
-                Record(i, who, where, self.channels[c], read.rate, read.values[c], read.units[c], label)
-                for c, i in ids.items()
-            ]
+            for c, i in ids.items():
+                kind = self.channels[c]
+                record = Record(i, who, where, kind, read.rate, read.values[c], read.units[c], label)
+                records.append(record)
+                if checks.fault(record, shortest=1) is None:
+                    by_gain[kind][read.gains[c]].append(record)
+        for kind, groups in by_gain.items():
+            for gain, ratio in checks.gain_outliers(groups).items():
+                names = checks.few([record.id for record in groups[gain]], most=16)
+                self.say(
+                    f"{kind} records with gain {gain:g} in the header have {ratio:.2g} times the median amplitude of "
+                    f"those with the commonest gain: check it: {names}"
+                )
         return records
 
     def _rows(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
@@ -101,7 +112,7 @@ class WFDBFolder(SignalDataModule):
                 raise FedlitError(no_column(self.table, "site", there, "name a column site, subject or label"))
             absent = [name for name in names if name not in rows]
             if absent:
-                self.say(f"{self.table}: {len(absent)} of {len(names)} records have no row: {few(absent)}")
+                self.say(f"{self.table}: {len(absent)} of {len(names)} records have no row: {checks.few(absent)}")
         untold = [name for name in names if not rows.get(name, {}).get("subject")]
         if untold and self.subject_pattern is None and self.split == "subject" and not (self.parity or self.stand_in):
             self.say(

@@ -68,7 +68,7 @@ def test_empty_cells_are_gaps(tmp_path):
         ("ECG,ICG\n1,2\nx,3\n", {}, "a.csv: column 'ECG' is not all numbers"),
         ("ECG;ICG\n1,5;2\n", {}, "a.csv: cannot be read as a table"),
         ("ECG;ICG\n1;2\n", {}, "a.csv: no column 'ECG', there are ECG;ICG: separate the columns by commas"),
-        ("ECG,ICG\n1,2,3,4\n3,4\n", {}, "a.csv: cannot be read as a table"),
+        ("ECG,ICG\n1,2,3,4\n3,4\n", {}, "a.csv: cannot be read as a table .rows are longer than the header"),
         ("", {}, "a.csv: cannot be read as a table"),
         ("ECG,ICG,who\n1,2,a\n1,2,\n", {"subject_column": "who"}, "column 'who' has empty cells"),
         ("ECG,ICG,at\n1,2,a\n1,2,b\n", {"site_column": "at"}, "subject 'a' has 2 sites"),

@@ -174,6 +174,15 @@ def test_a_folder_that_cannot_be_listed_is_never_passed_over(tmp_path, monkeypat
         WFDBFolder(tmp_path, **SMALL).setup()
 
 
+def test_a_gain_that_is_wrong_in_several_headers(tmp_path):
+    for number in range(8):
+        write(tmp_path, f"A{number}", size=0.4 if number == 6 else 1.0)
+        if number >= 5:
+            edit(tmp_path, f"A{number}", "1000(0)", "200(0)")
+    with pytest.warns(UserWarning, match="gain 200 in the header have 5 times the median amplitude .*A5, A6, A7"):
+        WFDBFolder(tmp_path, **SMALL).setup()
+
+
 def test_several_channels(tmp_path):
     for name in ("A1", "A2"):
         write(tmp_path, name, II=wave(), ICG=wave(size=3))
@@ -234,8 +243,11 @@ def test_real_gains_five_times_too_large_are_named(shared):
     data = WFDBFolder(folder, subject_pattern="(.+)", rate=100.0, partition=BySite(min_records=3))
     with pytest.warns(UserWarning, match="check the gain in the header") as said:
         data.setup()
-    assert "HR00002" in str(said[0].message)
-    assert "HR0600" not in str(said[0].message)
+    assert any("HR00002 (" in str(one.message) for one in said)
+    assert "HR0600" not in " ".join(str(one.message) for one in said)
+    by_gain = next(str(one.message) for one in said if "gain 200 in the header" in str(one.message))
+    wrong = [f"HR{number:05d}" for number in (*range(2, 11), 599, 20715)]
+    assert all(name in by_gain for name in ["HR00001", *wrong])
 
 
 @pytest.mark.filterwarnings("ignore:.*amplitude")
