@@ -7,7 +7,7 @@ written for one client, and the engine decides how many it runs at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -153,7 +153,7 @@ class Aggregator:
     uploads is ``w - down``. The methods must not change what they are given.
     """
 
-    second_order: ClassVar[bool] = False
+    second_order = False  # no annotation: jsonargparse cannot read the types of a class that has a ClassVar
     """Whether ``objective`` differentiates through a gradient (``create_graph=True``), which fused attention cannot."""
 
     # -- the client's half, written for one client -----------------------------------------------------------------
