@@ -35,7 +35,9 @@ RULES: dict[str, Aggregator] = {
     "LocalOnly": LocalOnly(),
     "LocalAdaptation": LocalAdaptation(mu=0.5),
     "FedLA": FedLA(fedavg_rounds=2, adapt_rounds=2, mu=0.5),
-    "Stages": Stages([Stage(FedAdam(), 1, trainable=r"net\.3"), Stage(FedProx(mu=0.1), 1), Stage(LocalOnly(), 1)]),
+    "Stages": Stages(
+        [Stage(FedAdam(), 1, trainable=r"net\.3"), Stage(FedProx(mu=0.1), 1), Stage(LocalAdaptation(mu=0.0), 1)]
+    ),
     "Centralized": Centralized(),
     "ZeroShot": ZeroShot(),
     "Scaffold": Scaffold(),
