@@ -39,6 +39,10 @@ class Family(Protocol):
     def longest(self) -> int | None:
         """The longest horizon that it can be trained on (samples); None for any."""
 
+    @property
+    def context_length(self) -> int:
+        """The last so many samples of a context are all that it looks at."""
+
     def losses(self, model: nn.Module, context: Tensor, target: Tensor) -> Tensor:
         """One loss per example, (batch,). Without missing targets their mean is upstream's own loss."""
 
@@ -64,10 +68,12 @@ class ChronosBolt:
 
     prediction_length: int
     levels: tuple[float, ...]
+    context_length: int
 
     @classmethod
     def of(cls, config: Any) -> ChronosBolt:
-        return cls(config.chronos_config["prediction_length"], tuple(config.chronos_config["quantiles"]))
+        inner = config.chronos_config
+        return cls(inner["prediction_length"], tuple(inner["quantiles"]), inner["context_length"])
 
     @property
     def longest(self) -> int | None:
@@ -141,6 +147,10 @@ class ChronosT5:
     def longest(self) -> int | None:
         return None
 
+    @property
+    def context_length(self) -> int:
+        return int(self.config.context_length)
+
     def losses(self, model: nn.Module, context: Tensor, target: Tensor) -> Tensor:
         tokenizer = self._tokenizer(target.shape[-1])
         # the tokenizer's boundaries never leave the CPU
@@ -208,11 +218,13 @@ class Chronos2:
     levels: tuple[float, ...]
     patch: int
     max_patches: int
+    context_length: int
 
     @classmethod
     def of(cls, config: Any) -> Chronos2:
         inner = config.chronos_config
-        return cls(tuple(inner["quantiles"]), inner["output_patch_size"], inner["max_output_patches"])
+        sizes = (inner["output_patch_size"], inner["max_output_patches"], inner["context_length"])
+        return cls(tuple(inner["quantiles"]), *sizes)
 
     @property
     def longest(self) -> int | None:

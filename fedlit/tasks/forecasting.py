@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,7 @@ class ForecastingTask(Task):
         self._family: Family | None = None
         self._source = ""
         self._stand_in = False
+        self._told = False
 
     def use_stand_in(self) -> None:
         if self.network is not None:
@@ -122,6 +124,7 @@ class ForecastingTask(Task):
     def losses(self, batch: Batch) -> Tensor:
         """The family's loss for each example, (batch,)."""
         family, network = self._model()
+        self._check(batch)
         return family.losses(network, batch["context"], batch["target"])
 
     def forecast(self, context: Tensor, quantiles: Sequence[float] | None = None) -> Tensor:
@@ -131,6 +134,7 @@ class ForecastingTask(Task):
             return family.forecast(network, context, self.prediction_length, quantiles or self.quantiles).float()
 
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
+        self._check(batch)
         metrics.update(self.forecast(batch["context"]), batch["target"], batch["context"], batch["kind"])
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
@@ -140,6 +144,7 @@ class ForecastingTask(Task):
             ``client``, ``record``, ``kind`` (lists), ``start`` (batch,), ``target`` (batch, horizon) and ``quantiles``
             (batch, levels, horizon), NumPy arrays; the levels are the attribute ``quantiles`` of the task.
         """
+        self._check(batch)
         scale, offset = batch["scale"][:, None], batch["offset"][:, None]
         quantiles = self.forecast(batch["context"]) * scale[..., None] + offset[..., None]
         return {
@@ -190,6 +195,7 @@ class ForecastingTask(Task):
             "trainable": sum(one.numel() for one in parameters if one.requires_grad),
             "adapter": None if self.adapter is None else dataclasses.asdict(self.adapter),
             "prediction_length": self.prediction_length,
+            "context_length": family.context_length,
             "quantiles": list(self.quantiles),
         }
 
@@ -210,6 +216,27 @@ class ForecastingTask(Task):
             "seed": self.seed or 0,
             "stand_in": self._stand_in,
         }
+
+    def _check(self, batch: Batch) -> None:
+        """Whether the lengths of the data's windows are the model's.
+
+        Raises:
+            FedlitError: The horizons differ.
+        """
+        horizon, seen = batch["target"].shape[-1], batch["context"].shape[-1]
+        if horizon != self.prediction_length:
+            raise FedlitError(
+                f"data.prediction_length is {horizon}, model.prediction_length {self.prediction_length}: set both alike"
+            )
+        longest = self._model()[0].context_length
+        if seen > longest and not self._told:
+            warnings.warn(
+                f"data.context_length is {seen}, but backbone {self.backbone!r} looks at the last {longest} samples of "
+                f"a context only: shorten it to {longest}",
+                UserWarning,
+                stacklevel=2,
+            )
+            self._told = True
 
     def _model(self) -> tuple[Family, nn.Module]:
         if self._family is None or self.network is None:

@@ -62,6 +62,31 @@ def test_learns_on_a_random_backbone(name, adapter):
     assert np.mean(losses[-5:]) < 0.97 * np.mean(losses[:5])
 
 
+def test_another_horizon_than_the_data_s_is_named():
+    task = tiny()
+    for use in (task.losses, lambda b: task.validation_step(b, 0), task.predict_step):
+        with pytest.raises(
+            FedlitError, match="data.prediction_length is 8, model.prediction_length 16: set both alike"
+        ):
+            use(batch(horizon=8))
+
+
+@pytest.mark.parametrize(("name", "longest"), [("builtin", 512), (T5, 512)])
+def test_a_context_that_is_cut_is_said_once(name, longest):
+    task = ForecastingTask(name, prediction_length=16)
+    if name == T5:
+        task.use_stand_in()
+    task.configure_model()
+    task.eval()
+    assert task.describe()["context_length"] == longest
+    long = batch(size=2, context=longest + 32)
+    with pytest.warns(UserWarning, match=f"'{name}' looks at the last {longest} samples of a context only") as said:
+        [task.predict_step(long) for _ in range(2)]
+    assert len(said) == 1
+    context = long["context"]
+    assert torch.allclose(task.forecast(context), task.forecast(context[:, -longest:]), atol=1e-5)
+
+
 def test_only_the_adapter_trains_and_the_backbone_stays_in_eval():
     task = tiny(adapter=LoRA(r=4, dropout=0.5))
     fit(task, steps=2)
