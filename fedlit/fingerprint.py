@@ -22,6 +22,9 @@ SETTINGS = (
 """The trainer's settings that results depend on; ``max_rounds`` is not among them, so that a run can be made longer."""
 
 
+PARTS = ("aggregator", "trainer", "model", "data")
+
+
 def fingerprint(trainer: FederatedTrainer, rule: Aggregator) -> dict[str, Any]:
     """What must be equal for a run of ``rule`` to be resumed.
 

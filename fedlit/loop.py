@@ -17,7 +17,7 @@ from fedlit.aggregators import Aggregator, Server, Work
 from fedlit.clients.memory import ClientMemory
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, higher_is_better, score_rows, summaries
-from fedlit.fingerprint import check_same
+from fedlit.fingerprint import PARTS, check_same
 from fedlit.run_folder import RunFolder
 from fedlit.transports import Inbox, Job, LocalClients, RankTransport, Reply
 from fedlit.tree import Tree
@@ -99,14 +99,19 @@ class FederatedLoop:
             self.folder.ledger.cut(committed.meta["ledger_bytes"])
         self.trainer.load_callbacks(committed.meta["callbacks"], committed.meta["should_stop"])
 
-    def restore(self, name: str) -> None:
+    def restore(self, name: str, parts: Sequence[str] = PARTS) -> None:
         """Take the state of a committed round.
+
+        Args:
+            name: ``last`` or ``best``.
+            parts: Of the fingerprint, which must be equal: all for training on; rule and model to score other data.
 
         Raises:
             FedlitError: It belongs to another configuration; the fields that differ are named.
         """
         committed = self.folder.checkpoints.read(name)
-        check_same(committed.meta["fingerprint"], self.fingerprint, self.folder.path)
+        made, asked = ({part: f.get(part) for part in parts} for f in (committed.meta["fingerprint"], self.fingerprint))
+        check_same(made, asked, self.folder.path)
         self.state, self.rounds_done, self.best = committed.state, committed.round, committed.meta["best"]
 
     def _start(self) -> None:

@@ -318,7 +318,7 @@ class FederatedTrainer(CallbackHost):
         self._announce()
         loop = FederatedLoop(self, self.aggregator, source, fingerprint(self, self.aggregator), checkpoint)
         if ckpt_path is not None:
-            loop.restore(checkpoint)
+            loop.restore(checkpoint, ("aggregator", "model"))
         if self.fabric.is_global_zero:
             source.make()
         return loop, source

@@ -244,6 +244,15 @@ def test_scores_of_the_untrained_model(cli):
     assert scores == zero
 
 
+def test_a_finished_run_scores_clients_it_never_saw_but_does_not_train_on_with_them(cli):
+    cli("fit", *TOY)
+    other = [*TOY, "--data.num_clients", "5", "--ckpt_path", "last"]
+    scores = json.loads((cli("test", *other) / "test.json").read_text())
+    assert scores["global"]["mse"]["mean"] > 0
+    assert "data.num_clients" in cli("fit", *other)
+    assert "aggregator.class" in cli("test", *other, "--aggregator", "LocalOnly")
+
+
 def shell(*args: str, **environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
