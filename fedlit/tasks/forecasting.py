@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -182,6 +183,10 @@ class ForecastingTask(Task):
         options = {} if self.adapter is None else {"save_embedding_layers": False}
         with quiet():
             network.save_pretrained(str(folder), **options)
+        settings = Path(folder) / "adapter_config.json"
+        if self.adapter is not None:  # PEFT writes sets in the order of this process's hashes
+            ordered = {k: sorted(v) if isinstance(v, list) else v for k, v in json.loads(settings.read_text()).items()}
+            settings.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n")
 
     def describe(self) -> dict[str, Any]:
         family, network = self._model()

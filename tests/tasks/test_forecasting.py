@@ -1,5 +1,8 @@
 import copy
 import json
+import os
+import subprocess
+import sys
 
 import lightning
 import numpy as np
@@ -274,3 +277,13 @@ def test_refusals():
         ForecastingTask(schedule="step")
     with pytest.raises(FedlitError, match="before configure_model"):
         tiny().use_stand_in()
+
+
+def test_an_exported_adapter_has_the_same_bytes_whatever_the_hashes_of_the_process(tmp_path):
+    code = "from fedlit.tasks import ForecastingTask as F; t = F(); t.configure_model(); t.export({!r})"
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", code.format(str(tmp_path / seed))]
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True)
+    files = sorted(p.name for p in (tmp_path / "1").iterdir())
+    assert "adapter_config.json" in files
+    assert all((tmp_path / "1" / f).read_bytes() == (tmp_path / "2" / f).read_bytes() for f in files)
