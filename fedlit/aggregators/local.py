@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -87,17 +87,21 @@ class FedLA(Staged):
         fedavg_rounds: Rounds of the first stage.
         adapt_rounds: Rounds of the second, which lasts to the end of the run.
         mu: Strength of the pull to the model of the first stage.
+        weighting: Of the clients in the first stage, as in :class:`~fedlit.aggregators.averaging.FedAvg`.
     """
 
     fedavg_rounds: int = 20
     adapt_rounds: int = 10
     mu: float = 1.0
+    weighting: Literal["examples", "uniform"] = "examples"
 
     def __post_init__(self) -> None:
         require(self, self.fedavg_rounds >= 1, "fedavg_rounds", "at least 1")
         require(self, self.adapt_rounds >= 1, "adapt_rounds", "at least 1")
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
+        require(self, self.weighting in ("examples", "uniform"), "weighting", "'examples' or 'uniform'")
 
     @property
     def plan(self) -> tuple[Stage, ...]:
-        return Stage(FedAvg(), self.fedavg_rounds), Stage(LocalAdaptation(self.mu), self.adapt_rounds)
+        shared = Stage(FedAvg(weighting=self.weighting), self.fedavg_rounds)
+        return shared, Stage(LocalAdaptation(self.mu), self.adapt_rounds)

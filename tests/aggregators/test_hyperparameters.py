@@ -29,6 +29,7 @@ from fedlit.errors import FedlitError
         (lambda: FedLA(fedavg_rounds=0), "FedLA.fedavg_rounds"),
         (lambda: FedLA(adapt_rounds=0), "FedLA.adapt_rounds"),
         (lambda: FedLA(mu=-0.5), "FedLA.mu"),
+        (lambda: FedLA(weighting="size"), "FedLA.weighting"),
         (lambda: LocalAdaptation(mu=float("inf")), "LocalAdaptation.mu"),
         (lambda: Stages([]), "Stages.stages"),
         (lambda: Stage(FedAvg(), 0), "Stage.rounds"),

@@ -166,3 +166,10 @@ def test_a_run_too_short_for_its_rule_is_warned_of(fit):
         warnings.simplefilter("error")
         fit(FedLA(fedavg_rounds=2, adapt_rounds=1), max_rounds=3)
         fit(FedLA(), fast_dev_run=True)
+
+
+def test_fedla_weighs_its_clients_as_it_is_told(fit):
+    for weighting in ("examples", "uniform"):
+        staged = state(fit(FedLA(fedavg_rounds=5, weighting=weighting), max_rounds=1))
+        plain = state(fit(FedAvg(weighting=weighting), max_rounds=1))
+        assert tree.equal(staged["stage0"], plain)
