@@ -212,7 +212,8 @@ def test_print_config(capsys):
         main(["fit", *TOY, "--aggregator", "FedLA", "--print_config"])
     assert end.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["aggregator"]["init_args"] == {"fedavg_rounds": 20, "adapt_rounds": 10, "mu": 1.0}
+    defaults = {"fedavg_rounds": 20, "adapt_rounds": 10, "mu": 1.0, "weighting": "examples"}
+    assert printed["aggregator"]["init_args"] == defaults
     assert {"max_rounds", "devices", "precision", "monitor"} <= printed["trainer"].keys()
 
 
