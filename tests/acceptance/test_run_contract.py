@@ -104,7 +104,8 @@ def test_ledger(folder):
 
 def test_summary(folder):
     summary = json.loads((folder.path / "summary.json").read_text())
-    assert summary["aggregator"] == {"class": "FedLA", "fedavg_rounds": 2, "adapt_rounds": 10, "mu": 0.5}
+    fields = {"fedavg_rounds": 2, "adapt_rounds": 10, "mu": 0.5, "weighting": "examples"}
+    assert summary["aggregator"] == {"class": "FedLA", **fields}
     assert (summary["rounds"], summary["seed"], summary["clients"], summary["world_size"]) == (3, 0, 3, 1)
     assert summary["simulated_data"] is True
     assert summary["labels"] == ["data: SIMULATED"]
