@@ -14,6 +14,8 @@ import torch
 
 from fedlit import codec, ledger, seeds, tree
 from fedlit.aggregators import Aggregator, Server, Work
+from fedlit.checkpoint import Committed
+from fedlit.clients.batches import evaluation_loader
 from fedlit.clients.memory import ClientMemory
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, higher_is_better, score_rows, summaries
@@ -92,15 +94,14 @@ class FederatedLoop:
                 self.folder.metrics.cut(0)
                 self.folder.ledger.cut(0)
             return
-        self.restore("last")
-        committed = self.folder.checkpoints.read("last")
+        committed = self.restore("last")
         if self.fabric.is_global_zero:
             self.folder.metrics.cut(committed.meta["metrics_bytes"])
             self.folder.ledger.cut(committed.meta["ledger_bytes"])
         self.trainer.load_callbacks(committed.meta["callbacks"], committed.meta["should_stop"])
 
-    def restore(self, name: str, parts: Sequence[str] = PARTS) -> None:
-        """Take the state of a committed round.
+    def restore(self, name: str, parts: Sequence[str] = PARTS) -> Committed:
+        """Take the state of a committed round, and give the round.
 
         Args:
             name: ``last`` or ``best``.
@@ -113,6 +114,7 @@ class FederatedLoop:
         made, asked = ({part: f.get(part) for part in parts} for f in (committed.meta["fingerprint"], self.fingerprint))
         check_same(made, asked, self.folder.path)
         self.state, self.rounds_done, self.best = committed.state, committed.round, committed.meta["best"]
+        return committed
 
     def _start(self) -> None:
         self.trainer.current_epoch = 0
@@ -256,11 +258,9 @@ class FederatedLoop:
         dataset = self.data.server_dataset()
         if dataset is None:
             return None
-        from fedlit.clients.batches import evaluation_batches, loader
 
         def validate(params: Tree) -> float:
-            batches = evaluation_batches(len(dataset), self.data.batch_size)
-            return self.engine.mean_loss(params, loader(dataset, batches, self.data.collate))
+            return self.engine.mean_loss(params, evaluation_loader(self.data, dataset))
 
         return validate
 

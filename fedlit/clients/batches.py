@@ -33,3 +33,8 @@ def loader(dataset: Dataset[Any], batches: list[list[int]], collate: Any) -> Ite
 def evaluation_batches(num_examples: int, batch_size: int) -> list[list[int]]:
     """All examples once, in order."""
     return [list(range(i, min(i + batch_size, num_examples))) for i in range(0, num_examples, batch_size)]
+
+
+def evaluation_loader(data: Any, dataset: Any, limit: int | None = None) -> Iterable[Any]:
+    """All examples of one of ``data``'s data sets in batches, in order; only the first ``limit`` batches if given."""
+    return loader(dataset, evaluation_batches(len(dataset), data.batch_size)[:limit], data.collate)

@@ -47,9 +47,8 @@ def comparison(
         FedlitError: The disk is full or ``comparison.csv`` cannot be written.
     """
     console = Console()
-    metrics = [m for m in headline(next(iter(results.values()), [])) if m in ("rmse", "mae", "smape")] or headline(
-        next(iter(results.values()), [])
-    )
+    overall = headline(next(iter(results.values()), []))
+    metrics = [m for m in overall if m in ("rmse", "mae", "smape")] or overall
     if not metrics:
         console.print(f"no client has test data, so there is nothing to compare\nrun folder: {folder.path}")
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedlit.clients.batches import evaluation_batches, loader
+from fedlit.clients.batches import evaluation_loader
 from fedlit.errors import FedlitError, writing
 from fedlit.run_folder import RunFolder
 
@@ -55,7 +55,7 @@ def _columns(loop: FederatedLoop) -> Iterator[dict[str, Any]]:
     data = loop.data
     for client in data.clients[: loop.trainer.limit_eval_clients]:
         dataset = data.dataset((client,), "test")
-        batches = loader(dataset, evaluation_batches(len(dataset), data.batch_size), data.collate)
+        batches = evaluation_loader(data, dataset)
         model = loop.local.personal(client, loop.rule.down(loop.state, client))
         for out in loop.engine.predict(model, batches):
             target, quantiles = np.asarray(out["target"]), np.asarray(out["quantiles"])

@@ -10,7 +10,7 @@ import torch
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
-from fedlit.clients.batches import evaluation_batches, loader, training_batches
+from fedlit.clients.batches import evaluation_loader, loader, training_batches
 from fedlit.clients.engine import SerialEngine
 from fedlit.clients.memory import ClientMemory
 from fedlit.errors import FedlitError
@@ -122,6 +122,6 @@ class LocalClients:
         dataset = self.data.dataset(members, split)
         if not len(dataset):
             return {}, 0
-        indices = evaluation_batches(len(dataset), self.data.batch_size)[: self.limit_eval_batches]
-        batches = loader(dataset, indices, self.data.collate)
-        return self.engine.evaluate(model, batches, split), sum(map(len, indices))
+        limit = self.limit_eval_batches
+        scored = len(dataset) if limit is None else min(len(dataset), limit * self.data.batch_size)
+        return self.engine.evaluate(model, evaluation_loader(self.data, dataset, limit), split), scored
