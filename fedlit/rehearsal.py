@@ -120,11 +120,16 @@ def _rehearse(rule: Aggregator, params: Mapping[str, Tensor], setting: Setting) 
 def _aggregated(
     rule: Aggregator, state: Any, uploads: Mapping[str, Any], index: int, setting: Setting, sealed: bool
 ) -> Any:
-    updates = [
-        Update(client, 4.0, lambda upload=upload: upload, {"train_loss": 1.0}, sealed)  # type: ignore[misc]
-        for client, upload in sorted(uploads.items())
-    ]
+    updates = made_up({client: (4.0, upload) for client, upload in uploads.items()}, sealed)
     return rule.aggregate(state, updates, server(index, setting.num_clients, setting.scaling, setting.server_data))
+
+
+def made_up(uploads: Mapping[str, tuple[float, Any]], sealed: bool) -> list[Update]:
+    """Updates from weights and uploads by client, in name order."""
+    return [
+        Update(client, weight, lambda upload=upload: upload, {"train_loss": 1.0}, sealed)  # type: ignore[misc]
+        for client, (weight, upload) in sorted(uploads.items())
+    ]
 
 
 def shrunk(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

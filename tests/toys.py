@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 from torchmetrics import Metric
 
+from fedlit import codec, tree
+from fedlit.checkpoint import read
 from fedlit.data import FederatedDataModule
 
 
@@ -273,3 +275,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file under a folder, links followed, by its relative path."""
     folder = folder.resolve()
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def last(folder: Any) -> tuple[Any, dict[str, Any]]:
+    """State and client memories of a run's last round."""
+    memory = contents(folder.path / "checkpoints" / "last" / "memory")
+    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
+    return read(folder.path / "checkpoints" / "last").state, kept
+
+
+def close(a: Any, b: Any) -> None:
+    """Two trees have the same names, and values to 1e-12."""
+    a, b = tree.flatten(a), tree.flatten(b)
+    assert a.keys() == b.keys()
+    for path, leaf in a.items():
+        torch.testing.assert_close(leaf, b[path], rtol=1e-12, atol=1e-12)

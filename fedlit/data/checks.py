@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedlit.data.records import Record
+from fedlit.data.splits import SPLITS
+from fedlit.errors import FedlitError
 
 AMPLITUDE_FACTOR = 4.0
 """A record this many times larger or smaller than the median of its kind is named: gains go wrong by 5, 10 or 1000."""
@@ -95,3 +97,18 @@ def few(names: Sequence[str], most: int = 8) -> str:
     """A list of names that fits one line."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def asked(clients: str | Sequence[str], split: str, held: Mapping[str, object]) -> list[str]:
+    """The names of the clients whose data are asked for, of those that hold some.
+
+    Raises:
+        FedlitError: There is no such client, or no such split.
+    """
+    names = [clients] if isinstance(clients, str) else list(clients)
+    for name in names:
+        if name not in held:  # what is held without a name is the server's
+            raise FedlitError(f"no client {name!r}: there are {few([known for known in held if known])}")
+    if split not in SPLITS:
+        raise FedlitError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+    return names

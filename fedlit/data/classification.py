@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedlit.data import example_splits, examples, windows
-from fedlit.data.checks import few
+from fedlit.data.checks import asked, few
 from fedlit.data.example_source import ExampleSource
 from fedlit.data.example_splits import Sides
 from fedlit.data.examples import Example, Examples
@@ -60,12 +60,7 @@ class ClassificationDataModule(ExampleSource):
     def dataset(self, clients: str | Sequence[str], split: str) -> Examples:
         """Examples of one client, or of several together."""
         self.setup()
-        names = [clients] if isinstance(clients, str) else list(clients)
-        for name in names:
-            if name not in self._parts:
-                raise FedlitError(f"no client {name!r}: there are {few(self.clients)}")
-        if split not in SPLITS:
-            raise FedlitError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+        names = asked(clients, split, self._parts)
         key = (tuple(names), split)
         if key not in self._made:
             held = [(example, name) for name in names for example in self._parts[name][split]]

@@ -64,12 +64,7 @@ class SignalDataModule(SignalSource):
     def dataset(self, clients: str | Sequence[str], split: str) -> Windows:
         """Windows of one client, or of several together."""
         self.setup()
-        names = [clients] if isinstance(clients, str) else list(clients)
-        for name in names:
-            if name not in self._runs:
-                raise FedlitError(f"no client {name!r}: there are {checks.few(self.clients)}")
-        if split not in SPLITS:
-            raise FedlitError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+        names = checks.asked(clients, split, self._runs)
         key = (tuple(names), split)
         if key not in self._made:
             runs, picks, total = [], [], 0

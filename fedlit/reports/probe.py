@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedlit import rehearsal, tree
-from fedlit.aggregators import Aggregator, FedAvg, Sealed, Update
+from fedlit.aggregators import Aggregator, FedAvg, Sealed
 from fedlit.errors import FedlitError
 
 CLIENTS = tuple(f"client-{i}" for i in range(8))
@@ -104,12 +104,8 @@ def observe(rule: Aggregator) -> Seen:
 
 
 def _aggregate(rule: Aggregator, state: Any, uploads: Mapping[str, tuple[float, Any]], index: int, sealed: bool) -> Any:
-    updates = [
-        Update(client, weight, lambda upload=upload: upload, {"train_loss": 1.0}, sealed)  # type: ignore[misc]
-        for client, (weight, upload) in uploads.items()
-    ]
     server = rehearsal.server(index, len(CLIENTS), dict.fromkeys(LAYERS, 2.0), data=True)
-    return tree.ordered(rule.aggregate(state, updates, server))
+    return tree.ordered(rule.aggregate(state, rehearsal.made_up(uploads, sealed), server))
 
 
 def describe(trees: Iterable[Any], compare: bool = False) -> str:

@@ -7,26 +7,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 from custom_rules import HeadOnly, Influence, LateLoss, Similarity
-from toys import Regression, ToyData, contents
+from toys import Regression, ToyData, close, last
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import FedAvg, Server, Update
 from fedlit.aggregators.server import Sealed
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
 
 DOUBLE = {"dtype": "float64"}
-
-
-def last(folder):
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
-    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
-    return read(folder.path / "checkpoints" / "last").state, kept
-
-
-def close(a, b):
-    for path, leaf in tree.flatten(a).items():
-        torch.testing.assert_close(leaf, tree.flatten(b)[path], rtol=1e-12, atol=1e-12)
 
 
 def test_each_client_may_be_sent_its_own_model(fit):

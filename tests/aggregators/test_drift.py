@@ -8,28 +8,16 @@ import math
 import pytest
 import torch
 from quadratics import play, quadratic
-from toys import Classifier, Regression, ToyData, contents
+from toys import Classifier, Regression, ToyData, close, last
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import FedAvg, Server, Update
 from fedlit.aggregators.drift import MOON, SCAFFOLD, FedDyn, contrastive
-from fedlit.checkpoint import read
 from fedlit.data import SimulatedVitals
 from fedlit.errors import FedlitError
 from fedlit.tasks import ForecastingTask
 
 DOUBLE = {"dtype": "float64"}
-
-
-def last(folder):
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
-    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
-    return read(folder.path / "checkpoints" / "last").state, kept
-
-
-def close(a, b):
-    for path, leaf in tree.flatten(a).items():
-        torch.testing.assert_close(leaf, tree.flatten(b)[path], rtol=1e-12, atol=1e-12)
 
 
 def gradients(data, client, y):

@@ -6,29 +6,15 @@ import math
 
 import pytest
 import torch
-from toys import Regression, ToyData, contents
+from toys import Regression, ToyData, close, last
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import FedAvg, LocalOnly, Sealed, Server, Update
 from fedlit.aggregators.mixing import APPLE, FedALA
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
 
 DOUBLE = {"dtype": "float64"}
 NAMES = ("net.0.weight", "net.0.bias")
-
-
-def last(folder):
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
-    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
-    return read(folder.path / "checkpoints" / "last").state, kept
-
-
-def close(a, b):
-    a, b = tree.flatten(a), tree.flatten(b)
-    assert a.keys() == b.keys()
-    for path, leaf in a.items():
-        torch.testing.assert_close(leaf, b[path], rtol=1e-12, atol=1e-12)
 
 
 class Plain:

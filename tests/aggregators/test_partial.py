@@ -6,30 +6,16 @@ import re
 
 import pytest
 import torch
-from toys import Classifier, Regression, ToyData, contents
+from toys import Classifier, Regression, ToyData, close, last
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import FedAvg, LocalOnly, Stage, Stages
 from fedlit.aggregators.partial import HEAD, NORM, FedBN, FedPer, FedRep, LGFedAvg, opening
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
 
 DOUBLE = {"dtype": "float64"}
 TOY = r"net\.3\."
 BODY, TOP = {"net.0.weight", "net.0.bias"}, {"net.3.weight", "net.3.bias"}
-
-
-def last(folder):
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
-    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
-    return read(folder.path / "checkpoints" / "last").state, kept
-
-
-def close(a, b):
-    a, b = tree.flatten(a), tree.flatten(b)
-    assert a.keys() == b.keys()
-    for path, leaf in a.items():
-        torch.testing.assert_close(leaf, b[path], rtol=1e-12, atol=1e-12)
 
 
 def plain_loop(shared, trains, rounds=3, steps=4, lr=0.1):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import GivenData, Regression, ToyData, contents
+from toys import GivenData, Regression, ToyData, last
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import FedAvg, FedProx, LocalAdaptation, LocalOnly, Stage, Stages
 from fedlit.aggregators.personal import APFL, MRMTL, Ditto, PerFedAvg, PFedMe, bounded
 from fedlit.checkpoint import read
@@ -16,12 +16,6 @@ from fedlit.tasks import ForecastingTask
 
 DOUBLE = {"dtype": "float64"}
 NAMES = ("net.0.weight", "net.0.bias")
-
-
-def last(folder):
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
-    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
-    return read(folder.path / "checkpoints" / "last").state, kept
 
 
 def close(a, b, tolerance=1e-12):

@@ -7,23 +7,16 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from toys import Classifier, GivenData, Regression, ToyData, contents
+from toys import Classifier, GivenData, Regression, ToyData, last
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import FedAvg, LocalOnly, Server
 from fedlit.aggregators.epfl import EPFL
 from fedlit.aggregators.server import Sealed, Update
 from fedlit.aggregators.similarity import FedACS, FedAMP, FedAP, SimilarityAggregator
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
 
 DOUBLE = {"dtype": "float64"}
-
-
-def last(folder):
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
-    kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
-    return read(folder.path / "checkpoints" / "last").state, kept
 
 
 def vectors(*values):
