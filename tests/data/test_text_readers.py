@@ -238,7 +238,7 @@ def test_a_table(suffix, tmp_path):
 
 def test_a_table_of_several_labels(tmp_path):
     path = table(tmp_path, code=["x; y", "", "z"] * 20)
-    data = TextTable(path, "note", "code", ["z", "y", "x"], label_separator=";", partition=IID(2))
+    data = TextTable(path, "note", "code", classes=["z", "y", "x"], label_separator=";", partition=IID(2))
     batch = data.dataset("client-1", "train").__getitems__(range(9))
     expected = {0: [0, 1, 1], 1: [0, 0, 0], 2: [1, 0, 0]}
     assert data.multi_label
@@ -251,9 +251,9 @@ def test_a_table_of_several_labels(tmp_path):
     [
         ({"text_column": "text"}, {}, "no column 'text', there are note, code, patient, hospital, part: name the"),
         ({"site_column": "ward"}, {}, "no column 'ward'"),
-        ({}, {"note": ["a"] * 10 + [" "] + ["b"] * 49}, "row 11 has an empty text"),
+        ({}, {"note": ["a"] * 10 + [" "] + ["b"] * 49}, "row 11 has an empty note: fill it in"),
         ({"group_column": "patient"}, {"patient": [""] + ["b"] * 59}, "row 1 has an empty 'patient'"),
-        ({"fold_column": "part"}, {"part": ["new"] * 60}, "row 1: part is 'new': give one of train, val"),
+        ({"fold_column": "part"}, {"part": ["new"] * 60}, "row 1 has 'new' as part: give one of train, val"),
         ({"classes": ["x", "y"]}, {}, "'row-3' has the label 'z', which is no class: there are x, y"),
         ({"id_column": "patient"}, {}, "two records are named '0'"),
     ],
