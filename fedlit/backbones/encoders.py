@@ -1,4 +1,4 @@
-"""Backbones that give features, by name: a local folder, a Hub id, or the built-in Chronos-Bolt."""
+"""Backbones that give features, by name: a folder, a Hub id, the built-in Chronos-Bolt, or a stand-in asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from fedlit.backbones.audio_encoders import AST, Wav2Vec2
 from fedlit.backbones.encoder_family import EncoderFamily
-from fedlit.backbones.folders import find_folder, local_folder, read_json
+from fedlit.backbones.folders import STAND_IN, find_folder, local_folder, read_json
 from fedlit.backbones.image_encoders import DINOv2, ViT
 from fedlit.backbones.loading import Backbone
 from fedlit.backbones.rng import keyed_rng
@@ -44,7 +44,8 @@ NO_MOMENT = (
 def load_encoder(name: str, max_length: int | None = None, channels: int | None = None) -> Backbone[EncoderFamily]:
     """The encoder in the folder ``name``, or with that Hub id, or ``"builtin"``; float32, on the CPU, eval.
 
-    Only safetensors weights are read. Heads of the file that do not serve here are left out.
+    Only safetensors weights are read. Heads of the file that do not serve here are left out. ``stand-in:vit`` (dinov2,
+    bert, roberta, wav2vec2, ast, chronos-bolt) is :func:`encoder_stand_in` by name, for demonstrations without weights.
 
     Args:
         max_length: Of a text (tokens), to cut at fewer than the network could take.
@@ -54,6 +55,8 @@ def load_encoder(name: str, max_length: int | None = None, channels: int | None 
         FedlitError: A folder or Hub id that cannot be had, an architecture that is not known, weights or a vocabulary
             that are not all there, or an argument that is not for this modality.
     """
+    if name.startswith(STAND_IN):
+        return encoder_stand_in(name, max_length, channels)
     _refuse_moment(name, {})
     folder, source = find_folder(name)
     kind = family_in(name, folder)
@@ -63,12 +66,17 @@ def load_encoder(name: str, max_length: int | None = None, channels: int | None 
 
 
 def encoder_stand_in(name: str, max_length: int | None = None, channels: int | None = None) -> Backbone[EncoderFamily]:
-    """A tiny random network of the architecture that ``name`` has, without the network or the weights."""
+    """A tiny random network of the architecture that ``name`` has, without the network or the weights.
+
+    Texts are cut where the tiny network ends, should ``max_length`` be more.
+    """
     kind = family_of(name)
     with keyed_rng(0, "stand-in", kind.__name__):
         network, family = kind.stand_in()
-    family = _with(name, family, max_length, channels)
-    return Backbone(name, family, network.eval(), f"tiny random stand-in for {name}", stand_in=True)
+    most = getattr(family, "max_length", None) if family.modality == "text" else None
+    family = _with(name, family, min(max_length, most) if max_length and most else max_length, channels)
+    source = f"tiny random stand-in for {name.removeprefix(STAND_IN)}"
+    return Backbone(name, family, network.eval(), source, stand_in=True)
 
 
 def family_of(name: str) -> type[EncoderFamily]:
@@ -77,7 +85,7 @@ def family_of(name: str) -> type[EncoderFamily]:
     Raises:
         FedlitError: It cannot be told, or is not known.
     """
-    folder = local_folder(name)
+    folder = None if name.startswith(STAND_IN) else local_folder(name)
     if folder is not None:
         return family_in(name, folder)
     _refuse_moment(name, {})

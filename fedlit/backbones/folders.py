@@ -15,6 +15,8 @@ from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
 
 BUILTIN = Path(__file__).parent / "builtin"
+STAND_IN = "stand-in:"
+"""Before an architecture (``stand-in:vit``) in the name of a backbone: a tiny random network, asked for as such."""
 
 
 def local_folder(name: str) -> Path | None:

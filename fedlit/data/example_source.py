@@ -50,6 +50,7 @@ class ExampleSource(Reader):
     modality: ClassVar[Modality]
     default_partition: ClassVar[Partition] = Dirichlet(20, 0.1, min_records=10)
     parity_partition: ClassVar[Partition] = PairwiseDirichlet(20, 0.1)
+    parity_means: ClassVar[str] = "split as the paper's code, whose subjects and duplicates leak between train and test"
     multi_label: bool = False
     class_names: Sequence[str] | None = None
     cache_values: ClassVar[bool] = True

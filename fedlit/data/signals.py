@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ class SignalDataModule(SignalSource):
 
     Its arguments are those of :class:`fedlit.data.source.SignalSource`.
     """
+
+    parity_means: ClassVar[str] = "split and scaled as the paper's code, the scale has seen the targets"
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check, resample, partition, split. A second call does nothing."""

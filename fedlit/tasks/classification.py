@@ -42,7 +42,7 @@ class ClassificationTask(FineTuned):
 
     Args:
         backbone: ``"builtin"`` (Chronos-Bolt's encoder, for signals), a folder, or a Hub id such as
-            ``google/vit-base-patch16-224``. Its modality must be the data's.
+            ``google/vit-base-patch16-224``. Its modality must be the data's. ``stand-in:vit`` is a tiny random one.
         adapter: LoRA settings; None fine-tunes every parameter.
         classes: Names, in the order of the data's indices; None takes the data module's.
         learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.

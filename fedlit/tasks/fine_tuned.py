@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
+from fedlit.backbones.folders import STAND_IN
 from fedlit.backbones.lora import LoRA
 from fedlit.errors import FedlitError
 from fedlit.tasks.task import Task
@@ -120,7 +121,7 @@ class FineTuned(Task):
         parameters = list(self.parameters())
         return {
             "backbone": self.backbone,
-            "stand_in": self._stand_in,
+            "stand_in": self._stand_in or self.backbone.startswith(STAND_IN),
             "source": self._source,
             "parameters": sum(one.numel() for one in parameters),
             "trainable": sum(one.numel() for one in parameters if one.requires_grad),
