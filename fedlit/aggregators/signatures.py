@@ -56,11 +56,25 @@ def sketch(w: Mapping[str, Tensor], start: Mapping[str, Tensor], size: int = 102
     """
     generator, out = torch.Generator().manual_seed(seed), torch.zeros(size, dtype=torch.float64)
     for name in sorted(w):
-        moved = (w[name] - start[name]).flatten().double()
-        bucket = torch.randint(size, moved.shape, generator=generator).to(moved.device)
-        sign = 2 * torch.randint(2, moved.shape, generator=generator).to(moved) - 1
-        out = out.to(moved.device).index_add(0, bucket, sign * moved)
+        out = sketched(out, w[name] - start[name], generator)
     return {"sketch": out}
+
+
+def sketched(sums: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:
+    """The sums of a count sketch with more values in it.
+
+    For ``m`` sums the squared norm of a sketch has the squared norm ``|x|^2`` of what went in as its mean, and a
+    standard deviation of at most ``|x|^2 sqrt(2 / m)``; as it is linear, so has the squared distance of two.
+
+    Args:
+        sums: float64 (m,).
+        values: Of any shape; each is added, with a random sign, to one of the sums.
+        generator: Of places and signs, the same for all that are to be compared.
+    """
+    flat = values.flatten().double()
+    place = torch.randint(len(sums), flat.shape, generator=generator).to(flat.device)
+    sign = 2 * torch.randint(2, flat.shape, generator=generator).to(flat) - 1
+    return sums.to(flat.device).index_add(0, place, sign * flat)
 
 
 SIGNATURES: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Signature]] = {

@@ -9,6 +9,7 @@ from fedlit.data.records import BadRecord, Record
 from fedlit.data.signal_table import SignalTable
 from fedlit.data.signals import SignalDataModule
 from fedlit.data.simulated import SimulatedVitals
+from fedlit.data.simulated_examples import SimulatedImages, SimulatedSignals, SimulatedSounds, SimulatedTexts
 from fedlit.data.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
 from fedlit.data.text_readers import MedicalAbstracts, PubMedRCT
 from fedlit.data.text_table import TextTable
@@ -38,6 +39,10 @@ __all__ = [
     "Record",
     "SignalDataModule",
     "SignalTable",
+    "SimulatedImages",
+    "SimulatedSignals",
+    "SimulatedSounds",
+    "SimulatedTexts",
     "SimulatedVitals",
     "TextTable",
     "VitalSigns",

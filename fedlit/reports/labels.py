@@ -16,7 +16,7 @@ def labels(trainer: FederatedTrainer) -> list[str]:
     if about:
         out.append(f"backbone: {about.get('source', about.get('backbone'))}")
     if getattr(data, "parity", False):
-        out.append(f"parity: {data.parity_means}")
+        out.append(f"parity: {getattr(data, 'parity_means', 'split as the paper did')}")
     clients, batches = trainer.limit_eval_clients, trainer.limit_eval_batches
     if clients is not None and clients < len(data.clients):
         out.append(f"scored at the first {clients} of {len(data.clients)} clients only")

@@ -94,6 +94,43 @@ def test_up_go_a_and_the_compared_b_down_goes_a(fit):
     assert {(row["direction"], row["parameters"]) for row in ledger} == {("down", str(a)), ("up", str(a + b))}
 
 
+def test_distances_of_sketches_are_within_the_stated_bound():
+    """Squared distances of 12 layers of 96 x 8: right on average, off by sqrt(2 / 64) of themselves at most, as rms."""
+    g = torch.Generator().manual_seed(3)
+    names = [f"block.{i}.lora_B.default.weight" for i in range(12)]
+    clients = [{n: (1 + i) * torch.randn(96, 8, generator=g) for n in names} for i in range(12)]
+    sent = [EPFL(sketch=64).signed(w, w) for w in clients]
+    assert {tuple(v.shape) for s in sent for v in s.values()} == {(64,)}
+    exact, found = layer_distances(clients), layer_distances(sent)
+    above = torch.triu(torch.ones(12, 12, dtype=torch.bool), 1)
+    error = ((found / exact) ** 2 - 1)[:, above]
+    bound = (2 / 64) ** 0.5
+    assert 0.5 * bound < error.square().mean().sqrt() < 1.1 * bound
+    assert abs(error.mean()) < 0.2 * bound
+    # Layers are projected apart, so their mean is nearer than each of them.
+    rows, wanted = EPFL(sketch=64).mix(sent, [1.0] * 12), EPFL().mix(clients, [1.0] * 12)
+    assert 0 < (rows - wanted).abs().max() < 0.15 * wanted[0, 1:].max()
+
+
+def test_a_sketch_as_large_as_b_is_b_and_none_is_less_than_nothing():
+    w = {B1: torch.randn(4, 2), B2: torch.randn(4, 2)}
+    assert EPFL(sketch=8).signed(w, w) == w
+    assert EPFL(sketch=7).signed(w, w)[B1].shape == (7,)
+    with pytest.raises(FedlitError, match="EPFL.sketch is -1"):
+        EPFL(sketch=-1)
+
+
+def test_the_ledger_shows_what_a_sketch_saves(fit):
+    """64 hidden values at rank 2: two B of 128 values, 16 go up in the place of each; A goes as before."""
+    data, parameters = ToyData(classes=3, features=4), {}
+    for sketch in (0, 16):
+        folder = fit(EPFL(sketch=sketch), Classifier(width=64, rank=2), data)
+        rows = [row for row in folder.ledger.read() if row["direction"] == "up"]
+        parameters[sketch] = {int(row["parameters"]) for row in rows}
+    (whole,), (short,) = parameters[0], parameters[16]
+    assert whole - short == 2 * (128 - 16)
+
+
 def test_the_distance_depends_on_the_gauge():
     """(B G, G^-1 A) is the same update as (B, A), and another distance: why all must start from one A."""
     b, g = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()

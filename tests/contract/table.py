@@ -193,6 +193,7 @@ TABLE: dict[str, Row] = {
     "SimilarityAggregator": Row(SimilarityAggregator(signature="sketch", distance="euclidean", lam=0.3)),
     "SimilarityAggregator of part": Row(SimilarityAggregator(signature="weights", distance="cosine", share=r"net\.3")),
     "EPFL": Row(EPFL(lam=0.4), LORA),
+    "EPFL of sketches": Row(EPFL(sketch=5), LORA),
     "ShrunkEPFL": Row(ShrunkEPFL(), LORA),
     "SelectiveEPFL": Row(SelectiveEPFL(), LORA),
     "FedAP": Row(FedAP(lam=0.3), CLASSIFIER),
