@@ -41,7 +41,7 @@ class NameRule:
         return found.group(1)
 
 
-def read_rows(path: Path, key: str) -> dict[str, Mapping[str, str]]:
+def read_rows(path: Path, key: str, delimiter: str = ",") -> dict[str, Mapping[str, str]]:
     """Rows of a csv file by one column. Cells that a short row lacks are empty, rows without any text are passed over.
 
     Raises:
@@ -49,11 +49,12 @@ def read_rows(path: Path, key: str) -> dict[str, Mapping[str, str]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
+            reader = csv.DictReader(file, restkey="", restval="", delimiter=delimiter)
             rows = [row for row in reader if any(row.values())]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = getattr(error, "strerror", None) or error
-        raise FedlitError(f"{path}: {what}: give a csv file in UTF-8") from error
+        kind = "csv file" if delimiter == "," else "table separated by tabs,"
+        raise FedlitError(f"{path}: {what}: give a {kind} in UTF-8") from error
     if not rows or key not in rows[0]:
         raise FedlitError(no_column(path, key, list(rows[0]) if rows else ["no rows"], "name the column so"))
     twice = [name for name, count in Counter(row[key] for row in rows).items() if count > 1]

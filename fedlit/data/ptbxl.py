@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from fedlit.data.names import read_rows
 from fedlit.data.partitions import BySite, Partition
 from fedlit.data.population import stand_in_channels
+from fedlit.data.reading import Reader
 from fedlit.data.records import BadRecord, Fold, Record
 from fedlit.data.signals import SignalDataModule
 from fedlit.data.synthesis import LEADS
@@ -44,6 +45,7 @@ class Entry:
         fold: From ``strat_fold``: 1 to 8 train, 9 val, 10 test.
         low: Path of the 100 Hz record, without suffix.
         high: Path of the 500 Hz record, without suffix.
+        codes: Statement to likelihood (0 to 100, where 0 also stands for a likelihood that is not known).
     """
 
     id: str
@@ -53,6 +55,7 @@ class Entry:
     fold: Fold | None
     low: str
     high: str
+    codes: Mapping[str, float]
 
 
 class PTBXL(SignalDataModule):
@@ -78,7 +81,7 @@ class PTBXL(SignalDataModule):
     def read(self) -> list[Record]:
         """One record per row of the database file."""
         folder = self.folder_to_read(f"{DATABASE} and records100 or records500")
-        low = self._reads_low(folder)
+        low = reads_low(self, folder, self.rate)
         records = []
         for entry in read_database(folder / DATABASE, folder / STATEMENTS):
             if self.excluded(entry.id):
@@ -94,47 +97,71 @@ class PTBXL(SignalDataModule):
             )
         return records
 
-    def _reads_low(self, folder: Path) -> bool:
-        """Whether to read the 100 Hz records."""
-        low, high = (folder / "records100").is_dir(), (folder / "records500").is_dir()
-        if self.rate == 100 and low:
-            return True
-        if not high:
-            mend = "set data.rate to 100" if low else "set data.root to the official folder"
-            raise FedlitError(f"{folder}: records500 is absent, it is needed for data.rate {self.rate}: {mend}")
-        if self.rate == 100:
-            self.say(f"{folder}: records100 is absent: its signals are resampled from records500")
-        return False
-
     def write_stand_in(self, folder: Path) -> None:
         """Twenty sites or more with four patients each, folds 1, 2, 9 and 10, one record a patient."""
         wanted = self.partition or self.default_partition
         sites = max(20, int(getattr(wanted, "clients", None) or 0))
         each = max(4, int(getattr(wanted, "min_records", 1)))
-        rate, suffix = (100.0, "lr") if self.rate == 100 else (500.0, "hr")
-        seconds = max(10.0, self.stand_in_seconds(rate))
-        with (folder / DATABASE).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            for number in range(sites * each):
-                name = f"{number + 1:05d}"
-                codes = {("NORM", "IMI", "NDT", "LAFB", "LVH")[number % 5]: 100.0, "SR": 0.0}
-                writer.writerow(
-                    dict.fromkeys(COLUMNS, "")
-                    | {"ecg_id": number + 1, "patient_id": float(10000 + number), "site": float(number % sites)}
-                    | {"report": "sinusrhythmus, stand-in", "scp_codes": str(codes)}
-                    | {"strat_fold": (1, 9, 10, 2)[number // sites % 4]}
-                    | {"filename_lr": f"records100/00000/{name}_lr", "filename_hr": f"records500/00000/{name}_hr"}
-                )
-                target = folder / f"records{rate:.0f}" / "00000"
-                target.mkdir(parents=True, exist_ok=True)
-                made = stand_in_channels(number, rate, seconds, ("ecg",))
-                values = {lead.upper(): made[lead] for lead in LEADS}
-                write_channels(target, f"{name}_{suffix}", rate, values, dict.fromkeys(values, "mV"))
-        lines = ["", "NORM", "IMI", "NDT", "LAFB", "LVH", "SR"]
-        classes = ["diagnostic,diagnostic_class", "1.0,NORM", "1.0,MI", "1.0,STTC", "1.0,CD", "1.0,HYP", ","]
-        text = "\n".join(f"{code},{tail}" for code, tail in zip(lines, classes, strict=True))
-        (folder / STATEMENTS).write_text(text + "\n", encoding="utf-8")
+        rate = 100.0 if self.rate == 100 else 500.0
+        write_database(folder, sites, each, rate, max(10.0, self.stand_in_seconds(rate)))
+
+
+def reads_low(reader: Reader, folder: Path, rate: float | None) -> bool:
+    """Whether to read the 100 Hz records: those are asked for, and there. Says so where they are not there.
+
+    Raises:
+        FedlitError: The records that are needed are not there.
+    """
+    low, high = (folder / "records100").is_dir(), (folder / "records500").is_dir()
+    if rate == 100 and low:
+        return True
+    if not high:
+        mend = "set data.rate to 100" if low else "set data.root to the official folder"
+        raise FedlitError(f"{folder}: records500 is absent, it is needed for data.rate {rate}: {mend}")
+    if rate == 100:
+        reader.say(f"{folder}: records100 is absent: its signals are resampled from records500")
+    return False
+
+
+def write_database(folder: Path, sites: int, each: int, rate: float, seconds: float) -> None:
+    """Stand-in in the official layout: so many patients a site, all classes at each, records at 100 or 500 Hz."""
+    suffix = "lr" if rate == 100 else "hr"
+    with (folder / DATABASE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for number in range(sites * each):
+            name, turn = f"{number + 1:05d}", number // sites
+            codes = {("NORM", "IMI", "NDT", "LAFB", "LVH")[(number + turn) % 5]: 100.0, "SR": 0.0}
+            writer.writerow(
+                dict.fromkeys(COLUMNS, "")
+                | {"ecg_id": number + 1, "patient_id": float(10000 + number), "site": float(number % sites)}
+                | {"report": "sinusrhythmus, stand-in", "scp_codes": str(codes)}
+                | {"strat_fold": (1, 9, 10, 2)[turn % 4]}
+                | {"filename_lr": f"records100/00000/{name}_lr", "filename_hr": f"records500/00000/{name}_hr"}
+            )
+            target = folder / f"records{rate:.0f}" / "00000"
+            target.mkdir(parents=True, exist_ok=True)
+            made = stand_in_channels(number, rate, seconds, ("ecg",))
+            values = {lead.upper(): made[lead] for lead in LEADS}
+            write_channels(target, f"{name}_{suffix}", rate, values, dict.fromkeys(values, "mV"))
+    lines = ["", "NORM", "IMI", "NDT", "LAFB", "LVH", "SR"]
+    classes = ["diagnostic,diagnostic_class", "1.0,NORM", "1.0,MI", "1.0,STTC", "1.0,CD", "1.0,HYP", ","]
+    text = "\n".join(f"{code},{tail}" for code, tail in zip(lines, classes, strict=True))
+    (folder / STATEMENTS).write_text(text + "\n", encoding="utf-8")
+
+
+def read_statements(statements: Path) -> dict[str, str | None]:
+    """Statement to its diagnostic superclass, or None; in the order of the file.
+
+    Raises:
+        FedlitError: If the file is absent or no table.
+    """
+    return {
+        code: row["diagnostic_class"]
+        if row.get("diagnostic_class") and row.get("diagnostic", "").startswith("1")
+        else None
+        for code, row in read_rows(statements, "").items()
+    }
 
 
 def read_database(database: Path, statements: Path) -> list[Entry]:
@@ -143,28 +170,26 @@ def read_database(database: Path, statements: Path) -> list[Entry]:
     Raises:
         FedlitError: If a file is absent or lacks a column.
     """
-    superclass = {
-        code: row["diagnostic_class"]
-        for code, row in read_rows(statements, "").items()
-        if row.get("diagnostic_class") and row.get("diagnostic", "").startswith("1")
-    }
+    superclass = {code: name for code, name in read_statements(statements).items() if name is not None}
     entries = []
     for ecg_id, row in read_rows(database, "ecg_id").items():
         try:
+            codes = {str(code): float(likelihood) for code, likelihood in ast.literal_eval(row["scp_codes"]).items()}
             entries.append(
                 Entry(
                     id=f"{int(float(ecg_id)):05d}",
                     subject=_whole(row["patient_id"], f"unknown-{ecg_id}"),
                     site=_whole(row["site"], "site-unknown"),
-                    label=superclass_of(ast.literal_eval(row["scp_codes"]), superclass),
+                    label=superclass_of(codes, superclass),
                     fold=FOLDS.get(int(_whole(row["strat_fold"], "0"))),
                     low=row["filename_lr"],
                     high=row["filename_hr"],
+                    codes=codes,
                 )
             )
         except KeyError as error:
             raise FedlitError(f"{database}: no column {error}: use the official file") from error
-        except (ValueError, SyntaxError, TypeError) as error:
+        except (ValueError, SyntaxError, TypeError, AttributeError) as error:
             raise FedlitError(f"{database}: row of ecg_id {ecg_id} cannot be read ({error}): mend the row") from error
     return entries
 

@@ -51,6 +51,26 @@ def resample(values: Signal, rate: float, new_rate: float) -> Signal:
     return np.asarray(new)
 
 
+def resample_linear(values: Signal, rate: float, new_rate: float) -> Signal:
+    """Straight lines between samples, and no filter, as the code of FHBench (arXiv 2504.10817) resamples.
+
+    The new samples reach from the first to the last old one, so their true rate is a little below ``new_rate``.
+
+    Args:
+        values: Shape ``(samples,)``.
+        rate: Hz of ``values``.
+        new_rate: Hz of the result.
+
+    Returns:
+        Shape ``(floor(samples * new_rate / rate),)``.
+    """
+    if rate == new_rate:
+        return values
+    count = int(len(values) * new_rate / rate)
+    at = np.linspace(0, len(values) - 1, count)
+    return np.interp(at, np.arange(len(values)), values).astype(np.float32)
+
+
 def _covers_missing(missing: npt.NDArray[np.bool_], count: int, step: float) -> npt.NDArray[np.bool_]:
     """Which of ``count`` new samples, ``step`` old samples apart, rest on a missing old sample."""
     before = np.concatenate([[0], np.cumsum(missing)])
