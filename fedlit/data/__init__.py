@@ -2,6 +2,9 @@
 
 from fedlit.data.classification import ClassificationDataModule
 from fedlit.data.examples import Example, Examples
+from fedlit.data.fed_isic import FedISIC2019
+from fedlit.data.image_table import ImageTable
+from fedlit.data.med_mnist import MedMNIST
 from fedlit.data.module import FederatedDataModule
 from fedlit.data.partitions import IID, BySite, BySubject, FileList, Modality, Nested, Partition, statistics
 from fedlit.data.ptbxl import PTBXL
@@ -25,9 +28,12 @@ __all__ = [
     "Dirichlet",
     "Example",
     "Examples",
+    "FedISIC2019",
     "FederatedDataModule",
     "FileList",
     "IID",
+    "ImageTable",
+    "MedMNIST",
     "MedicalAbstracts",
     "Modality",
     "Nested",
