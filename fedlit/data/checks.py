@@ -85,10 +85,15 @@ def gain_outliers(records: Mapping[float, Sequence[Record]], factor: float = AMP
     Returns:
         Gain to median amplitude over that of the commonest gain; groups of fewer than 3 records are not judged.
     """
-    middle = {gain: float(np.median([amplitude(r) for r in same])) for gain, same in records.items() if len(same) >= 3}
+    return gain_ratios({gain: [amplitude(record) for record in same] for gain, same in records.items()}, factor)
+
+
+def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMPLITUDE_FACTOR) -> dict[float, float]:
+    """As :func:`gain_outliers`, from the amplitudes of the records of each gain."""
+    middle = {gain: float(np.median(sizes)) for gain, sizes in amplitudes.items() if len(sizes) >= 3}
     if not middle:
         return {}
-    usual = middle[max(middle, key=lambda gain: len(records[gain]))]
+    usual = middle[max(middle, key=lambda gain: len(amplitudes[gain]))]
     ratios = {gain: size / usual for gain, size in middle.items() if usual > 0}
     return {gain: ratio for gain, ratio in ratios.items() if ratio >= factor or ratio <= 1 / factor}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ STEPS_PER_UNIT = 1000.0
 """Analogue-to-digital gain of what is written: 1 uV steps for mV."""
 _MISSING = -32768
 """Missing sample in format 16."""
+_FIRST_LINE = re.compile(r"^\s*[-\w]+(/\d+)?\s+\d+(\s|$)")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,23 @@ def read_channels(path: Path, names: Sequence[str]) -> Channels:
         named_units[name] = unit if factor is None else "mV"
     gains = {name: float(gain) for name, gain in zip(names, record.adc_gain, strict=True)}
     return Channels(rate, values, named_units, gains, [str(comment) for comment in record.comments or []])
+
+
+def read_comments(path: Path) -> list[str]:
+    """Comments of a header, without ``#``: a look at the text, in a hundredth of the time that wfdb takes.
+
+    Raises:
+        BadRecord: The header is absent or empty, or its first line is not that of a header.
+    """
+    header_path = path.with_suffix(".hea")
+    try:
+        lines = header_path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise BadRecord(_malformed(header_path, error)) from error
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    if not _FIRST_LINE.match(first):
+        raise BadRecord(_malformed(header_path, ValueError("no record name and number of signals")))
+    return [line.lstrip("#").strip() for line in lines if line.startswith("#")]
 
 
 def write_channels(
