@@ -3,6 +3,7 @@
 from fedlit.data.classification import ClassificationDataModule
 from fedlit.data.examples import Example, Examples
 from fedlit.data.fed_isic import FedISIC2019
+from fedlit.data.icbhi import ICBHI
 from fedlit.data.image_table import ImageTable
 from fedlit.data.med_mnist import MedMNIST
 from fedlit.data.module import FederatedDataModule
@@ -14,6 +15,8 @@ from fedlit.data.signals import SignalDataModule
 from fedlit.data.simulated import SimulatedVitals
 from fedlit.data.simulated_examples import SimulatedImages, SimulatedSignals, SimulatedSounds, SimulatedTexts
 from fedlit.data.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
+from fedlit.data.sound_table import SoundTable
+from fedlit.data.sprsound import SPRSound
 from fedlit.data.text_readers import MedicalAbstracts, PubMedRCT
 from fedlit.data.text_table import TextTable
 from fedlit.data.vital_signs import VitalSigns
@@ -31,6 +34,7 @@ __all__ = [
     "FedISIC2019",
     "FederatedDataModule",
     "FileList",
+    "ICBHI",
     "IID",
     "ImageTable",
     "MedMNIST",
@@ -43,6 +47,7 @@ __all__ = [
     "PubMedRCT",
     "QuantitySkew",
     "Record",
+    "SPRSound",
     "SignalDataModule",
     "SignalTable",
     "SimulatedImages",
@@ -50,6 +55,7 @@ __all__ = [
     "SimulatedSounds",
     "SimulatedTexts",
     "SimulatedVitals",
+    "SoundTable",
     "TextTable",
     "VitalSigns",
     "WFDBFolder",
