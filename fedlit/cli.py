@@ -18,8 +18,9 @@ EXTRA = {
     "aggregators": "fedlit.reports.aggregators",
     "backbones": "fedlit.reports.backbones",
     "merge": "fedlit.merge",
+    "sweep": "fedlit.sweep",
 }
-"""Subcommands that train nothing: modules with a ``main(args)``; the first line of the docstring says what it does."""
+"""Subcommands of their own: modules with a ``main(args)``; the first line of the docstring says what it does."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -70,7 +71,7 @@ def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).p
 
 
 def build(args: list[str] | None = None, run: bool = True) -> Any:
-    """The command line; with ``run=False`` only parsed and instantiated."""
+    """The command line; with ``run=False`` only parsed and instantiated, its subcommand left undone."""
     import lightning as L  # noqa: N812
     from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
     from lightning.pytorch.callbacks import Callback
@@ -133,6 +134,10 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
             parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True)
             parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True)
 
+        def _run_subcommand(self, subcommand: str) -> None:
+            if run:
+                super()._run_subcommand(subcommand)
+
         def _parse_ckpt_path(self) -> None:
             """Nothing: our checkpoints are folders of safetensors, and no pickle is loaded for hyperparameters."""
 
@@ -157,7 +162,6 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         seed_everything_default=0,
         parser_kwargs={"default_env": True, "env_prefix": "FEDLIT", "allow_abbrev": False},
         args=args,
-        run=run,
     )
 
 

@@ -1,0 +1,129 @@
+"""The grid of a sweep: what ``--vary`` and ``--seeds`` mean, and what a cell is called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedlit.errors import FedlitError
+
+FIXED = {
+    "config": "give several configurations to several sweeps",
+    "ckpt_path": "a sweep goes on by itself where it stopped",
+    "seed_everything": "give --seeds",
+    "trainer.name": "give --name",
+    "trainer.default_root_dir": "a sweep has one folder",
+    "trainer.baselines": "vary aggregator over the baselines instead",
+}
+"""Keys that cannot be varied, and what to do instead."""
+
+LONGEST = 150
+"""Characters of a folder's name; file systems take 255 bytes."""
+
+
+def split(text: str) -> list[str]:
+    """A text cut at its commas, but not within brackets, braces or quotes.
+
+    Raises:
+        FedlitError: A bracket or quote is not closed.
+    """
+    parts, closing, quote = [""], [], ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and parts[-1].rstrip()[-1:] in ("", *"[{(,:"):  # not an apostrophe
+            quote = character
+        elif character in "[{(":
+            closing.append({"[": "]", "{": "}", "(": ")"}[character])
+        elif character in "]})":
+            if not closing or closing.pop() != character:
+                raise FedlitError(f"{text!r}: {character!r} closes nothing")
+        elif character == "," and not closing:
+            parts.append("")
+            continue
+        parts[-1] += character
+    if closing or quote:
+        raise FedlitError(f"{text!r}: {quote or closing[-1]!r} is missing at the end")
+    return [part.strip() for part in parts]
+
+
+def varied(texts: Sequence[str]) -> dict[str, list[str]]:
+    """``{key: values}`` of all ``--vary key=value,value``.
+
+    Raises:
+        FedlitError: One is not of that form, empty, given twice, or not to be varied.
+    """
+    out: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        key = key.strip().removeprefix("--")
+        if not equals or not key:
+            raise FedlitError(f"--vary {text}: write --vary key=value,value")
+        if key in FIXED:
+            raise FedlitError(f"--vary {key}: {FIXED[key]}")
+        if key in out:
+            raise FedlitError(f"--vary {key} is given twice: put all values in one")
+        try:
+            out[key] = split(values)
+        except FedlitError as error:
+            raise FedlitError(f"--vary {key}: {error}") from error
+        if "" in out[key]:
+            raise FedlitError(f"--vary {text}: a value is empty (write null for none)")
+        if twice := [value for value in out[key] if out[key].count(value) > 1]:
+            raise FedlitError(f"--vary {key}: {twice[0]} is given twice")
+    return out
+
+
+def seeds(text: str) -> list[int]:
+    """``3`` is 0, 1, 2; with a comma they are the seeds themselves: ``5,7``, or ``5,`` for one.
+
+    Raises:
+        FedlitError: They are none.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    single = len(parts) == 1
+    given = parts if single or parts[-1] else parts[:-1]
+    if not all(part.isdecimal() for part in given) or (single and int(given[0]) < 1) or len(set(given)) < len(given):
+        raise FedlitError(f"--seeds {text!r}: give how many (3: seeds 0, 1, 2) or which, each once (5,7)")
+    return list(range(int(given[0]))) if single else [int(part) for part in given]
+
+
+def label(value: str) -> str:
+    """A value for titles: of a class with arguments, ``FedProx(mu=0.1)``."""
+    loaded = _load(value)
+    if not isinstance(loaded, dict) or "class_path" not in loaded:
+        return str(loaded) if isinstance(loaded, str) else value
+    name = str(loaded["class_path"]).rsplit(".", 1)[-1]
+    arguments = loaded.get("init_args") or {}
+    return name + (f"({', '.join(f'{k}={v}' for k, v in arguments.items())})" if arguments else "")
+
+
+def folder_name(values: Mapping[str, str], seed: int) -> str:
+    """``aggregator=FedAvg,data.partition.alpha=0.1,seed=0``; what a file system may not take is replaced, and then a
+    digest keeps names apart."""
+    whole = ",".join([*(f"{key}={value}" for key, value in values.items()), f"seed={seed}"])
+    plain = re.sub(r"[^\w.=,+-]+", "_", whole)
+    if plain == whole and len(plain) <= LONGEST:
+        return plain
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    head = plain.removesuffix(f",seed={seed}")[:LONGEST].rstrip("_")
+    return f"{head},seed={seed},{digest}"
+
+
+def _load(value: str) -> Any:
+    import yaml
+
+    from fedlit import strict_yaml
+
+    try:
+        return strict_yaml.load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def plain(value: str) -> str:
+    """A quoted text without its quotes; anything else is left to the parser."""
+    loaded = _load(value)
+    return loaded if isinstance(loaded, str) else value
