@@ -1,5 +1,6 @@
 """Data of many clients: readers, partitions, splits, windows."""
 
+from fedlit.data.adftd import ADFTD
 from fedlit.data.classification import ClassificationDataModule
 from fedlit.data.examples import Example, Examples
 from fedlit.data.fed_isic import FedISIC2019
@@ -9,6 +10,7 @@ from fedlit.data.med_mnist import MedMNIST
 from fedlit.data.module import FederatedDataModule
 from fedlit.data.partitions import IID, BySite, BySubject, FileList, Modality, Nested, Partition, statistics
 from fedlit.data.ptbxl import PTBXL
+from fedlit.data.ptbxl_labels import PTBXLClasses
 from fedlit.data.records import BadRecord, Record
 from fedlit.data.signal_table import SignalTable
 from fedlit.data.signals import SignalDataModule
@@ -21,9 +23,13 @@ from fedlit.data.text_readers import MedicalAbstracts, PubMedRCT
 from fedlit.data.text_table import TextTable
 from fedlit.data.vital_signs import VitalSigns
 from fedlit.data.wfdb_folder import WFDBFolder
+from fedlit.data.wfdb_labels import WFDBLabels
 from fedlit.data.windows import Windows
 
 __all__ = [
+    "ADFTD",
+    "PTBXLClasses",
+    "WFDBLabels",
     "BadRecord",
     "BySite",
     "BySubject",
