@@ -34,8 +34,14 @@ def table(folder, count=24, **columns):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("columns", [{}, NAMED, {"label_separator": ";"}])
-@pytest.mark.parametrize("arguments", [{}, {"parity": True, "fraction": 0.3}, {"partition": PairwiseDirichlet(6, 0.1)}])
+@pytest.mark.parametrize(
+    ("columns", "arguments"),
+    [
+        ({}, {"parity": True, "fraction": 0.3}),
+        (NAMED, {"partition": BySite(clients=4)}),
+        ({"label_separator": ";"}, {"partition": PairwiseDirichlet(6, 0.1)}),
+    ],
+)
 def test_a_stand_in_is_read_back(columns, arguments, tmp_path):
     data = SoundTable("absent", seconds=0.25, **columns, **arguments)
     data.use_stand_in(tmp_path)
@@ -81,7 +87,7 @@ def test_tables_that_are_wrong(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_real_cries(shared):
-    """60 files of 17 instances of the app, counted here without the reader; two shorter than their repeats."""
+    """60 files of 17 instances of the app, counted here without the reader."""
     path = shared / "aud_donateacry" / "index.csv"
     if not path.is_file():
         pytest.skip(f"no {path}")
