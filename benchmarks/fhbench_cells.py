@@ -1,0 +1,206 @@
+"""What ``fhbench.py`` runs: every cell is one rule on one data set, one seed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from fhbench_settings import EVEN, SETTINGS
+
+from fedlit import codec, tree
+from fedlit.aggregators import (
+    APFL,
+    APPLE,
+    EPFL,
+    SCAFFOLD,
+    Aggregator,
+    Centralized,
+    FedALA,
+    FedAvg,
+    FedLA,
+    FedPer,
+    FedProx,
+    FedSALoRA,
+    LocalOnly,
+    OrthogonalDualLoRA,
+    lora,
+    overlap,
+)
+from fedlit.aggregators.orthogonal import READ
+from fedlit.checkpoint import read
+from fedlit.tasks import ClassificationTask
+from fedlit.trainer import FederatedTrainer
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "calibration_error")
+LAMBDAS = (0.03, 0.1, 0.3, 1.0)
+PENALTIES = ("rows", "updates", "representations")
+ABLATED = ("images", "hospitals")
+HOME = r"head\."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Attributes:
+        part: Of the study: main, ablation, rank, sketch, orthogonal or leakage.
+        setting: Name in ``SETTINGS``.
+        label: Of the rule, for the table.
+        rule: The rule.
+        seed: Of data, partition and training.
+        rank: Of LoRA.
+        data: Further arguments of the data module.
+        learning_rate: In the place of the setting's.
+    """
+
+    part: str
+    setting: str
+    label: str
+    rule: Aggregator
+    seed: int
+    rank: int = 8
+    data: dict[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Name in the JSON file."""
+        return f"{self.part} | {self.setting} | {self.label} | {self.seed}"
+
+
+def main_rules(rounds: int) -> dict[str, Aggregator]:
+    """FHBench's rules, with its values where it names any; the last round of the third is an epoch at home."""
+    return {
+        "local": LocalOnly(),
+        "centralised": Centralized(),
+        "FedAvg": FedAvg(),
+        "FedAvg, then an epoch at home": FedLA(fedavg_rounds=rounds - 1, adapt_rounds=1, mu=0.0),
+        "FedProx": FedProx(mu=1e-3),
+        "SCAFFOLD": SCAFFOLD(),
+        "APFL": APFL(),
+        "APPLE": APPLE(mu=1e-3),
+        "FedALA": FedALA(),
+        "EPFL": EPFL(),
+    }
+
+
+def cells(seeds: list[int]) -> Iterator[Cell]:
+    """All of the study; seed by seed, so that what there is at any time is whole for the seeds that are done."""
+    for seed in seeds:
+        for name, setting in SETTINGS.items():
+            for label, rule in main_rules(setting.rounds).items():
+                yield Cell("main", name, label, rule, seed)
+        for name in ABLATED:
+            others = {
+                "EPFL, psi first half": EPFL(psi="first_half"),
+                "EPFL, psi second half": EPFL(psi="second_half"),
+                "A shared alike, B and head at home": FedSALoRA(weighting="uniform"),
+                "A and B shared, head at home": FedPer(weighting="uniform"),
+                "all shared alike": FedAvg(weighting="uniform"),
+            }
+            for label, rule in others.items():
+                yield Cell("ablation", name, label, rule, seed)
+            for rank in (4, 16):
+                for label, rule in (("EPFL", EPFL()), ("FedAvg", FedAvg()), ("local", LocalOnly())):
+                    yield Cell("rank", name, f"{label}, rank {rank}", rule, seed, rank)
+            for size in (16, 64, 256):
+                yield Cell("sketch", name, f"EPFL, sketch {size}", EPFL(sketch=size), seed)
+            yield Cell("orthogonal", name, "lam 0", OrthogonalDualLoRA(lam=0.0, local=HOME), seed, 16)
+            for penalty in PENALTIES:
+                for lam in LAMBDAS:
+                    rule = OrthogonalDualLoRA(lam=lam, penalty=penalty, local=HOME)
+                    yield Cell("orthogonal", name, f"{penalty}, lam {lam:g}", rule, seed, 16)
+        for name in ("hospitals", "diagnoses", "cries"):
+            whole: dict[str, Any] = {} if name != "cries" else {"split": "stratified"}
+            for split, data in (("recording", whole), ("window", {"parity": True})):
+                for label, rule in (("local", LocalOnly()), ("FedAvg", FedAvg()), ("centralised", Centralized())):
+                    arguments = {"partition": EVEN, **data}
+                    yield Cell("leakage", name, f"{label}, split by {split}", rule, seed, data=arguments)
+
+
+def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
+    """Final figures on test data of the models that clients serve, and of the one that all share where there is one."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    setting = SETTINGS[cell.setting]
+    data = setting.make(root, cell.seed, **cell.data)
+    task = ClassificationTask(
+        backbones[setting.backbone], setting.adapter(cell.rank), max_length=setting.max_length,
+        channels=setting.channels, learning_rate=cell.learning_rate or setting.learning_rate, seed=cell.seed,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = FederatedTrainer(
+            cell.rule, max_rounds=setting.rounds, local_epochs=1, check_val_every_n_rounds=setting.rounds,
+            gradient_clip_val=1.0, evaluate_at=["after_aggregation"], default_root_dir=folder, seed=cell.seed,
+            num_threads=1, enable_progress_bar=False,
+        )  # fmt: skip
+        begin = time.process_time()
+        done = trainer.fit(task, data)
+        summary = json.loads((done.path / "summary.json").read_text())
+        out: dict[str, Any] = {
+            "part": cell.part, "setting": cell.setting, "label": cell.label, "seed": cell.seed, "rank": cell.rank,
+            "seconds": round(time.process_time() - begin, 1), "bytes": summary["bytes"],
+            "clients": len(data.clients), "tests": sum(len(data.dataset(c, "test")) for c in data.clients),
+            "source": summary["model"]["source"], "trainable": summary["model"]["trainable"],
+            "leaks": data.describe()["leaks"], "test": {}, "val": {}, "by_client": {},
+        }  # fmt: skip
+        with (done.path / "metrics.csv").open() as file:
+            for row in csv.DictReader(file):
+                if row["metric"] not in METRICS or row["split"] not in ("val", "test"):
+                    continue
+                if row["client"] in ("mean", "weighted_mean", "worst"):
+                    place = out[row["split"]].setdefault(row["model"], {}).setdefault(row["metric"], {})
+                    place[row["client"]] = float(row["value"])
+                elif row["split"] == "test" and (row["model"], row["metric"]) == ("personal", "accuracy"):
+                    out["by_client"][row["client"]] = float(row["value"])
+        if cell.part == "orthogonal":
+            assert isinstance(cell.rule, OrthogonalDualLoRA)
+            out["overlap"] = overlaps(cell.rule, task, data, done.path / "checkpoints" / "last")
+    return out
+
+
+def overlaps(rule: OrthogonalDualLoRA, task: ClassificationTask, data: Any, folder: Path) -> dict[str, float]:
+    """Squared cosines of shared and personal adapters after the last round, mean over layers and clients.
+
+    On ``rows`` of A, on the ``updates`` B A, and on the ``representations`` of each client's test data.
+    """
+    shared: Any = read(folder).state["params"]
+    found = lora.layers(shared, rule)
+    sums = dict.fromkeys(PENALTIES, 0.0)
+    tiny = 1e-12
+    for client in data.clients:
+        memory: Any = codec.decode((folder / "memory" / f"{client}.safetensors").read_bytes())[0]
+        sums["rows"] += float(overlap.rows(shared, memory, found, tiny))
+        sums["updates"] += float(overlap.updates(shared, memory, found, tiny))
+        examples = data.dataset(client, "test")
+        batch = data.collate(examples.__getitems__(list(range(min(32, len(examples))))))
+        seen = heard(task, rule.model({"shared": shared, "personal": memory}, shared, memory), batch)
+        sums["representations"] += float(overlap.representations(shared, memory, found, tiny, seen))
+    return {name: value / len(data.clients) for name, value in sums.items()}
+
+
+def heard(task: ClassificationTask, model: Any, batch: Any) -> dict[str, torch.Tensor]:
+    """What the A of each layer puts out on a batch, by the module's name."""
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))
+        for name, module in task.named_modules()
+        if re.search(READ, name)
+    ]
+    with torch.no_grad():
+        for name, value in tree.flatten(model).items():
+            task.get_parameter(name if isinstance(name, str) else name[0]).copy_(value)
+        task.eval()
+        task.logits(batch)
+    for hook in hooks:
+        hook.remove()
+    return seen
