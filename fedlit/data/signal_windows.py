@@ -173,7 +173,7 @@ class SignalClasses(ClassificationDataModule):
             raise BadRecord(f"{path}: every channel is constant: leave the record out")
         if out.shape[1] < (self.window_samples or 1):
             raise BadRecord(
-                f"{path}: {out.shape[1] / self.rate:g} s long, shorter than data.window_seconds "
+                f"{path}: {len(next(iter(channels.values()))) / rate:g} s long, shorter than data.window_seconds "
                 f"{self.window_seconds}: lower it, or leave the record out"
             )
         if constant:
