@@ -1,4 +1,4 @@
-"""FHBench's comparison (arXiv 2504.10817) on small real sets: images, texts, ECGs and sounds, all on two processor cores.
+"""FHBench's comparison (arXiv 2504.10817) on small real sets of images, texts, ECGs and sounds, on two processor cores.
 
 Run: python benchmarks/fhbench.py --data ../shared/data --encoders FOLDER --json docs/results/fhbench.json [--jobs 2]
      python benchmarks/fhbench.py --choose ...   learning rates, by validation data of seed 100, for FedAvg
@@ -61,7 +61,7 @@ def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs:
 
 
 def choose(root: Path, where: dict[str, str], path: Path, jobs: int, only: list[str]) -> None:
-    """Validation accuracy of FedAvg with some learning rates, on the partition of a seed that the study does not use."""
+    """Validation figures of FedAvg with some learning rates, on the partition of a seed that the study does not use."""
     todo = [
         Cell("choose", name, f"{rate:g}", FedAvg(), 100, learning_rate=rate)
         for name in SETTINGS

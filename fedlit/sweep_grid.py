@@ -19,8 +19,8 @@ FIXED = {
 }
 """Keys that cannot be varied, and what to do instead."""
 
-LONGEST = 150
-"""Characters of a folder's name; file systems take 255 bytes."""
+LONGEST = 100
+"""Characters of a folder's name before the seed; W&B takes 128 for the name of a run."""
 
 
 def split(text: str) -> list[str]:
@@ -104,12 +104,11 @@ def folder_name(values: Mapping[str, str], seed: int) -> str:
     """``aggregator=FedAvg,data.partition.alpha=0.1,seed=0``; what a file system may not take is replaced, and then a
     digest keeps names apart."""
     whole = ",".join([*(f"{key}={value}" for key, value in values.items()), f"seed={seed}"])
-    plain = re.sub(r"[^\w.=,+-]+", "_", whole)
-    if plain == whole and len(plain) <= LONGEST:
-        return plain
+    safe = re.sub(r"[^\w.=,+-]+", "_", re.sub(r"\((.*?)\)", r"-\1", whole))
+    if safe == whole and len(safe) <= LONGEST:
+        return safe
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-    head = plain.removesuffix(f",seed={seed}")[:LONGEST].rstrip("_")
-    return f"{head},seed={seed},{digest}"
+    return f"{safe.removesuffix(f',seed={seed}')[:LONGEST].rstrip('_')},seed={seed},{digest}"
 
 
 def _load(value: str) -> Any:

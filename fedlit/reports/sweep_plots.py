@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from fedlit.errors import writing
-from fedlit.reports.sweep_table import Group, Result, common_labels, groups, mean_and_deviation
+from fedlit.reports.sweep_table import Group, Result, common_labels, groups, mean_and_deviation, named
 from fedlit.run_folder import SUMMARY_ROWS, RunFolder
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Of Okabe and Ito (2008), which colour-blind readers tell apart; yellow, too pale for lines, is left out."""
 MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", ":", "-.")
+TICKS = 8
+"""Up to so many values of a number are written at its axis."""
 
 
 def draw(results: Sequence[Result], metric: str, higher_is_better: bool, folder: Path) -> list[Path] | None:
@@ -50,7 +52,7 @@ def draw(results: Sequence[Result], metric: str, higher_is_better: bool, folder:
         figures["sweep_clients.png"] = _clients(Figure, found, metric, name)
         paths = []
         for file, figure in figures.items():
-            _caption(figure, results)
+            _caption(figure, results, bars=file != "sweep_clients.png")
             with writing(folder / file):
                 figure.savefig(folder / file, dpi=150, bbox_inches="tight")
             paths.append(folder / file)
@@ -84,13 +86,34 @@ def _look(position: int) -> dict[str, Any]:
     }
 
 
+def _families(found: Sequence[Group]) -> list[tuple[str, str, str]]:
+    """A colour for each value of what is varied first; a marker and a dash for each combination of the rest."""
+    firsts = list(dict.fromkeys(tuple(group.values.values())[:1] for group in found))
+    rests = list(dict.fromkeys(tuple(group.values.values())[1:] for group in found))
+    out = []
+    for group in found:
+        values = tuple(group.values.values())
+        first, rest = firsts.index(values[:1]), rests.index(values[1:])
+        out.append((COLOURS[first % len(COLOURS)], MARKERS[rest % len(MARKERS)], DASHES[(rest + 1) % len(DASHES)]))
+    return out
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Of positive numbers, those that labels on a logarithmic axis have room for."""
+    kept: list[float] = []
+    for x in sorted(set(values)):
+        if not kept or math.log(x / kept[-1]) >= 0.08 * math.log(max(values) / min(values)):
+            kept.append(x)
+    return kept
+
+
 def _against(figure_of: Any, found: Sequence[Group], key: str, metric: str, name: str) -> Any:
     """Mean and worst client against a number, a line for each combination of the rest."""
     lines: dict[str, list[Group]] = {}
     for group in found:
-        rest = ", ".join(value for other, value in group.values.items() if other != key)
+        rest = named({other: value for other, value in group.values.items() if other != key})
         lines.setdefault(rest, []).append(group)
-    xs = [_value(group.values[key]) for group in found]
+    xs = sorted({_value(group.values[key]) for group in found})
     figure = figure_of(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, row, what in ((axes[0], "mean", "mean over clients"), (axes[1], "worst", "worst client")):
@@ -100,8 +123,11 @@ def _against(figure_of: Any, found: Sequence[Group], key: str, metric: str, name
             y, deviation = zip(*(group.spread(metric, row) for group in line), strict=True)
             bars = [0.0 if math.isnan(d) else d for d in deviation]
             axis.errorbar(x, y, bars, label=rest, capsize=3, markersize=5, **_look(position))
-        if min(xs) > 0 and max(xs) >= 10 * min(xs):
+        if xs[0] > 0 and xs[-1] >= 10 * xs[0]:
             axis.set_xscale("log")
+            axis.minorticks_off()
+        if len(xs) <= TICKS:
+            axis.set_xticks(xs, [f"{x:g}" for x in xs])
         axis.set(xlabel=key, ylabel=name, title=what)
     if len(lines) > 1 or "" not in lines:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
@@ -110,21 +136,25 @@ def _against(figure_of: Any, found: Sequence[Group], key: str, metric: str, name
 
 def _bytes(figure_of: Any, found: Sequence[Group], metric: str, name: str) -> Any:
     """Mean over clients against all bytes sent, a point for each combination; what sends nothing is a line."""
-    figure = figure_of(figsize=(7.5, 4.5), layout="constrained")
+    figure = figure_of(figsize=(7.5, max(4.5, 0.19 * len(found))), layout="constrained")
     axis = figure.subplots()
-    sent = {group.title: mean_and_deviation([result.bytes for result in group.finished])[0] for group in found}
-    if any(sent.values()):
+    sent = [mean_and_deviation([result.bytes for result in group.finished])[0] / 1e6 for group in found]
+    if any(sent):
         axis.set_xscale("log")
-    for position, group in enumerate(found):
+        if len(ticks := _apart([x for x in sent if x > 0])) <= TICKS:
+            axis.minorticks_off()
+            axis.set_xticks(ticks, [f"{x:.3g}" for x in ticks])
+    for group, x, (colour, marker, dash) in zip(found, sent, _families(found), strict=True):
         y, deviation = group.spread(metric)
-        look = _look(position)
-        if sent[group.title] > 0:
+        if x > 0:
             bars = 0.0 if math.isnan(deviation) else deviation
-            look["linestyle"] = "none"
-            axis.errorbar(sent[group.title], y, bars, label=group.title, capsize=3, markersize=7, **look)
+            axis.errorbar(
+                x, y, bars, label=group.title, capsize=3, markersize=7, color=colour, marker=marker, linestyle="none",
+                alpha=0.85,
+            )  # fmt: skip
         else:
-            axis.axhline(y, color=look["color"], linestyle="--", label=f"{group.title} (sends nothing)")
-    axis.set(xlabel="bytes sent in training, up and down, all clients", ylabel=name, title="mean over clients")
+            axis.axhline(y, color=colour, linestyle=dash, label=f"{group.title} (sends nothing)")
+    axis.set(xlabel="MB sent in training, up and down, all clients", ylabel=name, title="mean over clients")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
@@ -133,11 +163,10 @@ def _clients(figure_of: Any, found: Sequence[Group], metric: str, name: str) -> 
     """Every client of every seed, a row for each combination."""
     figure = figure_of(figsize=(8, 1.2 + 0.42 * len(found)), layout="constrained")
     axis = figure.subplots()
-    for position, group in enumerate(found):
+    for position, (group, (colour, _, _)) in enumerate(zip(found, _families(found), strict=True)):
         values = [value for result in group.finished for value in of_clients(result, metric) if math.isfinite(value)]
         if not values:
             continue
-        colour = COLOURS[position % len(COLOURS)]
         axis.boxplot(values, positions=[position], orientation="horizontal", widths=0.55, showfliers=False,
                      medianprops={"color": "black", "linewidth": 1.6}, boxprops={"color": "0.5"},
                      whiskerprops={"color": "0.5"}, capprops={"color": "0.5"})  # fmt: skip
@@ -162,12 +191,11 @@ def of_clients(result: Result, metric: str) -> list[float]:
     ]
 
 
-def _caption(figure: Any, results: Sequence[Result]) -> None:
+def _caption(figure: Any, results: Sequence[Result], bars: bool) -> None:
     """What the figures are of, under them."""
     common, differ = common_labels(results)
-    seeds = list(dict.fromkeys(result.seed for result in results))
-    spread = f"bars: sample standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else (
-        f"one seed: {seeds[0]}"
-    )  # fmt: skip
+    seeds = sorted({result.seed for result in results if result.state == "finished"})
+    over = f"{'seeds' if len(seeds) > 1 else 'one seed:'} {', '.join(map(str, seeds))}"
+    spread = f"bars: sample standard deviation over {over}" if bars and len(seeds) > 1 else over
     said = ["test data after the last round, model each client serves", spread, *common]
     figure.supxlabel("; ".join([*said, *(["other labels differ"] if differ else [])]), fontsize=7, color="0.35")

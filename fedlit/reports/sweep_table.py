@@ -75,8 +75,8 @@ class Group:
 
     @property
     def title(self) -> str:
-        """The values, in one line."""
-        return ", ".join(self.values.values()) or "all"
+        """The values, in one line; names of classes speak for themselves."""
+        return named(self.values) or "all"
 
     @property
     def seeds(self) -> str:
@@ -91,6 +91,11 @@ class Group:
     def spread(self, metric: str, row: str = "mean") -> tuple[float, float]:
         """Mean and sample standard deviation over seeds; NaN without a seed, and the deviation with only one."""
         return mean_and_deviation([result.figure(metric, row) for result in self.finished])
+
+
+def named(values: Mapping[str, str]) -> str:
+    """``FedAvg, alpha=0.1``: values, but those of classes with the last part of their key."""
+    return ", ".join(v if v[:1].isupper() else f"{key.rsplit('.', 1)[-1]}={v}" for key, v in values.items())
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -176,11 +181,17 @@ def show(results: Sequence[Result], headline: Sequence[str], console: Console) -
     table = Table(title="\n".join(title(results)))
     for name in rows[0]:
         figure = name not in (*keys, "seeds", "labels")
-        head = name.replace(".", ".\n") if name in keys else name.replace(" ", "\n")
+        head = _short(name, keys) if name in keys else name.replace(" ", "\n")
         table.add_column(head, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
     for row in rows:
         table.add_row(*(escape(text) for text in row.values()))
     console.print(table)
+
+
+def _short(key: str, keys: Iterable[str]) -> str:
+    """The last part of a key, if no other key ends in it."""
+    last = key.rsplit(".", 1)[-1]
+    return last if sum(other.rsplit(".", 1)[-1] == last for other in keys) == 1 else key.replace(".", ".\n")
 
 
 def write(results: Sequence[Result], headline: Sequence[str], folder: Path, name: str) -> None:
@@ -196,7 +207,7 @@ def write(results: Sequence[Result], headline: Sequence[str], folder: Path, name
     failed = [result for result in results if result.state == "failed"]
     if failed:
         lines += ["", "Failed:", ""]
-        lines += [f"- {', '.join(r.values.values())}, seed {r.seed}: {r.error}" for r in failed]
+        lines += [f"- {r.error}" for r in failed]
     lines += ["", "`sweep.csv` has a row for each run, all metrics, and the global models' figures.", ""]
     _write(folder / "sweep.md", "\n".join(lines))
 

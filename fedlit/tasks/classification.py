@@ -57,7 +57,6 @@ class ClassificationTask(FineTuned):
             :mod:`fedlit.tasks.class_losses`; classes that a client lacks weigh 1). Of an example, its client's weights
             count, so pooled training weighs by client too. With labels, they weigh positive examples. A weighted loss
             is divided by the number of examples and not by the sum of weights.
-        head: ``"linear"``, the one head there is.
         max_length: Tokens of a text, to cut at fewer than the backbone could take.
         channels: Of signals: so many channels side by side in the features; None: the channels' mean.
         seed: Of the first values of adapters and head; None: the run's seed, or 0 outside of a federated run.
@@ -78,7 +77,6 @@ class ClassificationTask(FineTuned):
         loss: Literal["cross_entropy", "focal"] = "cross_entropy",
         gamma: float = 2.0,
         class_weights: Literal["none", "balanced"] | list[float] = "none",
-        head: Literal["linear"] = "linear",
         max_length: int | None = None,
         channels: int | None = None,
         seed: int | None = None,
@@ -88,12 +86,11 @@ class ClassificationTask(FineTuned):
             raise FedlitError(f"model.loss is {loss!r}: give 'cross_entropy' or 'focal'")
         if not gamma >= 0:
             raise FedlitError(f"model.gamma is {gamma}: give 0 or more")
-        if head != "linear":
-            raise FedlitError(f"model.head is {head!r}: there is 'linear' only")
         self.loss, self.gamma, self.class_weights = loss, gamma, class_weights
         self.max_length, self.channels = max_length, channels
         self.multi_label = False
         self.modality: str | None = None
+        self.rate: float | None = None
         self.classes: list[str] | None = None
         self.head: nn.Linear | None = None
         self.val_metrics, self.test_metrics = ClassificationMetrics(), ClassificationMetrics()
@@ -121,6 +118,7 @@ class ClassificationTask(FineTuned):
             )
         self.multi_label = bool(getattr(data, "multi_label", False))
         self.modality = getattr(data, "modality", None)
+        self.rate = getattr(data, "rate", None)
         if self.class_weights == "balanced":
             self._by_client = {client: self._balanced(data, client) for client in data.clients}
 
@@ -128,8 +126,8 @@ class ClassificationTask(FineTuned):
         """Load the encoder, put the adapters on it, and make the head.
 
         Raises:
-            FedlitError: The classes are not known, the backbone cannot be had or is for another modality, or an adapter
-                target matches nothing.
+            FedlitError: The classes are not known, the backbone cannot be had or is for another modality or sampling
+                rate, or an adapter target matches nothing.
         """
         if self.network is not None:
             return
@@ -144,6 +142,11 @@ class ClassificationTask(FineTuned):
             raise FedlitError(
                 f"backbone {self.backbone!r} takes {loaded.family.modality}, and the data hold {self.modality}: take "
                 "another backbone"
+            )
+        wanted = getattr(loaded.family, "rate", None)
+        if None not in (wanted, self.rate) and wanted != self.rate:
+            raise FedlitError(
+                f"backbone {self.backbone!r} takes {wanted:g} Hz, and data.rate is {self.rate:g}: set it to {wanted:g}"
             )
         width = loaded.family.width(loaded.network)
         network: nn.Module = loaded.network

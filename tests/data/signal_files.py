@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
 from fedlit.data.wfdb_files import write_channels
@@ -16,7 +18,7 @@ def waves(channels: int, samples: int, rate: float, seed: int = 0) -> np.ndarray
 
 def write_wfdb(folder, name, comments=(), leads=("I", "II", "V1"), rate=200.0, seconds=4.0, flat=(), size=1.0):
     folder.mkdir(parents=True, exist_ok=True)
-    made = size * waves(len(leads), round(rate * seconds), rate, seed=sum(map(ord, name)))
+    made = size * waves(len(leads), round(rate * seconds), rate, seed=zlib.crc32(name.encode()))
     values = {lead: np.zeros_like(row) if lead in flat else row for lead, row in zip(leads, made, strict=True)}
     write_channels(folder, name, rate, values, dict.fromkeys(leads, "mV"), comments)
 

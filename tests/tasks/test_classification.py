@@ -12,6 +12,7 @@ from colours import BERT, BOLT, CLASSES, VIT, WAV, ColourData, batch, fit, tiny
 
 from fedlit.backbones import LoRA
 from fedlit.clients.task_check import check_task
+from fedlit.data import SimulatedSounds
 from fedlit.errors import FedlitError
 from fedlit.tasks.class_losses import class_losses, label_losses
 from fedlit.tasks.classification import ClassificationTask
@@ -157,7 +158,6 @@ class Other(ColourData):
     [
         ({"loss": "hinge"}, "model.loss is 'hinge'"),
         ({"gamma": -1.0}, "model.gamma is -1.0"),
-        ({"head": "mlp"}, "there is 'linear' only"),
         ({"class_weights": "even"}, "model.class_weights is 'even'"),
         ({"class_weights": [1.0, -1.0]}, "give numbers from 0"),
         ({"class_weights": [1.0, 2.0], "classes": CLASSES}, "has 2 numbers, and there are 3 classes"),
@@ -168,6 +168,19 @@ class Other(ColourData):
 def test_arguments_that_are_refused(arguments, message):
     with pytest.raises(FedlitError, match=message):
         ClassificationTask(VIT, **arguments)
+
+
+def test_sounds_of_another_rate_than_the_backbones_are_refused():
+    data = SimulatedSounds(subjects=12, sites=2)
+    data.setup()
+    task = ClassificationTask("stand-in:wav2vec2")
+    task.take_data(data)
+    task.configure_model()
+    data.rate = 8000.0
+    task = ClassificationTask("stand-in:wav2vec2")
+    task.take_data(data)
+    with pytest.raises(FedlitError, match="takes 16000 Hz, and data.rate is 8000: set it to 16000"):
+        task.configure_model()
 
 
 def test_refusals():
