@@ -25,7 +25,7 @@ One run for each combination of the values and each seed:
 
   fedlit sweep --config configs/ecg_fedavg.yaml \\
       --vary aggregator=FedAvg,FedProx,APFL,EPFL \\
-      --vary data.partition=Dirichlet --vary data.partition.alpha=0.1,1,10 --seeds 3
+      --data.partition Dirichlet --data.partition.clients 6 --vary data.partition.alpha=0.1,1,10 --seeds 3
 
 Repeat the command after an interruption, or with more values or seeds: what is finished is not run again.
 

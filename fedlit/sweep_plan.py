@@ -132,8 +132,8 @@ def _built(options: Sequence[str], values: Mapping[str, str]) -> Any:
         if ours is None:
             raise
         where = ", ".join(f"{key}={label(value)}" for key, value in values.items())
-        first = ". Name the class first, as in --vary data.partition=Dirichlet" if " is abstract" in str(ours) else ""
-        raise FedlitError(f"no cell was run, since with {where}: {ours}{first}" if values else str(ours)) from error
+        hint = ". Name the class first, as in --data.partition Dirichlet" if " is abstract" in str(ours) else ""
+        raise FedlitError(f"no cell was run, since with {where}: {ours}{hint}" if values else str(ours)) from error
 
 
 @contextmanager
