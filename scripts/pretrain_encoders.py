@@ -2,12 +2,10 @@
 
 The examples are made from random parameters (procedural_images.py, procedural_sounds.py), and the network learns to
 tell these: the kind of example, and the parameters that the kind has. No picture, recording or label of anything real
-is read. The head is thrown away.
+is read. The head is thrown away; ``fedlit.backbones.load_encoder`` reads the folders.
 
     OMP_NUM_THREADS=1 python scripts/pretrain_encoders.py image --out encoders/image
     OMP_NUM_THREADS=1 python scripts/pretrain_encoders.py sound --out encoders/sound
-
-``fedlit.backbones.load_encoder`` reads the folders.
 """
 
 from __future__ import annotations
@@ -252,8 +250,7 @@ def main() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(key(args.seed, "encoder weights", args.name))
         network = recipe.build(recipe.draw(256, generator(args.seed, "encoder scale")).x)
-        width = recipe.family.width(network)
-        head = nn.Linear(width, len(recipe.kinds) + len(recipe.parameters))
+        head = nn.Linear(recipe.family.width(network), len(recipe.kinds) + len(recipe.parameters))
     random = copy.deepcopy(network).eval()
     data = draw_all(recipe, network, args.examples, args.seed, "encoder examples")
     drawing = time.time() - began

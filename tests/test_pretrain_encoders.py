@@ -30,7 +30,7 @@ def drawn(name, count, seed=0):
 
 
 def run(name, out, monkeypatch, *more):
-    given = ["--steps", "3", "--examples", "32", "--batch", "16", "--held-out", "32", "--subjects", "12"]
+    given = ["--steps", "3", "--examples", "32", "--batch", "16", "--held-out", "32", "--subjects", "6"]
     monkeypatch.setattr(sys, "argv", ["pretrain_encoders.py", name, "--out", str(out), *given, *more])
     module("pretrain_encoders").main()
 
