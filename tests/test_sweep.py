@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -226,57 +227,63 @@ def times(folder: Path) -> dict[str, int]:
 
 def test_a_failing_cell_ends_nothing_else_and_a_larger_grid_runs_only_what_is_new(refused, settings, tmp_path, capsys):
     grid = [*settings, "--trainer.baselines=[LocalOnly]"]
-    error = refused(*grid, "--vary", "trainer.clients_per_round=9,2")
+    error = refused(*grid, "--vary", "aggregator=EPFL,FedAvg")
     folder = tmp_path / "runs" / "fedlit-sweep"
-    good, bad = (folder / f"trainer.clients_per_round={k},seed=0" for k in (2, 9))
-    assert error.startswith("1 of 2 cells failed: trainer.clients_per_round=9, seed 0: ")
+    good, bad = (folder / f"aggregator={rule},seed=0" for rule in ("FedAvg", "EPFL"))
+    assert error.startswith("1 of 2 cells failed: aggregator=EPFL, seed 0: ")
     assert str(bad / "log.txt") in error
-    assert "clients_per_round" in (bad / "log.txt").read_text()
+    assert "fedlit: error: EPFL" in (bad / "log.txt").read_text()
     assert (good / "version_0" / "summary.json").exists()
     assert not (good / "version_0" / "baselines").exists()
-    assert "| 9 | - |" in (folder / "sweep.md").read_text()
+    assert "| EPFL | - |" in (folder / "sweep.md").read_text()
     assert "0 of 1 (1 failed)" in (folder / "sweep.md").read_text()
 
     before = times(good)
-    main(["sweep", *grid, "--vary", "trainer.clients_per_round=2,3"])
+    main(["sweep", *grid, "--vary", "aggregator=FedAvg,FedProx"])
     out = capsys.readouterr().out
     assert "2 cells, 1 finished before" in out
     assert "--vary aggregator=LocalOnly" in out
     assert times(good) == before, "what is finished is not touched"
     rows = (folder / "sweep.csv").read_text().splitlines()
-    assert [row.split(",")[:3] for row in rows[1:]] == [["2", "0", "finished"], ["3", "0", "finished"]]
+    assert [row.split(",")[:3] for row in rows[1:]] == [["FedAvg", "0", "finished"], ["FedProx", "0", "finished"]]
     assert rows[0].split(",")[3] == "personal/mse/mean"
     mean = json.loads((good / "version_0" / "summary.json").read_text())["test"]["personal"]["mse"]["mean"]
     assert float(rows[1].split(",")[3]) == mean
 
     before = times(folder)
-    error = refused(*grid, "--vary", "trainer.clients_per_round=2,3", "--model.lr", "0.2")
+    error = refused(*grid, "--vary", "aggregator=FedAvg,FedProx", "--model.lr", "0.2")
     assert "model.init_args.lr: 0.1 -> 0.2" in error
     assert "--name" in error
     assert "--metric rmse: there is none; there are mse, mae" in refused(
-        *grid, "--vary", "trainer.clients_per_round=2,3", "--metric", "rmse"
+        *grid, "--vary", "aggregator=FedAvg,FedProx", "--metric", "rmse"
     )
     assert times(folder) == before, "a refusal writes nothing"
 
 
-def test_an_interrupted_sweep_goes_on_to_the_same_bytes(settings, tmp_path):
-    command = ["sweep", *settings, "--trainer.max_rounds=6", "--vary", "trainer.local_steps=1,300"]
+def test_an_interrupted_sweep_goes_on_to_the_same_bytes(settings, tmp_path, capsys):
+    command = ["sweep", *settings, "--trainer.max_rounds=4", "--vary", "trainer.local_steps=1,200"]
     folder = tmp_path / "runs" / "fedlit-sweep"
-    first, second = (folder / f"trainer.local_steps={k},seed=0" for k in (1, 300))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fedlit.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    until = time.monotonic() + 240
-    while not (second / "version_0" / "checkpoints" / "last").is_symlink() and time.monotonic() < until:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, out
-    assert "stopped: 1 of 2 cells are finished; the same command goes on" in out
+    first, second = (folder / f"trainer.local_steps={k},seed=0" for k in (1, 200))
+    waiting = threading.Event()
+
+    def interrupt() -> None:
+        while not rounds(Cell({}, 0, second, {})) and not waiting.wait(0.02):
+            pass
+        if not waiting.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit) as end:
+            main(command)
+    finally:
+        waiting.set()
+        thread.join()
+    assert end.value.code == 130
+    assert "stopped: 1 of 2 cells are finished; the same command goes on" in capsys.readouterr().out
     assert not (second / "version_0" / "summary.json").exists(), "its process was ended"
-    with alone(folder):
-        before = times(first)
+    before = times(first)
     assert "0 of 1 (1 not run)" in (folder / "sweep.md").read_text()
 
     main(command)
