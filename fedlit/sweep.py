@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 HELP = """
 One run for each combination of the values and each seed:
 
-  fedlit sweep --config configs/ecg_fedavg.yaml \\
-      --vary aggregator=FedAvg,FedProx,APFL,EPFL \\
-      --data.partition Dirichlet --data.partition.clients 6 --vary data.partition.alpha=0.1,1,10 --seeds 3
+  fedlit sweep --config configs/ecg_fedavg.yaml --vary aggregator=FedAvg,FedProx,APFL,EPFL --seeds 3
+  fedlit sweep --config configs/fhbench_med_abs.yaml --data.root FOLDER --seeds 3 \\
+      --vary aggregator=FedAvg,EPFL --vary data.partition.alpha=0.1,1,10
 
 Repeat the command after an interruption, or with more values or seeds: what is finished is not run again.
 
@@ -121,9 +121,10 @@ def sweep(
         _report(planned, errors, metric, console)
     say(console, f"sweep folder: {planned.folder}")
     if errors:
-        named = "; ".join([*list(errors.values())[:3], *(["more in sweep.md"] if len(errors) > 3 else [])])
+        first, *more = errors.values()
+        others = f"; {len(more)} more in {planned.folder / 'sweep.md'}" if more else ""
         raise FedlitError(
-            f"{len(errors)} of {len(planned.cells)} cells failed: {named}. The same command tries them again"
+            f"{len(errors)} of {len(planned.cells)} cells failed: {first}{others}. The same command tries them again"
         )
     return planned.folder
 
