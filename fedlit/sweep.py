@@ -233,6 +233,6 @@ def _report(planned: Plan, errors: dict[str, str], metric: str | None, console: 
     first = next(name for name in [*names, *metrics] if name in metrics)
     paths = sweep_plots.draw(found, first, higher_is_better(planned.metrics, first), planned.folder)
     if paths is None:
-        say(console, "no plots without matplotlib: pip install 'fedlit[plots]', and repeat the command")
+        say(console, "no plots without matplotlib: pip install matplotlib, and repeat the command")
     else:
         say(console, f"plots: {', '.join(path.name for path in paths)}")
