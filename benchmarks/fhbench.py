@@ -50,8 +50,9 @@ def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs:
         for number, future in enumerate(as_completed(asked), 1):
             cell = asked[future]
             done[cell.key] = future.result()
-            accuracy = done[cell.key]["test"]["personal"]["accuracy"]["mean"]
-            print(f"{number}/{len(left)} {cell.key}: {accuracy:.3f}, {done[cell.key]['seconds']} s", flush=True)
+            primary = done[cell.key]["primary"]
+            score = done[cell.key]["test"]["personal"][primary]["mean"]
+            print(f"{number}/{len(left)} {cell.key}: {score:.3f}, {done[cell.key]['seconds']} s", flush=True)
             unfinished = path.with_suffix(".part")
             order = {cell.key: done[cell.key] for cell in todo if cell.key in done}
             about = {**header(), "data": "real", "backbone": "see source of each run"}
@@ -71,7 +72,7 @@ def choose(root: Path, where: dict[str, str], path: Path, jobs: int, only: list[
     done = study(todo, root, where, path, jobs)
     for cell in todo:
         figures = done[cell.key]["val"]["personal"]
-        shown = {name: round(figures[name]["weighted_mean"], 3) for name in ("accuracy", "macro_f1", "auroc")}
+        shown = {n: round(figures[n]["weighted_mean"], 3) for n in (done[cell.key]["primary"], "macro_f1", "auroc")}
         print(cell.setting, cell.label, shown)
 
 

@@ -40,7 +40,7 @@ from fedlit.checkpoint import read
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "calibration_error")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "calibration_error")
 LAMBDAS = (0.03, 0.1, 0.3, 1.0)
 PENALTIES = ("rows", "updates", "representations")
 ABLATED = ("images", "hospitals")
@@ -151,7 +151,8 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
             "seconds": round(time.process_time() - begin, 1), "bytes": summary["bytes"],
             "clients": len(data.clients), "tests": sum(len(data.dataset(c, "test")) for c in data.clients),
             "source": summary["model"]["source"], "trainable": summary["model"]["trainable"],
-            "leaks": data.describe()["leaks"], "test": {}, "val": {}, "by_client": {},
+            "leaks": data.describe()["leaks"], "primary": "micro_f1" if data.multi_label else "accuracy",
+            "test": {}, "val": {}, "by_client": {},
         }  # fmt: skip
         with (done.path / "metrics.csv").open() as file:
             for row in csv.DictReader(file):
@@ -160,7 +161,7 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
                 if row["client"] in ("mean", "weighted_mean", "worst"):
                     place = out[row["split"]].setdefault(row["model"], {}).setdefault(row["metric"], {})
                     place[row["client"]] = float(row["value"])
-                elif row["split"] == "test" and (row["model"], row["metric"]) == ("personal", "accuracy"):
+                elif row["split"] == "test" and (row["model"], row["metric"]) == ("personal", out["primary"]):
                     out["by_client"][row["client"]] = float(row["value"])
         if cell.part == "orthogonal":
             assert isinstance(cell.rule, OrthogonalDualLoRA)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fedlit.data import (
     SoundTable,
     WFDBLabels,
 )
-from fedlit.data.examples import Example, Slice
+from fedlit.data.examples import Example
 
 SHARES: dict[str, Any] = {"val_fraction": 0.3, "test_fraction": 0.3}
 """As FHBench: 40 % to train on."""
@@ -31,6 +31,8 @@ DIAGNOSES = {
     "428750005": "nonspecific ST-T",
 }
 HOSPITALS = ["A", "E", "HR", "JS", "Q"]
+RATE, SECONDS, WINDOWS = 250.0, 1.024, 8
+"""Of ECGs, near to FHBench's windows of 1 s at 250 Hz."""
 PIECES = 4
 """Windows of each cry."""
 
@@ -39,14 +41,10 @@ class CryWindows(SoundTable):
     """Each recording as four windows, cut after the split, or before it with ``parity``."""
 
     def cut(self, example: Example) -> list[Example]:
-        length = len(example.value) // PIECES
-        return [
-            Example(
-                f"{example.id}/{i}", example.subject, example.site, example.kind, example.labels,
-                Slice(lambda: example.value, i * length, (i + 1) * length), example.rate, example.fold,
-            )
-            for i in range(PIECES)
-        ]  # fmt: skip
+        value = example.value
+        length = len(value) // PIECES
+        parts = [value[i * length : (i + 1) * length] for i in range(PIECES)]
+        return [replace(example, id=f"{example.id}/{i}", values=part) for i, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def hospitals(root: Path, seed: int, partition: Partition | None = None, **more:
     """Windows of three leads of 100 ECGs; the class is the hospital system that recorded them."""
     return WFDBLabels(
         root / "ecg_cinc_multisite" / "records", label_pattern="^([A-Z]+)", classes=HOSPITALS, exclude=["S*"],
-        channels=["II", "V1", "V5"], window_seconds=2.56, max_windows=PIECES, batch_size=16, seed=seed,
+        channels=["II", "V1", "V5"], rate=RATE, window_seconds=SECONDS, max_windows=WINDOWS, batch_size=16, seed=seed,
         partition=partition or Dirichlet(10, 0.1, min_records=5), **SHARES | more,
     )  # fmt: skip
 
@@ -105,7 +103,7 @@ def diagnoses(root: Path, seed: int, partition: Partition | None = None, **more:
     """Windows of the ECGs with a diagnosis, five of them as labels; clients are hospital systems."""
     return WFDBLabels(
         root / "ecg_cinc_multisite" / "records", names=DIAGNOSES, classes=list(DIAGNOSES.values()),
-        channels=["II", "V1", "V5"], window_seconds=2.56, max_windows=PIECES, batch_size=16, seed=seed,
+        channels=["II", "V1", "V5"], rate=RATE, window_seconds=SECONDS, max_windows=WINDOWS, batch_size=16, seed=seed,
         partition=partition or BySite(min_records=5), **SHARES | more,
     )  # fmt: skip
 
@@ -114,7 +112,7 @@ def cries(root: Path, seed: int, partition: Partition | None = None, **more: Any
     """Windows of 60 infant cries by their reason. Five apps hold most of them, too few subjects to deal out to ten
     clients, so the windows of a recording stay on one side, and not all recordings of an app."""
     return CryWindows(
-        root / "aud_donateacry" / "index.csv", group_column="client", site_column="client", seconds=6.4, rate=16000.0,
+        root / "aud_donateacry" / "index.csv", group_column="client", site_column="client", seconds=6.4, rate=8000.0,
         batch_size=16, seed=seed, partition=partition or Dirichlet(10, 0.1, min_records=5),
         **{**SHARES, "split": "stratified"} | more,
     )  # fmt: skip
@@ -126,12 +124,12 @@ def cries_by_app(root: Path, seed: int, **more: Any) -> CryWindows:
 
 
 SETTINGS: dict[str, Setting] = {
-    "images": Setting("PathMNIST subset, 9 tissues, Dirichlet 0.1, 10 clients", images, "image", 15, 3e-3),
-    "texts": Setting("Medical Abstracts, 5 conditions, Dirichlet 0.1, 20 clients", texts, "text", 10, 2e-3, 32),
-    "hospitals": Setting("ECG, 5 hospital systems, Dirichlet 0.1, 10 clients", hospitals, "signal", 15, 3e-3, None, 3),
-    "diagnoses": Setting("ECG, 5 diagnoses (multi-label), by hospital", diagnoses, "signal", 15, 3e-3, None, 3),
-    "cries": Setting("infant cries, 5 reasons, Dirichlet 0.1, 10 clients", cries, "sound", 15, 3e-3),
-    "cries by app": Setting("infant cries, 5 reasons, by app instance", cries_by_app, "sound", 15, 3e-3),
+    "images": Setting("PathMNIST subset, 9 tissues, Dirichlet 0.1, 10 clients", images, "image", 30, 1e-2),
+    "texts": Setting("Medical Abstracts, 5 conditions, Dirichlet 0.1, 20 clients", texts, "text", 10, 1e-2, 32),
+    "hospitals": Setting("ECG, 5 hospital systems, Dirichlet 0.1, 10 clients", hospitals, "signal", 30, 1e-3, None, 3),
+    "diagnoses": Setting("ECG, 5 diagnoses (multi-label), by hospital", diagnoses, "signal", 30, 3e-3, None, 3),
+    "cries": Setting("infant cries, 5 reasons, Dirichlet 0.1, 10 clients", cries, "sound", 30, 1e-2),
+    "cries by app": Setting("infant cries, 5 reasons, by app instance", cries_by_app, "sound", 30, 1e-2),
 }
 EVEN = IID(5)
 """Of the leakage measurement: five clients alike, so that nothing but the split differs."""

@@ -108,9 +108,11 @@ def asked(clients: str | Sequence[str], split: str, held: Mapping[str, object]) 
     """The names of the clients whose data are asked for, of those that hold some.
 
     Raises:
-        FedlitError: There is no such client, or no such split.
+        FedlitError: There is no such client, or no such split, or none is asked for.
     """
     names = [clients] if isinstance(clients, str) else list(clients)
+    if not names:
+        raise FedlitError("no client is asked for: `clients` of a data module is empty before its setup()")
     for name in names:
         if name not in held:  # what is held without a name is the server's
             raise FedlitError(f"no client {name!r}: there are {few([known for known in held if known])}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,24 +53,6 @@ class Example:
     def value(self) -> Any:
         """What ``values`` is, or reads."""
         return self.values() if callable(self.values) else self.values
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Samples ``[start, stop)`` of a longer value, read when called; ``Example.values`` of a window.
-
-    Attributes:
-        source: Reads the longer value.
-        start: First sample.
-        stop: One after the last.
-    """
-
-    source: Callable[[], Any]
-    start: int
-    stop: int
-
-    def __call__(self) -> Any:
-        return self.source()[..., self.start : self.stop]
 
 
 class Examples(Dataset[Any]):

@@ -13,7 +13,7 @@ import torch
 from fedlit.data import IID, BySite, BySubject, Dirichlet, PairwiseDirichlet
 from fedlit.data.classification import ClassificationDataModule
 from fedlit.data.example_splits import draw, split_groups, split_parity
-from fedlit.data.examples import Example, Slice, content_key, merged
+from fedlit.data.examples import Example, content_key, merged
 from fedlit.data.records import BadRecord
 from fedlit.errors import FedlitError
 
@@ -246,9 +246,9 @@ def test_values_that_a_function_reads_are_read_once(modality, shape, dtype, file
         assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_slice_reads_its_samples():
-    values = np.arange(12).reshape(2, 6)
-    assert np.array_equal(Slice(lambda: values, 2, 5)(), values[:, 2:5])
+def test_asking_for_no_client_is_refused():
+    with pytest.raises(FedlitError, match="no client is asked for"):
+        Given(many(30)).dataset([], "train")
 
 
 def test_fraction_takes_whole_subjects_of_every_class():

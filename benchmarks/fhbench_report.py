@@ -1,0 +1,201 @@
+"""What ``fhbench.py`` says of its runs: tables in markdown, and plots."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fhbench_cells import ABLATED, LAMBDAS, PENALTIES, main_rules
+from fhbench_settings import SETTINGS
+
+Runs = list[dict[str, Any]]
+BACKBONES = {
+    "image": "a ViT of 0.6 M parameters pretrained on procedural textures",
+    "sound": "an AST of 0.6 M parameters pretrained on procedural sounds",
+    "text": "all-MiniLM-L6-v2 (22.7 M, pretrained on sentences), cut at 32 tokens",
+    "signal": "the built-in stand-in (Chronos-Bolt's encoder, pretrained on synthetic series)",
+}
+
+
+def primary(run: dict[str, Any], row: str = "mean", model: str = "personal") -> float:
+    """The score by which a setting is judged, on test data, in per cent."""
+    return 100.0 * float(run["test"][model][run["primary"]][row])
+
+
+def other(metric: str, row: str = "mean") -> Callable[[dict[str, Any]], float]:
+    """Another score of the served models, in per cent."""
+    return lambda run: 100.0 * float(run["test"]["personal"][metric][row])
+
+
+def shown(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and standard deviation over seeds."""
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def pick(runs: Iterable[dict[str, Any]], part: str, setting: str, label: str) -> Runs:
+    """The runs of one rule, by seed."""
+    found = [r for r in runs if (r["part"], r["setting"], r["label"]) == (part, setting, label)]
+    return sorted(found, key=lambda r: r["seed"])
+
+
+def table(
+    runs: Runs, rows: Sequence[tuple[str, str, str]], settings: Sequence[str], score: Callable[[Any], float]
+) -> list[str]:
+    """Markdown; a row is its title, part and label."""
+    lines = ["| rule | " + " | ".join(settings) + " |", "|---" * (1 + len(settings)) + "|"]
+    for title, part, label in rows:
+        cells = [shown([score(run) for run in pick(runs, part, setting, label)]) for setting in settings]
+        lines.append("| " + " | ".join([title, *cells]) + " |")
+    return [*lines, ""]
+
+
+def paired(runs: Runs, setting: str, one: tuple[str, str], two: tuple[str, str]) -> list[float]:
+    """Differences of the primary score, seed by seed; a rule is its part and label."""
+    first, second = ({r["seed"]: primary(r) for r in pick(runs, part, setting, label)} for part, label in (one, two))
+    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+
+
+def sizes(runs: Runs) -> list[str]:
+    """What each setting is."""
+    lines = ["| data | what | clients | test examples | rounds | backbone |", "|---|---|---|---|---|---|"]
+    for name, setting in SETTINGS.items():
+        mine = pick(runs, "main", name, "FedAvg")
+        tests = ", ".join(str(r["tests"]) for r in mine)
+        clients = sorted({r["clients"] for r in mine})
+        lines.append(
+            f"| {name} | {setting.about} | {', '.join(map(str, clients))} | {tests} | {setting.rounds} | "
+            f"{BACKBONES[setting.backbone]} |"
+        )
+    return [*lines, ""]
+
+
+def traffic(runs: Runs) -> list[str]:
+    """Bytes of a client in a round, from the ledgers."""
+    rows = [(label, "main", label) for label in main_rules(2)] + [
+        (f"EPFL, sketch {size}", "sketch", f"EPFL, sketch {size}") for size in (16, 64, 256)
+    ]
+
+    def each(direction: str) -> Callable[[Any], float]:
+        return lambda r: r["bytes"][direction] / r["clients"] / SETTINGS[r["setting"]].rounds / 1000
+
+    up = table(runs, rows, list(ABLATED), each("up"))
+    down = table(runs, rows, list(ABLATED), each("down"))
+    return ["Up, thousand bytes a client and round:", "", *up, "Down:", "", *down]
+
+
+def ablations(runs: Runs) -> list[str]:
+    """Psi, weights, what is shared, rank, sketch."""
+    rows = [("EPFL, psi all", "main", "EPFL")]
+    rows += [(label, "ablation", label) for label in (
+        "EPFL, psi first half", "EPFL, psi second half", "A shared alike, B and head at home",
+        "A and B shared, head at home", "all shared alike",
+    )]  # fmt: skip
+    rows += [(f"EPFL, sketch {size}", "sketch", f"EPFL, sketch {size}") for size in (16, 64, 256)]
+    for label in ("EPFL", "FedAvg", "local"):
+        rows += [(f"{label}, rank 4", "rank", f"{label}, rank 4"), (f"{label}, rank 8", "main", label)]
+        rows += [(f"{label}, rank 16", "rank", f"{label}, rank 16")]
+    return table(runs, rows, list(ABLATED), primary)
+
+
+def orthogonality(runs: Runs) -> list[str]:
+    """Score and measured overlap against the penalty's weight."""
+    lines = []
+    for setting in ABLATED:
+        lines += [f"{setting}:", "", "| penalty | lam | score | overlap of rows of A | of updates BA | of B A x |"]
+        lines += ["|---|---|---|---|---|---|"]
+        labels = [("none", 0.0, "lam 0")]
+        labels += [(penalty, lam, f"{penalty}, lam {lam:g}") for penalty in PENALTIES for lam in LAMBDAS]
+        for penalty, lam, label in labels:
+            mine = pick(runs, "orthogonal", setting, label)
+            overlaps = [shown([r["overlap"][name] for r in mine], 4) for name in PENALTIES]
+            lines.append(
+                f"| {penalty} | {lam:g} | {shown([primary(r) for r in mine])} | " + " | ".join(overlaps) + " |"
+            )
+        lines.append("")
+    return lines
+
+
+def leakage(runs: Runs) -> list[str]:
+    """The same data split by window and by recording."""
+    lines = [
+        "| data | rule | split by recording | split by window | difference | leaked |",
+        "|---|---|---|---|---|---|",
+    ]
+    for setting in ("hospitals", "diagnoses", "cries"):
+        for rule in ("local", "FedAvg", "centralised"):
+            names = [f"{rule}, split by {split}" for split in ("recording", "window")]
+            apart, leaking = (pick(runs, "leakage", setting, name) for name in names)
+            gap = paired(runs, setting, ("leakage", names[1]), ("leakage", names[0]))
+            counts = "/".join(str(r["leaks"]["subjects"]) for r in leaking)
+            columns = [shown([primary(r) for r in some]) for some in (apart, leaking)]
+            lines.append(f"| {setting} | {rule} | {' | '.join(columns)} | {shown(gap)} | {counts} |")
+    return [*lines, ""]
+
+
+def plots(runs: Runs, folder: Path) -> None:
+    """``fhbench.png`` and ``fhbench_orthogonality.png``."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    labels = list(main_rules(2))
+    figure, axes = plt.subplots(2, 3, figsize=(13, 8), constrained_layout=True)
+    for axis, name in zip(axes.flat, SETTINGS, strict=True):
+        for place, label in enumerate(labels):
+            mine = pick(runs, "main", name, label)
+            clients = [100 * value for r in mine for value in r["by_client"].values()]
+            axis.scatter(clients, [place] * len(clients), s=9, color="0.75", zorder=1)
+            means = [primary(r) for r in mine]
+            colour = "#d55e00" if label == "EPFL" else "#0072b2"
+            axis.scatter(means, [place] * len(means), s=36, marker="D", color=colour, zorder=2)
+        axis.set_yticks(range(len(labels)), labels)
+        axis.invert_yaxis()
+        axis.set_title(f"{name}: {'micro F1' if name == 'diagnoses' else 'accuracy'}, %", fontsize=10)
+    figure.suptitle("Test data, served models; grey: every client, diamonds: mean over clients of each seed")
+    figure.savefig(folder / "fhbench.png", dpi=90)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    for axis, name in zip(axes, ABLATED, strict=True):
+        for penalty, colour in zip(PENALTIES, ("#0072b2", "#d55e00", "#009e73"), strict=True):
+            points = [("lam 0", 0.01), *((f"{penalty}, lam {lam:g}", lam) for lam in LAMBDAS)]
+            found = [(lam, pick(runs, "orthogonal", name, label)) for label, lam in points]
+            found = [(lam, mine) for lam, mine in found if mine]
+            overlaps = [statistics.fmean(r["overlap"][penalty] for r in mine) for _, mine in found]
+            axis.plot([lam for lam, _ in found], overlaps, "o-", color=colour, label=f"{penalty}: its own overlap")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("lam (leftmost: 0)")
+        axis.set_title(f"{name}: squared cosine of shared and personal adapters", fontsize=10)
+        axis.legend(fontsize=8)
+    figure.savefig(folder / "fhbench_orthogonality.png", dpi=90)
+
+
+def write(done: dict[str, Any], path: Path) -> None:
+    """The tables between the marks of the report; what stands around them is written by hand."""
+    runs: Runs = list(done.values())
+    rules = [(label, "main", label) for label in main_rules(2)]
+    names = list(SETTINGS)
+    single = [name for name in names if name != "diagnoses"]
+    parts = {
+        "sizes": sizes(runs),
+        "mean": table(runs, rules, names, primary),
+        "pooled": table(runs, rules, names, lambda r: primary(r, "weighted_mean")),
+        "worst": table(runs, rules, names, lambda r: primary(r, "worst")),
+        "balanced": table(runs, rules, single, other("balanced_accuracy")),
+        "traffic": traffic(runs),
+        "ablations": ablations(runs),
+        "orthogonality": orthogonality(runs),
+        "leakage": leakage(runs),
+    }
+    text = path.read_text() if path.is_file() else "".join(f"<!-- {n} -->\n<!-- /{n} -->\n" for n in parts)
+    for name, lines in parts.items():
+        head, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, _, tail = rest.partition(f"<!-- /{name} -->\n")
+        text = f"{head}<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n{tail}"
+    path.write_text(text)
+    plots(runs, path.parent)
