@@ -25,7 +25,7 @@ WAYS: dict[str, tuple[Precision, bool]] = {
     "bf16-mixed": ("bf16-mixed", False),
     "bf16 + ckpt": ("bf16-mixed", True),
 }
-"""Columns: the trainer's precision, and whether activations are checkpointed."""
+"""Columns: the trainer's precision, and the task's ``gradient_checkpointing``."""
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -133,8 +133,8 @@ def legend(batch_size: int, length: int | None, r: int) -> str:
     return (
         f"Memory to train one client's LoRA of rank {r} on the default targets with AdamW, at a batch of {batch_size}: "
         f"weights, optimizer, and the most that activations and gradients take at one time; {long}, images at the "
-        f"network's own size. Chronos models forecast {HORIZON} samples; the others give features. ckpt: activation "
-        "checkpointing; -: the network cannot. Estimated for this machine's kind of device; the framework itself and "
+        f"network's own size. Chronos models forecast {HORIZON} samples; the others give features. ckpt: with "
+        "`model.gradient_checkpointing`; -: the network cannot. Estimated for this machine's kind of device; the framework itself and "
         "a GPU's context (about 0.5 GB) come on top."
     )
 

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from fedlit.backbones.lora import LoRA
 from fedlit.backbones.rng import keyed_rng
 from fedlit.classification_metrics import ClassificationMetrics
+from fedlit.data.checks import few
 from fedlit.errors import FedlitError
 from fedlit.tasks.class_losses import (
     balanced_class_weights,
@@ -60,9 +61,10 @@ class ClassificationTask(FineTuned):
         max_length: Tokens of a text, to cut at fewer than the backbone could take.
         channels: Of signals: so many channels side by side in the features; None: the channels' mean.
         seed: Of the first values of adapters and head; None: the run's seed, or 0 outside of a federated run.
+        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
 
     A batch holds ``x``, ``label`` (int64 (batch,), or float (batch, classes) of 0 and 1), ``id``, ``client`` (lists).
-    Without a data module, give ``classes``, and set the attribute ``multi_label`` where there are labels.
+    Without a data module, give ``classes``, and set ``multi_label`` where there are labels.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class ClassificationTask(FineTuned):
         max_length: int | None = None,
         channels: int | None = None,
         seed: int | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(backbone, adapter, learning_rate, weight_decay, schedule, optimizer, seed)
+        tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing)
+        super().__init__(backbone, adapter, *tuning)
         if loss not in ("cross_entropy", "focal"):
             raise FedlitError(f"model.loss is {loss!r}: give 'cross_entropy' or 'focal'")
         if not gamma >= 0:
@@ -113,7 +117,7 @@ class ClassificationTask(FineTuned):
             self._take_classes(classes)
         elif self.classes != list(classes):
             raise FedlitError(
-                f"the model's classes are {_few(self.classes)}, the data's {_few(classes)}: leave model.classes out, "
+                f"the model's classes are {few(self.classes)}, the data's {few(classes)}: leave model.classes out, "
                 "or make a new model for these data"
             )
         self.multi_label = bool(getattr(data, "multi_label", False))
@@ -254,11 +258,11 @@ class ClassificationTask(FineTuned):
     def _take_classes(self, classes: Sequence[str]) -> None:
         names = [str(name) for name in classes]
         if len(names) < 2 or len({*names}) < len(names):
-            raise FedlitError(f"model.classes is {_few(names)}: give two or more names, each once")
+            raise FedlitError(f"model.classes is {few(names)}: give two or more names, each once")
         if self._chosen is not None and len(self._chosen) != len(names):
             raise FedlitError(
                 f"model.class_weights has {len(self._chosen)} numbers, and there are {len(names)} classes: give one "
-                f"for each of {_few(names)}"
+                f"for each of {few(names)}"
             )
         self.classes = names
 
@@ -296,7 +300,3 @@ class ClassificationTask(FineTuned):
             return [names[i] for i in target.tolist()]
         rows = [[name for name, on in zip(names, row, strict=True) if on] for row in target.tolist()]
         return ["+".join(sorted(row)) or "none" for row in rows]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

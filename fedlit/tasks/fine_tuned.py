@@ -35,6 +35,8 @@ class FineTuned(Task):
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
         optimizer: Makes another optimizer from parameters.
         seed: Of first values; None: the run's seed, or 0 outside of a federated run.
+        gradient_checkpointing: Keep only what enters each layer, and compute the rest again in the backward pass: less
+            memory for one more forward pass, and the same gradients.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class FineTuned(Task):
         schedule: Schedule,
         optimizer: OptimizerCallable | None,
         seed: int | None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if schedule not in ("linear", "cosine", "constant"):
@@ -57,6 +60,7 @@ class FineTuned(Task):
         self.schedule = schedule
         self.optimizer = optimizer
         self.seed = seed
+        self.gradient_checkpointing = gradient_checkpointing
         self.network: nn.Module | None = None
         self._source = ""
         self._stand_in = False
@@ -74,6 +78,10 @@ class FineTuned(Task):
             for name, module in self.network.named_modules():
                 if "lora_dropout" in name:
                     module.train(mode)
+        if self.gradient_checkpointing and self.network is not None:
+            from fedlit.backbones.checkpointing import checkpoint_activations
+
+            checkpoint_activations(self.network, mode)
         return self
 
     def configure_optimizers(self) -> Any:
@@ -141,6 +149,7 @@ class FineTuned(Task):
             "schedule": self.schedule,
             "optimizer": chosen,
             "seed": self.seed or 0,
+            "gradient_checkpointing": self.gradient_checkpointing,
             "stand_in": self._stand_in,
         }
 

@@ -37,6 +37,7 @@ class ForecastingTask(FineTuned):
         optimizer: Makes another optimizer from parameters.
         rmse_reduction: See :class:`fedlit.metrics.ForecastMetrics`.
         seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
+        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
 
     A batch holds ``context`` (batch, time), ``target`` (batch, horizon), ``kind``, and for ``predict_step`` also
     ``offset``, ``scale`` (batch,), ``record``, ``client``, ``start``.
@@ -56,8 +57,11 @@ class ForecastingTask(FineTuned):
         optimizer: OptimizerCallable | None = None,
         rmse_reduction: Literal["global", "batch_mean"] = "global",
         seed: int | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(backbone, adapter, learning_rate, weight_decay, schedule, optimizer, seed)
+        super().__init__(
+            backbone, adapter, learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing
+        )
         if prediction_length < 1:
             raise FedlitError(f"prediction_length is {prediction_length}: forecast at least one sample")
         self.prediction_length = prediction_length
