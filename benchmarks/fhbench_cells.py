@@ -43,7 +43,13 @@ from fedlit.trainer import FederatedTrainer
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "calibration_error")
 LAMBDAS = (0.03, 0.1, 0.3, 1.0)
 PENALTIES = ("rows", "updates", "representations")
-ABLATED = ("images", "hospitals")
+ABLATED = {
+    "ablation": ("images", "hospitals", "cries"),
+    "rank": ("images",),
+    "sketch": ("images",),
+    "orthogonal": ("images", "cries"),
+}
+"""Parts of the study beside the main one, and the settings that they are run on."""
 HOME = r"head\."
 
 
@@ -99,32 +105,39 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
         for name, setting in SETTINGS.items():
             for label, rule in main_rules(setting.rounds).items():
                 yield Cell("main", name, label, rule, seed)
-        for name in ABLATED:
-            others = {
-                "EPFL, psi first half": EPFL(psi="first_half"),
-                "EPFL, psi second half": EPFL(psi="second_half"),
-                "A shared alike, B and head at home": FedSALoRA(weighting="uniform"),
-                "A and B shared, head at home": FedPer(weighting="uniform"),
-                "all shared alike": FedAvg(weighting="uniform"),
-            }
-            for label, rule in others.items():
-                yield Cell("ablation", name, label, rule, seed)
-            for rank in (4, 16):
-                for label, rule in (("EPFL", EPFL()), ("FedAvg", FedAvg()), ("local", LocalOnly())):
-                    yield Cell("rank", name, f"{label}, rank {rank}", rule, seed, rank)
-            for size in (16, 64, 256):
-                yield Cell("sketch", name, f"EPFL, sketch {size}", EPFL(sketch=size), seed)
-            yield Cell("orthogonal", name, "lam 0", OrthogonalDualLoRA(lam=0.0, local=HOME), seed, 16)
-            for penalty in PENALTIES:
-                for lam in LAMBDAS:
-                    rule = OrthogonalDualLoRA(lam=lam, penalty=penalty, local=HOME)
-                    yield Cell("orthogonal", name, f"{penalty}, lam {lam:g}", rule, seed, 16)
+        for part, names in ABLATED.items():
+            for name in names:
+                for label, rule, rank in ablations(part):
+                    yield Cell(part, name, label, rule, seed, rank)
         for name in ("hospitals", "diagnoses", "cries"):
             whole: dict[str, Any] = {} if name != "cries" else {"split": "stratified"}
             for split, data in (("recording", whole), ("window", {"parity": True})):
                 for label, rule in (("local", LocalOnly()), ("FedAvg", FedAvg()), ("centralised", Centralized())):
                     arguments = {"partition": EVEN, **data}
                     yield Cell("leakage", name, f"{label}, split by {split}", rule, seed, data=arguments)
+
+
+def ablations(part: str) -> Iterator[tuple[str, Aggregator, int]]:
+    """Label, rule and rank of each row beside the main comparison."""
+    if part == "ablation":
+        yield "EPFL, psi first half", EPFL(psi="first_half"), 8
+        yield "EPFL, psi second half", EPFL(psi="second_half"), 8
+        yield "A shared alike, B and head at home", FedSALoRA(weighting="uniform"), 8
+        yield "A and B shared, head at home", FedPer(weighting="uniform"), 8
+        yield "all shared alike", FedAvg(weighting="uniform"), 8
+    elif part == "rank":
+        for rank in (4, 16):
+            yield f"EPFL, rank {rank}", EPFL(), rank
+            yield f"FedAvg, rank {rank}", FedAvg(), rank
+            yield f"local, rank {rank}", LocalOnly(), rank
+    elif part == "sketch":
+        for size in (16, 64, 256):
+            yield f"EPFL, sketch {size}", EPFL(sketch=size), 8
+    else:
+        yield "lam 0", OrthogonalDualLoRA(lam=0.0, local=HOME), 16
+        for penalty in PENALTIES:
+            for lam in LAMBDAS:
+                yield f"{penalty}, lam {lam:g}", OrthogonalDualLoRA(lam=lam, penalty=penalty, local=HOME), 16
 
 
 def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:

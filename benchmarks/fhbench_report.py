@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fhbench_cells import ABLATED, LAMBDAS, PENALTIES, main_rules
+import fhbench_cells as cells
+from fhbench_cells import LAMBDAS, PENALTIES, main_rules
 from fhbench_settings import SETTINGS
 
 Runs = list[dict[str, Any]]
@@ -49,8 +50,8 @@ def table(
     """Markdown; a row is its title, part and label."""
     lines = ["| rule | " + " | ".join(settings) + " |", "|---" * (1 + len(settings)) + "|"]
     for title, part, label in rows:
-        cells = [shown([score(run) for run in pick(runs, part, setting, label)]) for setting in settings]
-        lines.append("| " + " | ".join([title, *cells]) + " |")
+        found = [shown([score(run) for run in pick(runs, part, setting, label)]) for setting in settings]
+        lines.append("| " + " | ".join([title, *found]) + " |")
     return [*lines, ""]
 
 
@@ -83,29 +84,26 @@ def traffic(runs: Runs) -> list[str]:
     def each(direction: str) -> Callable[[Any], float]:
         return lambda r: r["bytes"][direction] / r["clients"] / SETTINGS[r["setting"]].rounds / 1000
 
-    up = table(runs, rows, list(ABLATED), each("up"))
-    down = table(runs, rows, list(ABLATED), each("down"))
+    up = table(runs, rows, ["images"], each("up"))
+    down = table(runs, rows, ["images"], each("down"))
     return ["Up, thousand bytes a client and round:", "", *up, "Down:", "", *down]
 
 
 def ablations(runs: Runs) -> list[str]:
     """Psi, weights, what is shared, rank, sketch."""
     rows = [("EPFL, psi all", "main", "EPFL")]
-    rows += [(label, "ablation", label) for label in (
-        "EPFL, psi first half", "EPFL, psi second half", "A shared alike, B and head at home",
-        "A and B shared, head at home", "all shared alike",
-    )]  # fmt: skip
-    rows += [(f"EPFL, sketch {size}", "sketch", f"EPFL, sketch {size}") for size in (16, 64, 256)]
+    rows += [(label, "ablation", label) for label, _, _ in cells.ablations("ablation")]
+    finer = [("EPFL", "main", "EPFL")] + [(label, "sketch", label) for label, _, _ in cells.ablations("sketch")]
     for label in ("EPFL", "FedAvg", "local"):
-        rows += [(f"{label}, rank 4", "rank", f"{label}, rank 4"), (f"{label}, rank 8", "main", label)]
-        rows += [(f"{label}, rank 16", "rank", f"{label}, rank 16")]
-    return table(runs, rows, list(ABLATED), primary)
+        finer += [(f"{label}, rank 4", "rank", f"{label}, rank 4"), (f"{label}, rank 8", "main", label)]
+        finer += [(f"{label}, rank 16", "rank", f"{label}, rank 16")]
+    return [*table(runs, rows, cells.ABLATED["ablation"], primary), *table(runs, finer, ["images"], primary)]
 
 
 def orthogonality(runs: Runs) -> list[str]:
     """Score and measured overlap against the penalty's weight."""
     lines = []
-    for setting in ABLATED:
+    for setting in cells.ABLATED["orthogonal"]:
         lines += [f"{setting}:", "", "| penalty | lam | score | overlap of rows of A | of updates BA | of B A x |"]
         lines += ["|---|---|---|---|---|---|"]
         labels = [("none", 0.0, "lam 0")]
@@ -160,7 +158,7 @@ def plots(runs: Runs, folder: Path) -> None:
     figure.suptitle("Test data, served models; grey: every client, diamonds: mean over clients of each seed")
     figure.savefig(folder / "fhbench.png", dpi=90)
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    for axis, name in zip(axes, ABLATED, strict=True):
+    for axis, name in zip(axes, cells.ABLATED["orthogonal"], strict=True):
         for penalty, colour in zip(PENALTIES, ("#0072b2", "#d55e00", "#009e73"), strict=True):
             points = [("lam 0", 0.01), *((f"{penalty}, lam {lam:g}", lam) for lam in LAMBDAS)]
             found = [(lam, pick(runs, "orthogonal", name, label)) for label, lam in points]
