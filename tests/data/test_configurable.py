@@ -3,15 +3,34 @@
 import pytest
 from jsonargparse import ArgumentParser
 
+import fedlit.data
 from fedlit.data import (
+    ADFTD,
+    ICBHI,
     PTBXL,
     BySite,
+    ClassificationDataModule,
     FederatedDataModule,
+    FedISIC2019,
+    ImageTable,
+    MedicalAbstracts,
+    MedMNIST,
     Modality,
+    PTBXLClasses,
+    PubMedRCT,
+    SignalDataModule,
     SignalTable,
+    SimulatedImages,
+    SimulatedSignals,
+    SimulatedSounds,
+    SimulatedTexts,
     SimulatedVitals,
+    SoundTable,
+    SPRSound,
+    TextTable,
     VitalSigns,
     WFDBFolder,
+    WFDBLabels,
 )
 
 CONFIGS = {
@@ -37,3 +56,44 @@ def test_a_reader_and_its_partition_from_a_config(reader):
     config = data.config()
     assert config["context_length"] == 99
     assert all(config[name] == value for name, value in CONFIGS[reader].items())
+
+
+CLASSIFIED = {
+    ADFTD: {"root": "data", "channels": ["Fp1"], "window_seconds": 2.0},
+    FedISIC2019: {"root": "data", "size": 128},
+    ICBHI: {"root": "data", "padding": "zeros"},
+    ImageTable: {"root": "a.csv", "path_column": "file", "resize": "squash"},
+    MedicalAbstracts: {"root": "data"},
+    MedMNIST: {"root": "data", "name": "bloodmnist", "size": 64, "check_md5": False},
+    PTBXLClasses: {"root": "data", "labels": "superclasses", "leads": ["II", "V1"], "window_seconds": 1.0},
+    PubMedRCT: {"root": "data"},
+    SimulatedImages: {"subjects": 30, "mix": 2.0},
+    SimulatedSignals: {"sites": 3},
+    SimulatedSounds: {"per_subject": 2},
+    SimulatedTexts: {"simulation_seed": 4},
+    SoundTable: {"root": "a.csv", "rate": 8000.0, "seconds": 2.0},
+    SPRSound: {"root": "data", "level": "record", "test_part": "inter"},
+    TextTable: {"root": "a.csv", "text_column": "note", "label_separator": ";"},
+    WFDBLabels: {"root": "data", "label_pattern": "^(.)", "channels": ["I"], "site_pattern": "(.)"},
+}
+
+
+@pytest.mark.parametrize("reader", CLASSIFIED)
+def test_a_reader_of_examples_and_its_partition_from_a_config(reader):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(FederatedDataModule, "data")
+    partition = {"class_path": "Dirichlet", "init_args": {"clients": 4, "alpha": 0.5}}
+    arguments = {**CLASSIFIED[reader], "partition": partition, "split": "stratified", "val_fraction": 0.2}
+    made = parser.parse_object({"data": {"class_path": reader.__name__, "init_args": arguments}})
+    data = parser.instantiate(made).data
+    assert type(data) is reader
+    config = data.config()
+    assert config["partition"] == {"class": "Dirichlet", "clients": 4, "alpha": 0.5, "by": "label", "min_records": 1}
+    assert (config["split"], config["val_fraction"]) == ("stratified", 0.2)
+    assert all(config[name] == value for name, value in CLASSIFIED[reader].items())
+
+
+def test_every_reader_that_is_exported_is_here():
+    made = {cls for cls in vars(fedlit.data).values() if isinstance(cls, type) and issubclass(cls, FederatedDataModule)}
+    made -= {FederatedDataModule, SignalDataModule, ClassificationDataModule}
+    assert made == CONFIGS.keys() | CLASSIFIED.keys()
