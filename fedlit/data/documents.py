@@ -93,7 +93,7 @@ class Document:
 
 
 def document_fault(document: Document) -> str | None:
-    """Why a document cannot be used, or None: an empty text, a span outside it, a relation between mentions it lacks."""
+    """Why a document cannot be used, or None: an empty text, a span outside it, a relation with a mention it lacks."""
     if not document.text.strip():
         return "has an empty text: fill it in, or leave the document out"
     length = len(document.text)
