@@ -1,4 +1,7 @@
-"""Sounds: wav2vec2 on the waveform, AST on its mel spectrogram. Zeros at the end of a waveform are padding."""
+"""Sounds: wav2vec2 on the waveform, AST on its mel spectrogram.
+
+Zeros at the end of a waveform are padding to wav2vec2, which leaves them out; to AST they are silence like any other.
+"""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def split_groups(
 ) -> dict[str, Sides]:
     """Deal out whole units, even in classes; a unit that several clients hold is on the same side everywhere.
 
-    The first unit of a class that a client deals out goes to training, so that a client seldom tests what it could not
-    learn.
+    The first unit of a class that a client deals out goes to training while that has room, so that a client seldom
+    tests what it could not learn.
 
     Raises:
         FedlitError: A client has too few units; it names the client and the mend.

@@ -112,6 +112,14 @@ def test_distances_of_sketches_are_within_the_stated_bound():
     assert 0 < (rows - wanted).abs().max() < 0.15 * wanted[0, 1:].max()
 
 
+def test_layers_are_projected_apart_and_all_clients_alike():
+    b = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+    one, two = (EPFL(sketch=16).signed({B1: x, B2: x}, {}) for x in (b, 2 * b))
+    assert (one[B1] - one[B2]).norm() > 0.5 * b.norm()
+    for name in (B1, B2):
+        torch.testing.assert_close(two[name], 2 * one[name])
+
+
 def test_a_sketch_as_large_as_b_is_b_and_none_is_less_than_nothing():
     w = {B1: torch.randn(4, 2), B2: torch.randn(4, 2)}
     assert EPFL(sketch=8).signed(w, w) == w

@@ -20,6 +20,7 @@ from fedlit.aggregators.signatures import (
     mixed,
     rows_of,
     sketch,
+    sketched,
     with_own,
 )  # fmt: skip
 
@@ -120,6 +121,16 @@ def test_a_sketch_keeps_inner_products():
     assert abs(sum(found) / 20 - exact) < 3 * spread / 20**0.5
     assert 0.3 * spread < torch.tensor(found).std() < 2 * spread
     assert torch.equal(sketch({"w": x}, zero)["sketch"], sketch({"w": x}, zero)["sketch"])
+
+
+def test_a_sketch_keeps_the_norm_of_what_has_one_sign():
+    """Values without signs of their own would add up in each sum: 4096 ones in 64 sums to 64 times their norm."""
+    ones = torch.ones(4096)
+    squared = [
+        float(sketched(torch.zeros(64, dtype=torch.float64), ones, torch.Generator().manual_seed(seed)).square().sum())
+        for seed in range(100)
+    ]
+    assert sum(squared) / 100 == pytest.approx(4096, rel=4 * (2 / 64 / 100) ** 0.5)
 
 
 def test_norm_layers_are_known_by_their_names():

@@ -231,6 +231,63 @@ def test_channels_side_by_side_or_their_mean():
     assert torch.isfinite(mean.family.features(mean.network, missing)).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in NAMES), ("amazon/chronos-bolt-tiny", {"channels": 2})]
+)
+def test_features_are_of_their_own_example(name, options):
+    backbone = encoder_stand_in(name, **options)
+    x = batch(backbone.family.modality)
+    together = backbone.family.features(backbone.network, x)
+    alone = torch.cat([backbone.family.features(backbone.network, x[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_signals_are_the_mean_of_patches_that_hold_samples():
+    backbone = load_encoder("builtin")
+    network = backbone.network
+    assert network.chronos_config.use_reg_token
+    x = torch.randn(1, 1, 64, generator=torch.Generator().manual_seed(0))
+    x[..., :32] = torch.nan
+    with torch.no_grad():
+        states, _, _, mask = network.encode(context=x[0])
+        features = backbone.family.features(network, x)
+    size = network.chronos_config.input_patch_size
+    assert mask[0].tolist() == [0.0] * (32 // size) + [1.0] * (32 // size) + [1.0], "the last is the register"
+    torch.testing.assert_close(features[0], states[0, 32 // size : -1].mean(dim=0))
+
+
+def test_wav2vec2_with_layer_norm_does_not_attend_to_padding():
+    from fedlit.backbones.audio_encoders import Wav2Vec2
+
+    tiny = encoder_stand_in("facebook/wav2vec2-base-960h").network.config.to_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Wav2Vec2.build(**tiny | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}).eval()
+    family = Wav2Vec2.of(network.config)
+    assert family.attends
+    waveform = batch("audio")
+    padded = torch.nn.functional.pad(waveform, (0, 8000))
+    with torch.no_grad():
+        short, long = family.features(network, waveform), family.features(network, padded)
+        blind = replace(family, attends=False).features(network, padded)
+    torch.testing.assert_close(short, long, rtol=1e-3, atol=1e-3)
+    assert (blind - short).abs().max() > 0.02
+
+
+def test_roberta_has_two_positions_fewer_than_its_configuration_says():
+    from transformers import RobertaConfig
+
+    from fedlit.backbones.text_encoders import RoBERTa
+
+    assert RoBERTa.positions(RobertaConfig(max_position_embeddings=514)) == 512
+    backbone = encoder_stand_in("FacebookAI/roberta-base")
+    most = RoBERTa.positions(backbone.network.config)
+    ones = torch.full((1, most), 3)
+    backbone.network(input_ids=ones)
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds|out of range"):
+        backbone.network(input_ids=torch.full((1, most + 1), 3))
+
+
 def test_builtin_is_pretrained_and_has_no_decoder():
     backbone = load_encoder("builtin")
     assert "synthetic" in backbone.source

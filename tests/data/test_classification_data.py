@@ -219,6 +219,46 @@ def test_batches_of_signals():
     assert len(loaded["id"]) == 32
 
 
+def test_rows_of_a_shuffled_batch_of_several_clients_belong_together():
+    data = Given(many(120, rows=1), partition=BySubject(4))
+    data.setup()
+    dataset = data.dataset(data.clients, "train")
+    owner = {name: client for client in data.clients for name in data.describe()["clients"][client]["records"]["train"]}
+    order = np.random.default_rng(0).permutation(len(dataset)).tolist()
+    batch = dataset.__getitems__(order)
+    given = {example.id: example for example in data.given}
+    assert len(set(batch["client"])) == 4
+    assert batch["client"] == [owner[name] for name in batch["id"]]
+    assert batch["x"] == [given[name].values for name in batch["id"]]
+    assert [data.classes[i] for i in batch["label"]] == [given[name].label for name in batch["id"]]
+    assert [owner[dataset[i]["id"]] for i in (0, len(dataset) - 1)] == [dataset.clients[0], dataset.clients[-1]]
+
+
+def test_the_order_of_reading_makes_no_difference():
+    given = many(90)
+    one, two = Given(given, partition=Dirichlet(3, 1.0, min_records=9)), Given(given[::-1])
+    two.partition = one.partition
+    assert one.describe() == two.describe()
+
+
+def test_a_small_client_keeps_all_sides_where_it_shares_subjects_with_a_large_one():
+    units = ["u0", "u1", "u2"] + [f"u{i}" for i in range(40)]
+    assignment = {"a-small": [0, 1, 2], "b-large": list(range(3, 43))}
+    for seed in range(10):
+        made = split_groups(assignment, units, ["a"] * 43, 0.3, 0.3, seed)
+        assert [len(made["a-small"][split]) for split in SPLITS] == [1, 1, 1]
+        assert [len(made["b-large"][split]) for split in SPLITS] == [16, 12, 12]
+        side = {split: {units[i] for own in made.values() for i in own[split]} for split in SPLITS}
+        assert sum(map(len, side.values())) == 40
+
+
+def test_the_one_unit_of_a_class_is_trained_on_even_where_most_is_tested():
+    for common in (20, 30, 40):
+        classes = ["common"] * common + ["rare"]
+        made = split_groups({"c": range(common + 1)}, [f"u{i}" for i in range(common + 1)], classes, 0.4, 0.4, 0)["c"]
+        assert common in made["train"]
+
+
 @pytest.mark.parametrize(("modality", "shape", "dtype"), [("image", (6, 5, 3), np.uint8), ("audio", (16,), np.float32)])
 @pytest.mark.parametrize("file", [False, True])
 def test_values_that_a_function_reads_are_read_once(modality, shape, dtype, file, tmp_path):
@@ -293,6 +333,37 @@ def test_the_sources_split():
     alone = [replace(example, site="left" if example.fold == "train" else "right") for example in given]
     with pytest.raises(FedlitError, match="'site-left' has no example in the source's val fold"):
         Given(alone, split="fold", partition=BySite()).setup()
+
+
+def test_what_the_server_holds_leaks_to_no_client():
+    copies = [text(f"copy{i}", "abc"[i % 3], value=f"text of e{i}") for i in range(0, 300, 3)]
+    data = Given(many(300, rows=1) + copies, server_examples=60, split="stratified")
+    with pytest.warns(UserWarning, match="occur more than once"):
+        served = data.server_dataset()
+    values = {example.value for example in served.examples}
+    assert any(example.id.startswith("copy") for example in served.examples)
+    assert not values & {example.value for example in data.examples}
+    windows = Cutting(signals(), modality="signal", server_examples=4).server_dataset()
+    assert [len(windows), windows.examples[0].value.shape] == [16, (3, 2)]
+    folds = [text(f"e{i}", "ab"[i % 2], fold=("train", "test")[i // 2 % 2]) for i in range(80)]
+    held = Given(folds, split="fold", server_examples=20).server_dataset()
+    assert {example.fold for example in held.examples} == {"train"}
+    with pytest.raises(FedlitError, match="too many"):
+        Given(folds, split="fold", server_examples=41).setup()
+
+
+def test_the_sources_validation_part_is_trained_on_where_none_is_wanted():
+    given = [text(f"e{i}", "ab"[i % 2], fold=("train", "val", "test", "train")[i % 4]) for i in range(80)]
+    data = Given(given, split="fold", val_fraction=0.0)
+    assert data.describe()["clients"]["client-1"]["examples"] == {"train": 60, "val": 0, "test": 20}
+
+
+def test_windows_that_are_kept_do_not_keep_their_record():
+    data = Cutting(signals(), modality="signal", partition=IID(2, "record"), parity=True, fraction=0.2)
+    with pytest.warns(UserWarning, match="parity"):
+        data.setup()
+    assert data.examples
+    assert not any(np.shares_memory(e.value, record.values) for e in data.examples for record in data.given)
 
 
 def test_multi_label():

@@ -7,8 +7,10 @@ import pytest
 from scipy.interpolate import interp1d
 from signal_files import waves
 
+from fedlit.data.examples import Example
+from fedlit.data.partitions import IID
 from fedlit.data.resampling import resample_linear
-from fedlit.data.signal_windows import Window, standardised
+from fedlit.data.signal_windows import SignalClasses, Window, standardised
 
 
 def test_standardised_by_hand():
@@ -51,3 +53,38 @@ def test_linear_resampling_is_that_of_the_published_code(samples, rate, new):
     assert made.dtype == np.float32
     assert made == pytest.approx(expected, abs=1e-5)
     assert resample_linear(values, rate, rate) is values
+
+
+class Recordings(SignalClasses):
+    """Twelve of 2 channels and 10.5 windows, in which each sample tells where it was."""
+
+    def read(self):
+        return [
+            Example(f"r{i}", f"r{i}", "s", "ecg", ("ab"[i % 2],), self.values_of(f"r{i}", i), self.rate)
+            for i in range(12)
+        ]
+
+    def read_signals(self, path):
+        first = 1000 * path + np.arange(105, dtype=np.float32)
+        return {"one": first, "two": -first}, self.rate
+
+    def write_stand_in(self, folder):
+        raise AssertionError("not used")
+
+
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize(("most", "numbers"), [(None, range(10)), (3, [1, 5, 8]), (20, range(10))])
+def test_windows_follow_each_other_from_the_first_sample(parity, most, numbers):
+    options = {"partition": IID(1), "scale": "none", "parity": parity, "max_windows": most}
+    data = Recordings(rate=10.0, window_seconds=1.0, **options)
+    found = {}
+    for split in ("train", "val", "test"):
+        dataset = data.dataset("client-1", split)
+        batch = dataset.__getitems__(range(len(dataset)))
+        found |= dict(zip(batch["id"], zip(batch["x"].numpy(), batch["label"].tolist(), strict=True), strict=True))
+    assert sorted(found) == sorted(f"r{i}/{k}" for i in range(12) for k in numbers)
+    for name, (x, label) in found.items():
+        i, k = map(int, name[1:].split("/"))
+        expected = 1000 * i + np.arange(10 * k, 10 * k + 10)
+        assert np.array_equal(x, np.stack([expected, -expected])), name
+        assert data.classes[label] == "ab"[i % 2], name

@@ -100,6 +100,12 @@ def test_longer_sounds_lose_their_end_and_its_fade():
     np.testing.assert_array_equal(out, fitted(np.ones(640, np.float32), 320, 1.0, "zeros"))
 
 
+def test_lengths_are_rounded():
+    """0.29 s at 100 Hz are 28.999999999999996 samples."""
+    for padding in ("crop", "zeros", "circular"):
+        assert len(fitted(np.ones(40, np.float32), 100, 0.29, padding)) == 29
+
+
 def test_zeros_and_crop():
     out = fitted(np.array([1, 2, 3, 4], np.float32), 16, 10 / 16, "zeros")
     assert out.tolist() == [0, 2, 3, 0] + [0] * 6
