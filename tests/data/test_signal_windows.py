@@ -9,7 +9,7 @@ from signal_files import waves
 
 from fedlit.data.examples import Example
 from fedlit.data.partitions import IID
-from fedlit.data.resampling import resample_linear
+from fedlit.data.resampling import resample, resample_linear
 from fedlit.data.signal_windows import SignalClasses, Window, standardised
 
 
@@ -88,3 +88,18 @@ def test_windows_follow_each_other_from_the_first_sample(parity, most, numbers):
         expected = 1000 * i + np.arange(10 * k, 10 * k + 10)
         assert np.array_equal(x, np.stack([expected, -expected])), name
         assert data.classes[label] == "ab"[i % 2], name
+
+
+@pytest.mark.parametrize(("parity", "change"), [(False, resample), (True, resample_linear)])
+def test_parity_resamples_by_straight_lines(parity, change):
+    class Noise(Recordings):
+        def read_signals(self, path):
+            return {"one": waves(12, 4000, 40)[path]}, 40.0
+
+    data = Noise(rate=10.0, window_seconds=10.0, partition=IID(1), scale="none", parity=parity)
+    dataset = data.dataset("client-1", "train")
+    for example in dataset.examples:
+        i, k = map(int, example.id[1:].split("/"))
+        expected = change(waves(12, 4000, 40)[i], 40.0, 10.0)[100 * k : 100 * k + 100]
+        assert np.array_equal(example.value[0], expected)
+    assert data.describe()["signals"]["resampled"] == ("linear" if parity else "polyphase")
