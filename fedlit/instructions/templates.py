@@ -1,0 +1,215 @@
+"""Instructions made from a schema, and the answers to learn.
+
+Tasks: ``"entities"`` asks for mentions; ``"relations"`` shows the text with the mentions given, numbered, and asks for
+the links between them (with their modifiers, where the schema has any); ``"both"`` asks for all of it from the bare
+text.
+
+Formats: ``"html"`` is the text with span tags (:mod:`fedlit.instructions.markup`), then, where relations are asked, a
+line ``Relations:`` and a line ``CID: 1 -> 4`` for each, or ``none``. ``"json"`` is a list of mentions
+(:mod:`fedlit.instructions.listing`), or an object of two lists, ``entities`` and ``relations``.
+
+Relations: ``"list"`` names both ends by their numbers: one question per document, and every relation comes back as it
+was. ``"focus"`` is the way of Fed-MedLoRA's release: one question for each mention that may head a relation, marked in
+the text, and the answer marks what it is linked to, by the relation's type. That costs the whole text twice for each
+mention, and cannot say which of two entity types a tail has, so ``"list"`` is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from fedlit.data.documents import Document, Entity, Relation, document_fault
+from fedlit.errors import FedlitError
+from fedlit.instructions import listing, markup
+from fedlit.instructions.markup import Crossing
+from fedlit.instructions.schema import Schema
+from fedlit.instructions.wording import instruction
+
+Task = Literal["entities", "relations", "both"]
+Format = Literal["html", "json"]
+Relations = Literal["list", "focus"]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One question and its answer.
+
+    Attributes:
+        document: Id.
+        prompt: The instruction with the text; the answer follows it directly.
+        target: The answer.
+        focus: Id of the mention that the question is about, or None.
+        dropped_entities: Mentions left out of the answer because they cross another.
+        dropped_relations: Relations left out with them.
+    """
+
+    document: str
+    prompt: str
+    target: str
+    focus: str | None = None
+    dropped_entities: int = 0
+    dropped_relations: int = 0
+
+
+@dataclass(frozen=True)
+class Template:
+    """How documents of a schema become questions and answers.
+
+    Args:
+        schema: What to look for.
+        task: ``"entities"``, ``"relations"`` or ``"both"``.
+        format: Of the answer, ``"html"`` or ``"json"``.
+        relations: ``"list"``, or ``"focus"`` (task ``"relations"`` only).
+        crossing: Mentions that cross, in HTML: ``"split"`` into parts, ``"drop"`` the later one and its relations, or
+            ``"error"``. JSON has them as they are.
+        descriptions: Tell the model what each type means, not only its name.
+
+    Raises:
+        FedlitError: A value that is none of these; a task of relations with a schema that has none.
+    """
+
+    schema: Schema
+    task: Task = "both"
+    format: Format = "html"
+    relations: Relations = "list"
+    crossing: Crossing = "split"
+    descriptions: bool = True
+
+    def __post_init__(self) -> None:
+        choices = (("task", Task), ("format", Format), ("relations", Relations), ("crossing", Crossing))
+        for field, known in choices:
+            if getattr(self, field) not in get_args(known):
+                raise FedlitError(f"Template.{field} is {getattr(self, field)!r}, expected one of {get_args(known)}")
+        if self.task != "entities" and not self.schema.relations:
+            raise FedlitError(f"Template.task is {self.task!r}, but schema {self.schema.name!r} has no relations")
+        if self.relations == "focus" and self.task != "relations":
+            raise FedlitError(f"Template.relations is 'focus' with task {self.task!r}: it asks for task 'relations'")
+
+    def instances(self, document: Document) -> list[Instance]:
+        """A document's questions: one, or with ``"focus"`` one for each mention that may head a relation."""
+        if self.relations == "list":
+            given = self.given(document)
+            answer, lost, cut = self._answer(document, None)
+            return [Instance(document.id, self.prompt(document.text, given), answer, None, lost, cut)]
+        out = []
+        for entity in self.given(document):
+            if any(entity.type in one.heads for one in self.schema.relations):
+                answer, lost, cut = self._answer(document, entity)
+                prompt = self.prompt(document.text, focus=entity)
+                out.append(Instance(document.id, prompt, answer, entity.id, lost, cut))
+        return out
+
+    def given(self, document: Document) -> list[Entity]:
+        """Mentions that the question shows, as numbered there: with task ``"relations"`` all but modifiers."""
+        if self.task != "relations":
+            return []
+        main = {one.name for one in self.schema.main}
+        return markup.reading_order([one for one in document.entities if one.type in main])
+
+    def prompt(self, text: str, given: Sequence[Entity] = (), focus: Entity | None = None) -> str:
+        """The question.
+
+        Args:
+            text: The note.
+            given: With task ``"relations"``: the mentions to link, annotated or found.
+            focus: With relations ``"focus"``: the mention that it is about.
+        """
+        shown = text
+        if self.task == "relations":
+            marked = [focus] if focus else markup.reading_order(given)
+            numbers = None if focus else {one.id: number for number, one in enumerate(marked, start=1)}
+            shown = markup.write(text, marked, numbers)
+        kind = focus.type if focus else None
+        escaped = self.format == "html" and markup.escape(text) != text
+        return instruction(self.schema, self.task, self.format, kind, escaped, self.descriptions, shown)
+
+    def target(self, document: Document, focus: Entity | None = None) -> str:
+        """The answer.
+
+        Raises:
+            FedlitError: A mention outside the text, a type that the schema lacks, an annotation that nobody made, or,
+                with ``crossing="error"``, mentions that cross.
+        """
+        return self._answer(document, focus)[0]
+
+    def _answer(self, document: Document, focus: Entity | None) -> tuple[str, int, int]:
+        self._check(document)
+        main = {one.name for one in self.schema.main}
+        given = self.given(document)
+        if focus is not None:
+            mentions = document.by_id()
+            links = [one for one in document.relations if one.head == focus.id]
+            new = [replace(mentions[one.tail], id=f"{one.type} {one.tail}", type=one.type) for one in links]
+        elif self.task == "relations":
+            new = [one for one in document.entities if one.type not in main]
+        else:
+            new = [one for one in document.entities if self.task == "both" or one.type in main]
+        crossing = "split" if self.format == "json" else self.crossing
+        new, dropped = markup.settle(new, crossing, f"document {document.id!r}")
+        if focus is not None or self.task == "entities":
+            if self.format == "html":
+                return markup.write(document.text, new), len(dropped), len(dropped) if focus else 0
+            return listing.lines(listing.items(document.text, new)), 0, 0
+        numbered = [*given, *markup.reading_order(new)]
+        numbers = {one.id: number for number, one in enumerate(numbered, start=1)}
+        links = [one for one in document.relations if one.head in numbers and one.tail in numbers]
+        links.sort(key=lambda one: (numbers[one.head], numbers[one.tail], one.type))
+        cut = len(document.relations) - len(links)
+        if self.format == "json":
+            listed = listing.lines(listing.items(document.text, new, numbers))
+            pairs = [{"type": one.type, "head": numbers[one.head], "tail": numbers[one.tail]} for one in links]
+            return f'{{"entities": {listed},\n"relations": {listing.lines(pairs)}}}', len(dropped), cut
+        copied = self.task == "both" or bool(self.schema.modifiers)
+        text = markup.write(document.text, new, numbers) + "\n" if copied else ""
+        return f"{text}Relations:\n{_links(links, numbers)}", len(dropped), cut
+
+    def _check(self, document: Document) -> None:
+        fault = document_fault(document) if document.text.strip() or document.entities else None
+        fault = fault or self.schema.fault(document)
+        if fault:
+            raise FedlitError(f"document {document.id!r} {fault}")
+        needed = {"entities": {"entities"}, "relations": {"relations"}, "both": {"entities", "relations"}}[self.task]
+        lacking = sorted(needed - document.annotated)
+        if lacking:
+            raise FedlitError(
+                f"document {document.id!r} was not annotated for {lacking[0]}, so it has no answer for task "
+                f"{self.task!r}: ask for {task_of(document)!r}"
+            )
+
+
+def _links(links: Sequence[Relation], numbers: dict[str, int]) -> str:
+    """The list of relations under the text."""
+    return "\n".join(f"{one.type}: {numbers[one.head]} -> {numbers[one.tail]}" for one in links) or "none"
+
+
+def task_of(document: Document) -> Task | None:
+    """The largest task that a document was annotated for, None without any."""
+    if len(document.annotated) == 2:
+        return "both"
+    return next(iter(document.annotated), None)
+
+
+def prompt(
+    document_text: str,
+    schema: Schema,
+    task: Task = "both",
+    format: Format = "html",
+    given: Sequence[Entity] = (),
+    focus: Entity | None = None,
+) -> str:
+    """:meth:`Template.prompt` of a template made on the spot."""
+    return Template(schema, task, format, "focus" if focus else "list").prompt(document_text, given, focus)
+
+
+def target(
+    document: Document,
+    schema: Schema,
+    task: Task = "both",
+    format: Format = "html",
+    crossing: Crossing = "split",
+    focus: Entity | None = None,
+) -> str:
+    """:meth:`Template.target` of a template made on the spot."""
+    return Template(schema, task, format, "focus" if focus else "list", crossing).target(document, focus)
