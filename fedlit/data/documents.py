@@ -42,11 +42,13 @@ class Relation:
         type: For instance ``"CID"`` (a chemical induces a disease).
         head: ``id`` of a mention.
         tail: ``id`` of another.
+        concepts: Where the source links concepts: the pairs of them that this stands for. Not compared.
     """
 
     type: str
     head: str
     tail: str
+    concepts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
