@@ -104,7 +104,7 @@ class ExampleSource(Reader):
 
     def stand_in_size(self, per_client: int = 24) -> tuple[int, int]:
         """Clients that the partition names (20 where it names none), and examples enough for all of them."""
-        clients = _clients(self.partition or self.usual_partition()) or 20
+        clients = clients_named(self.partition or self.usual_partition()) or 20
         return clients, clients * per_client + self.server_examples
 
     @property
@@ -234,11 +234,11 @@ class ExampleSource(Reader):
             raise FedlitError(f"data.server_examples is {self.server_examples}: give a number, 0 for none")
 
 
-def _clients(partition: Partition) -> int | None:
+def clients_named(partition: Partition) -> int | None:
     """How many clients a partition, or one inside it, asks for."""
     if isinstance(partition, Nested):
-        counts = _clients(partition.outer), _clients(partition.inner)
+        counts = clients_named(partition.outer), clients_named(partition.inner)
         return prod(count or 1 for count in counts) if any(counts) else None
     inner = getattr(partition, "partition", None)
-    found: int | None = _clients(inner) if inner is not None else getattr(partition, "clients", None)
+    found: int | None = clients_named(inner) if inner is not None else getattr(partition, "clients", None)
     return found

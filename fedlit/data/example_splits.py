@@ -85,6 +85,7 @@ def split_groups(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    mend: str = _MEND,
 ) -> dict[str, Sides]:
     """Deal out whole units, even in classes; a unit that several clients hold is on the same side everywhere.
 
@@ -103,7 +104,7 @@ def split_groups(
         indices = assignment[client]
         weight = Counter(units[i] for i in indices)
         commonest = _commonest([units[i] for i in indices], [classes[i] for i in indices])
-        sides |= _deal(client, weight, commonest, sides, shares, seed)
+        sides |= _deal(client, weight, commonest, sides, shares, seed, mend)
     return {c: _sides(indices, [sides[units[i]] for i in indices]) for c, indices in assignment.items()}
 
 
@@ -169,11 +170,12 @@ def _deal(
     bound: Mapping[str, str],
     shares: Mapping[str, float],
     seed: int,
+    mend: str,
 ) -> dict[str, str]:
     """Side of each of a client's units; those in ``bound`` keep theirs."""
     names = sorted(weight, key=natural)
     if len(names) < len(shares):
-        raise FedlitError(f"client {client!r} has {len(names)} group(s), a split needs {len(shares)}: {_MEND}")
+        raise FedlitError(f"client {client!r} has {len(names)} group(s), a split needs {len(shares)}: {mend}")
     total = sum(weight.values())
     sides = {name: bound[name] for name in names if name in bound}
     held = dict.fromkeys(shares, 0)
@@ -204,7 +206,7 @@ def _deal(
     lacking = [side for side in shares if side not in used]
     if lacking:
         raise FedlitError(
-            f"client {client!r} shares its groups with other clients so that none is left for {lacking[0]}: {_MEND}"
+            f"client {client!r} shares its groups with other clients so that none is left for {lacking[0]}: {mend}"
         )
     return sides
 
