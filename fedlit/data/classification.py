@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +44,7 @@ class ClassificationDataModule(ExampleSource):
         self._left_out |= {used[i].id: "is of a group that the server holds" for i in away.difference(served)}
         kept = [i for i in range(len(used)) if i not in away]
         self.examples = [used[i] for i in kept]
-        partition = self.partition or self.usual_partition()
-        self.assignment = dict(sorted(partition.assign(self.examples, self.seed).items()))
+        self.assignment = dict(sorted(self._assigned().items()))
         held = {i for indices in self.assignment.values() for i in indices}
         self._left_out |= {e.id: "left out by the partition" for i, e in enumerate(self.examples) if i not in held}
         self._sides = self._split([units[i] for i in kept])
@@ -134,6 +133,16 @@ class ClassificationDataModule(ExampleSource):
         even = strata if self.split != "record" else [""] * len(strata)
         return example_splits.split_groups(self.assignment, units, even, *shares, seed)
 
+    def _assigned(self) -> dict[str, list[int]]:
+        """Who holds which examples; a fault of the usual partition tells a user who gave none."""
+        partition = self.partition or self.usual_partition()
+        try:
+            return partition.assign(self.examples, self.seed or 0)
+        except FedlitError as error:
+            if self.partition is not None:
+                raise
+            raise FedlitError(f"{error}; data.partition is not given, and is {partition}: give one") from error
+
     def _dataset(self, held: Sequence[Example], clients: Sequence[str]) -> Examples:
         return Examples(held, clients, self.classes, self.multi_label)
 
@@ -150,6 +159,14 @@ class ClassificationDataModule(ExampleSource):
         if self._absent:
             named = [f"{client} ({few(lacking, 3)})" for client, lacking in self._absent.items()]
             self.say(f"{len(named)} client(s) test classes that they have no training example of: {few(named)}")
+        if self.class_names is None and not self.parity:
+            count = Counter(name for example in self.examples for name in example.labels)
+            rare = [f"{name} ({count[name]})" for name in self.classes if count[name] < len(SPLITS)]
+            if rare:
+                self.say(
+                    f"{len(rare)} class(es) of fewer than {len(SPLITS)} records, too few to train, validate and test "
+                    f"on: {few(rare)}; mend labels that are misspelt"
+                )
         if self._skipped:
             names = few(self._skipped)
             self.say(

@@ -112,6 +112,11 @@ class ExampleTable(ClassificationDataModule):
                     out.append(self._example(name, cells))
             except BadRecord as error:
                 self.refuse(name, f"{path}: row {row} {error}")
+        if self.group_column is None and self.split == "subject" and not (self.parity or self.stand_in):
+            self.say(
+                f"{len(out)} record(s) count as a subject each: where subjects have several records, one may train and "
+                f"be tested on: set data.group_column ({self.id_column or self.value_column} if it is so)"
+            )
         return out
 
     def _example(self, name: str, cells: dict[str, str]) -> Example:

@@ -389,6 +389,20 @@ def test_a_class_absent_from_training_is_named():
     assert data.describe()["absent_classes"] == {"client-1": ["c"]}
 
 
+def test_a_class_of_few_records_may_be_misspelt():
+    given = many(60)
+    given[7] = text("e7", "bb", "p2")
+    with pytest.warns(UserWarning, match=r"1 class\(es\) of fewer than 3 records.*: bb \(1\); mend labels"):
+        Given(given).setup()
+
+
+def test_the_usual_partition_is_named_where_it_does_not_fit():
+    with pytest.raises(FedlitError, match=r"data.partition is not given, and is Dirichlet\(clients=20.*: give one"):
+        Given(many(60), partition=None).setup()
+    with pytest.raises(FedlitError, match="ask for fewer clients$"):
+        Given(many(60), partition=Dirichlet(20, 0.1, min_records=10)).setup()
+
+
 def image(name, shape=(4, 4, 3), dtype=np.uint8, values=None):
     made = np.full(shape, len(name), dtype) if values is None else values
     return Example(name, name, "s", "image", (name[0],), made)

@@ -236,6 +236,16 @@ def test_a_table(suffix, tmp_path):
     assert data.config()["text_column"] == "note"
 
 
+def test_a_table_without_groups_says_what_it_takes_for_subjects(tmp_path, recwarn):
+    named = {"text_column": "note", "label_column": "code", "site_column": "hospital"}
+    with pytest.warns(UserWarning, match=r"60 record\(s\) count as a subject each.*data.group_column \(note if"):
+        TextTable(table(tmp_path), **named).setup()
+    recwarn.clear()
+    TextTable(table(tmp_path), **named, group_column="note").setup()
+    TextTable(table(tmp_path), **named, split="record").setup()
+    assert not [warned for warned in recwarn if "subject" in str(warned.message)]
+
+
 def test_a_table_of_several_labels(tmp_path):
     path = table(tmp_path, code=["x; y", "", "z"] * 20)
     data = TextTable(path, "note", "code", classes=["z", "y", "x"], label_separator=";", partition=IID(2))
