@@ -112,7 +112,7 @@ def sweep(
     with alone(planned.folder) as lock, ended_by_signals():
         _write_plan(planned, vary, seeds, options)
         try:
-            _run(planned, todo, jobs, lock, errors, console)
+            _run(planned, todo, jobs, lock, errors, metric, console)
         except KeyboardInterrupt:
             _report(planned, errors, metric, console, brief=True)
             done = sum(finished(cell) is not None for cell in planned.cells)
@@ -197,7 +197,15 @@ def _write_plan(planned: Plan, vary: Sequence[str], seeds: str, options: Sequenc
     RunFolder(planned.folder).write_json("sweep.json", content)
 
 
-def _run(planned: Plan, todo: Sequence[Cell], jobs: int, lock: int, errors: dict[str, str], console: Console) -> None:
+def _run(
+    planned: Plan,
+    todo: Sequence[Cell],
+    jobs: int,
+    lock: int,
+    errors: dict[str, str],
+    metric: str | None,
+    console: Console,
+) -> None:
     from fedlit.reports.sweep_progress import SweepProgress
     from fedlit.reports.sweep_table import metrics_of
     from fedlit.sweep_runs import log_file, run_all
@@ -210,7 +218,10 @@ def _run(planned: Plan, todo: Sequence[Cell], jobs: int, lock: int, errors: dict
                 errors[str(cell.folder)] = f"{cell.title}: {outcome.error} (log: {log_file(cell)})"
             else:
                 (result,) = results([outcome.cell], errors)
-                first = next(iter(metrics_of([result], headline(planned.metrics, None, []))), None)
+                found = metrics_of([result], headline(planned.metrics, None, []))
+                if metric is not None and found:
+                    _check_metric(metric, found)  # its names are not known before, and the others may take days
+                first = next(iter(found), None)
                 if first:
                     mean, worst = result.figure(first), result.figure(first, "worst")
                     figures = f"{first} {mean:.4f} (mean), {worst:.4f} (worst client)"

@@ -260,6 +260,12 @@ def test_a_failing_cell_ends_nothing_else_and_a_larger_grid_runs_only_what_is_ne
     assert times(folder) == before, "a refusal writes nothing"
 
 
+def test_a_metric_that_there_is_not_ends_a_sweep_after_its_first_cell(refused, settings, tmp_path):
+    error = refused(*settings, "--vary", "trainer.local_steps=1,2", "--metric", "rmse")
+    assert "--metric rmse: there is none; there are mse, mae" in error
+    assert [path.parts[-3] for path in (tmp_path / "runs").rglob("summary.json")] == ["trainer.local_steps=1,seed=0"]
+
+
 def test_an_interrupted_sweep_goes_on_to_the_same_bytes(settings, tmp_path, capsys):
     command = ["sweep", *settings, "--trainer.max_rounds=4", "--vary", "trainer.local_steps=1,200"]
     folder = tmp_path / "runs" / "fedlit-sweep"
