@@ -23,9 +23,9 @@ from fhbench_cells import Cell, cells, run
 from fhbench_settings import SETTINGS
 from workload import header
 
-from fedlit.aggregators import FedAvg
+from fedlit.aggregators import EPFL, Centralized, FedAvg, LocalOnly
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+RATES = {"AdamW": (1e-3, 3e-3, 1e-2), "SGD": (0.03, 0.1, 0.3, 1.0)}
 
 
 def backbones(encoders: Path) -> dict[str, str]:
@@ -43,7 +43,9 @@ def backbones(encoders: Path) -> dict[str, str]:
 def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs: int) -> dict[str, Any]:
     """Run what the file lacks, and add it to the file run by run."""
     done: dict[str, Any] = json.loads(path.read_text())["runs"] if path.is_file() else {}
-    left = [cell for cell in todo if cell.key not in done]
+    left = [
+        cell for cell in todo if any(done.get(cell.key, {}).get(name) != value for name, value in cell.choices.items())
+    ]
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         asked = {pool.submit(run, cell, root, where): cell for cell in left}
@@ -62,12 +64,27 @@ def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs:
 
 
 def choose(root: Path, where: dict[str, str], path: Path, jobs: int, only: list[str]) -> None:
-    """Validation figures of FedAvg with some learning rates, on the partition of a seed that the study does not use."""
+    """Validation figures with some learning rates, on the partition of a seed that the study does not use."""
+    rules = (
+        ("AdamW", FedAvg()),
+        ("AdamW", LocalOnly()),
+        ("AdamW", Centralized()),
+        ("AdamW", EPFL()),
+        ("SGD", FedAvg()),
+    )
     todo = [
-        Cell("choose", name, f"{rate:g}", FedAvg(), 100, learning_rate=rate)
-        for name in SETTINGS
-        if not only or name in only
-        for rate in RATES
+        Cell(
+            "choose",
+            name,
+            f"{optimizer} {type(rule).__name__} {rate:g}",
+            rule,
+            100,
+            learning_rate=rate,
+            sgd=optimizer == "SGD",
+        )
+        for name in only or SETTINGS
+        for optimizer, rule in rules
+        for rate in RATES[optimizer]
     ]
     done = study(todo, root, where, path, jobs)
     for cell in todo:
@@ -83,7 +100,7 @@ def main() -> None:
     parser.add_argument("--encoders", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--parts", nargs="*", default=[], help="main, ablation, rank, sketch, orthogonal, leakage")
+    parser.add_argument("--parts", nargs="*", default=[], help="main, sgd, ablation, rank, sketch, orthogonal, leakage")
     parser.add_argument("--settings", nargs="*", default=[], help=", ".join(SETTINGS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--choose", action="store_true")

@@ -8,13 +8,14 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from fhbench_settings import EVEN, SETTINGS
+from fhbench_settings import EVEN, LEARNT, SETTINGS
 
 from fedlit import codec, tree
 from fedlit.aggregators import (
@@ -37,18 +38,14 @@ from fedlit.aggregators import (
 )
 from fedlit.aggregators.orthogonal import READ
 from fedlit.checkpoint import read
+from fedlit.run_folder import SUMMARY_ROWS
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "calibration_error")
-LAMBDAS = (0.03, 0.1, 0.3, 1.0)
+LAMBDAS = (0.1, 0.3, 1.0)
 PENALTIES = ("rows", "updates", "representations")
-ABLATED = {
-    "ablation": ("images", "hospitals", "cries"),
-    "rank": ("images",),
-    "sketch": ("images",),
-    "orthogonal": ("images", "cries"),
-}
+ABLATED = {"ablation": ("images", "diagnoses"), "sketch": ("images",), "rank": ("images",), "orthogonal": ("images",)}
 """Parts of the study beside the main one, and the settings that they are run on."""
 HOME = r"head\."
 
@@ -58,7 +55,7 @@ class Cell:
     """One run.
 
     Attributes:
-        part: Of the study: main, ablation, rank, sketch, orthogonal or leakage.
+        part: Of the study: main, sgd, ablation, rank, sketch, orthogonal or leakage.
         setting: Name in ``SETTINGS``.
         label: Of the rule, for the table.
         rule: The rule.
@@ -66,6 +63,7 @@ class Cell:
         rank: Of LoRA.
         data: Further arguments of the data module.
         learning_rate: In the place of the setting's.
+        sgd: Plain SGD in the place of AdamW.
     """
 
     part: str
@@ -76,15 +74,33 @@ class Cell:
     rank: int = 8
     data: dict[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
+    sgd: bool = False
 
     @property
     def key(self) -> str:
         """Name in the JSON file."""
         return f"{self.part} | {self.setting} | {self.label} | {self.seed}"
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What may have been chosen anew since a run was written to the file."""
+        setting = SETTINGS[self.setting]
+        rate = self.learning_rate or setting.rate(self.rule, self.sgd)
+        return {"rounds": setting.rounds, "rate": rate, "optimizer": "SGD" if self.sgd else "AdamW"}
+
+
+@dataclass(frozen=True)
+class Alike(EPFL):
+    """EPFL in which all other clients count alike: what similarity adds is the difference to it."""
+
+    def mix(self, signatures: Sequence[Any], weights: Sequence[float]) -> torch.Tensor:
+        others = max(1, len(signatures) - 1)
+        rows = torch.full((len(signatures), len(signatures)), (1 - self.lam) / others, dtype=torch.float64)
+        return rows.fill_diagonal_(self.lam if len(signatures) > 1 else 1.0)
+
 
 def main_rules(rounds: int) -> dict[str, Aggregator]:
-    """FHBench's rules, with its values where it names any; the last round of the third is an epoch at home."""
+    """FHBench's rules; the last round of the fourth is an epoch at home."""
     return {
         "local": LocalOnly(),
         "centralised": Centralized(),
@@ -105,15 +121,17 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
         for name, setting in SETTINGS.items():
             for label, rule in main_rules(setting.rounds).items():
                 yield Cell("main", name, label, rule, seed)
+            for label, rule in (("FedAvg, SGD", FedAvg()), ("SCAFFOLD, SGD", SCAFFOLD()), ("EPFL, SGD", EPFL())):
+                if name in LEARNT:
+                    yield Cell("sgd", name, label, rule, seed, sgd=True)
         for part, names in ABLATED.items():
             for name in names:
                 for label, rule, rank in ablations(part):
                     yield Cell(part, name, label, rule, seed, rank)
-        for name in ("hospitals", "diagnoses", "cries"):
-            whole: dict[str, Any] = {} if name != "cries" else {"split": "stratified"}
-            for split, data in (("recording", whole), ("window", {"parity": True})):
+        for name in ("hospitals", "diagnoses"):
+            for split, early in (("recording", False), ("window", True)):
                 for label, rule in (("local", LocalOnly()), ("FedAvg", FedAvg()), ("centralised", Centralized())):
-                    arguments = {"partition": EVEN, **data}
+                    arguments = {"partition": EVEN, "early": early}
                     yield Cell("leakage", name, f"{label}, split by {split}", rule, seed, data=arguments)
 
 
@@ -122,6 +140,7 @@ def ablations(part: str) -> Iterator[tuple[str, Aggregator, int]]:
     if part == "ablation":
         yield "EPFL, psi first half", EPFL(psi="first_half"), 8
         yield "EPFL, psi second half", EPFL(psi="second_half"), 8
+        yield "A mixed alike, own weight 0.5", Alike(), 8
         yield "A shared alike, B and head at home", FedSALoRA(weighting="uniform"), 8
         yield "A and B shared, head at home", FedPer(weighting="uniform"), 8
         yield "all shared alike", FedAvg(weighting="uniform"), 8
@@ -146,9 +165,11 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     setting = SETTINGS[cell.setting]
     data = setting.make(root, cell.seed, **cell.data)
+    rate = cell.choices["rate"]
     task = ClassificationTask(
         backbones[setting.backbone], setting.adapter(cell.rank), max_length=setting.max_length,
-        channels=setting.channels, learning_rate=cell.learning_rate or setting.learning_rate, seed=cell.seed,
+        channels=setting.channels, learning_rate=rate, seed=cell.seed,
+        optimizer=partial(torch.optim.SGD, lr=rate) if cell.sgd else None,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         trainer = FederatedTrainer(
@@ -161,17 +182,17 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
         summary = json.loads((done.path / "summary.json").read_text())
         out: dict[str, Any] = {
             "part": cell.part, "setting": cell.setting, "label": cell.label, "seed": cell.seed, "rank": cell.rank,
-            "seconds": round(time.process_time() - begin, 1), "bytes": summary["bytes"],
-            "clients": len(data.clients), "tests": sum(len(data.dataset(c, "test")) for c in data.clients),
-            "source": summary["model"]["source"], "trainable": summary["model"]["trainable"],
-            "leaks": data.describe()["leaks"], "primary": "micro_f1" if data.multi_label else "accuracy",
+            "rule": cell.rule.config(), **cell.choices, "seconds": round(time.process_time() - begin, 1),
+            "bytes": summary["bytes"], "clients": len(data.clients),
+            "tests": sum(len(data.dataset(c, "test")) for c in data.clients), "shared": shared_recordings(data),
+            "trainable": summary["model"]["trainable"], "primary": "micro_f1" if data.multi_label else "accuracy",
             "test": {}, "val": {}, "by_client": {},
         }  # fmt: skip
         with (done.path / "metrics.csv").open() as file:
             for row in csv.DictReader(file):
                 if row["metric"] not in METRICS or row["split"] not in ("val", "test"):
                     continue
-                if row["client"] in ("mean", "weighted_mean", "worst"):
+                if row["client"] in SUMMARY_ROWS:
                     place = out[row["split"]].setdefault(row["model"], {}).setdefault(row["metric"], {})
                     place[row["client"]] = float(row["value"])
                 elif row["split"] == "test" and (row["model"], row["metric"]) == ("personal", out["primary"]):
@@ -180,6 +201,15 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
             assert isinstance(cell.rule, OrthogonalDualLoRA)
             out["overlap"] = overlaps(cell.rule, task, data, done.path / "checkpoints" / "last")
     return out
+
+
+def shared_recordings(data: Any) -> int:
+    """Recordings of which a window is trained on and another tested, at any client."""
+    train, test = (
+        {example.id.split("/")[0] for client in data.clients for example in data.dataset(client, split).examples}
+        for split in ("train", "test")
+    )
+    return len(train & test)
 
 
 def overlaps(rule: OrthogonalDualLoRA, task: ClassificationTask, data: Any, folder: Path) -> dict[str, float]:

@@ -12,6 +12,7 @@ from fhbench_cells import LAMBDAS, PENALTIES, main_rules
 from fhbench_settings import SETTINGS
 
 Runs = list[dict[str, Any]]
+SEEDS = 3
 BACKBONES = {
     "image": "a ViT of 0.6 M parameters pretrained on procedural textures",
     "sound": "an AST of 0.6 M parameters pretrained on procedural sounds",
@@ -35,7 +36,8 @@ def shown(values: Sequence[float], digits: int = 1) -> str:
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{spread}"
+    fewer = "" if len(values) == SEEDS else f" ({len(values)} seed{'s' if len(values) > 1 else ''})"
+    return f"{statistics.fmean(values):.{digits}f}{spread}{fewer}"
 
 
 def pick(runs: Iterable[dict[str, Any]], part: str, setting: str, label: str) -> Runs:
@@ -63,14 +65,14 @@ def paired(runs: Runs, setting: str, one: tuple[str, str], two: tuple[str, str])
 
 def sizes(runs: Runs) -> list[str]:
     """What each setting is."""
-    lines = ["| data | what | clients | test examples | rounds | backbone |", "|---|---|---|---|---|---|"]
+    lines = ["| data | what | clients | test examples | rounds | backbone | learning rates |", "|---" * 7 + "|"]
     for name, setting in SETTINGS.items():
         mine = pick(runs, "main", name, "FedAvg")
         tests = ", ".join(str(r["tests"]) for r in mine)
         clients = sorted({r["clients"] for r in mine})
         lines.append(
             f"| {name} | {setting.about} | {', '.join(map(str, clients))} | {tests} | {setting.rounds} | "
-            f"{BACKBONES[setting.backbone]} |"
+            f"{BACKBONES[setting.backbone]} | {', '.join(f'{k} {v:g}' for k, v in setting.rates.items())} |"
         )
     return [*lines, ""]
 
@@ -120,18 +122,16 @@ def orthogonality(runs: Runs) -> list[str]:
 
 def leakage(runs: Runs) -> list[str]:
     """The same data split by window and by recording."""
-    lines = [
-        "| data | rule | split by recording | split by window | difference | leaked |",
-        "|---|---|---|---|---|---|",
-    ]
-    for setting in ("hospitals", "diagnoses", "cries"):
+    lines = ["| data | rule | split by recording | split by window | difference | recordings on both sides |"]
+    lines += ["|---" * 6 + "|"]
+    for setting in ("hospitals", "diagnoses"):
         for rule in ("local", "FedAvg", "centralised"):
             names = [f"{rule}, split by {split}" for split in ("recording", "window")]
             apart, leaking = (pick(runs, "leakage", setting, name) for name in names)
             gap = paired(runs, setting, ("leakage", names[1]), ("leakage", names[0]))
-            counts = "/".join(str(r["leaks"]["subjects"]) for r in leaking)
+            counts = [", ".join(str(r["shared"]) for r in some) for some in (apart, leaking)]
             columns = [shown([primary(r) for r in some]) for some in (apart, leaking)]
-            lines.append(f"| {setting} | {rule} | {' | '.join(columns)} | {shown(gap)} | {counts} |")
+            lines.append(f"| {setting} | {rule} | {' | '.join(columns)} | {shown(gap)} | {' and '.join(counts)} |")
     return [*lines, ""]
 
 
@@ -177,6 +177,7 @@ def write(done: dict[str, Any], path: Path) -> None:
     """The tables between the marks of the report; what stands around them is written by hand."""
     runs: Runs = list(done.values())
     rules = [(label, "main", label) for label in main_rules(2)]
+    rules += [(label, "sgd", label) for label in ("FedAvg, SGD", "SCAFFOLD, SGD", "EPFL, SGD")]
     names = list(SETTINGS)
     single = [name for name in names if name != "diagnoses"]
     parts = {
@@ -193,7 +194,9 @@ def write(done: dict[str, Any], path: Path) -> None:
     text = path.read_text() if path.is_file() else "".join(f"<!-- {n} -->\n<!-- /{n} -->\n" for n in parts)
     for name, lines in parts.items():
         head, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, _, tail = rest.partition(f"<!-- /{name} -->\n")
+        _, mark, tail = rest.partition(f"<!-- /{name} -->\n")
+        if not mark:
+            raise ValueError(f"{path} has no <!-- {name} --> with its <!-- /{name} -->: put both back")
         text = f"{head}<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n{tail}"
     path.write_text(text)
     plots(runs, path.parent)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedlit.aggregators import Aggregator
 from fedlit.backbones import LoRA
 from fedlit.data import (
     IID,
@@ -47,6 +48,17 @@ class CryWindows(SoundTable):
         return [replace(example, id=f"{example.id}/{i}", values=part) for i, part in enumerate(parts)]
 
 
+class EarlyWindows(WFDBLabels):
+    """Windows that are cut before the split, each a subject of its own: the leak, and nothing else of ``parity``."""
+
+    def read(self) -> list[Example]:
+        windows = [window for record in WFDBLabels.read(self) for window in WFDBLabels.cut(self, record)]
+        return [replace(window, subject=window.id) for window in windows]
+
+    def cut(self, example: Example) -> list[Example]:
+        return [example]
+
+
 @dataclass(frozen=True)
 class Setting:
     """One data set under one partition.
@@ -56,7 +68,8 @@ class Setting:
         make: Data module from the folder of data, seed and further arguments.
         backbone: Which of ``Backbones``.
         rounds: Communication rounds of one local epoch.
-        learning_rate: Of the optimizer, chosen by ``fhbench.py --choose`` on validation data of seed 100.
+        rates: Learning rates by name of the rule, with ``SGD`` before it where it takes SGD, chosen by ``fhbench.py
+            --choose`` on validation data of seed 100; rules without one have FedAvg's.
         max_length: Tokens of a text.
         channels: Of a signal.
     """
@@ -65,9 +78,15 @@ class Setting:
     make: Callable[..., ClassificationDataModule]
     backbone: str
     rounds: int
-    learning_rate: float
+    rates: dict[str, float]
     max_length: int | None = None
     channels: int | None = None
+
+    def rate(self, rule: Aggregator, sgd: bool) -> float:
+        """The learning rate of a rule: its own, or that of the class it comes from, or FedAvg's."""
+        start = "SGD " if sgd else ""
+        named = [start + cls.__name__ for cls in type(rule).__mro__]
+        return next((self.rates[name] for name in named if name in self.rates), self.rates[start + "FedAvg"])
 
     def adapter(self, rank: int = 8) -> LoRA:
         """LoRA with alpha twice the rank, as in FHBench."""
@@ -90,18 +109,22 @@ def texts(root: Path, seed: int, partition: Partition | None = None, **more: Any
     )  # fmt: skip
 
 
-def hospitals(root: Path, seed: int, partition: Partition | None = None, **more: Any) -> WFDBLabels:
+def hospitals(
+    root: Path, seed: int, partition: Partition | None = None, early: bool = False, **more: Any
+) -> WFDBLabels:
     """Windows of three leads of 100 ECGs; the class is the hospital system that recorded them."""
-    return WFDBLabels(
+    return (EarlyWindows if early else WFDBLabels)(
         root / "ecg_cinc_multisite" / "records", label_pattern="^([A-Z]+)", classes=HOSPITALS, exclude=["S*"],
         channels=["II", "V1", "V5"], rate=RATE, window_seconds=SECONDS, max_windows=WINDOWS, batch_size=16, seed=seed,
         partition=partition or Dirichlet(10, 0.1, min_records=5), **SHARES | more,
     )  # fmt: skip
 
 
-def diagnoses(root: Path, seed: int, partition: Partition | None = None, **more: Any) -> WFDBLabels:
+def diagnoses(
+    root: Path, seed: int, partition: Partition | None = None, early: bool = False, **more: Any
+) -> WFDBLabels:
     """Windows of the ECGs with a diagnosis, five of them as labels; clients are hospital systems."""
-    return WFDBLabels(
+    return (EarlyWindows if early else WFDBLabels)(
         root / "ecg_cinc_multisite" / "records", names=DIAGNOSES, classes=list(DIAGNOSES.values()),
         channels=["II", "V1", "V5"], rate=RATE, window_seconds=SECONDS, max_windows=WINDOWS, batch_size=16, seed=seed,
         partition=partition or BySite(min_records=5), **SHARES | more,
@@ -123,13 +146,26 @@ def cries_by_app(root: Path, seed: int, **more: Any) -> CryWindows:
     return cries(root, seed, BySite(min_records=6), **more)
 
 
+RATES = {
+    "images": {"FedAvg": 1e-2, "SGD FedAvg": 0.3},
+    "texts": {"FedAvg": 1e-2, "SGD FedAvg": 0.3},
+    "hospitals": {"FedAvg": 1e-3},
+    "diagnoses": {"FedAvg": 3e-3, "SGD FedAvg": 0.3},
+    "cries": {"FedAvg": 1e-2},
+    "cries by app": {"FedAvg": 1e-2},
+}
+LEARNT = ("images", "texts", "diagnoses")
+"""Where FedAvg learns anything that holds for others' data; the others show what label skew alone does."""
 SETTINGS: dict[str, Setting] = {
-    "images": Setting("PathMNIST subset, 9 tissues, Dirichlet 0.1, 10 clients", images, "image", 30, 1e-2),
-    "texts": Setting("Medical Abstracts, 5 conditions, Dirichlet 0.1, 20 clients", texts, "text", 10, 1e-2, 32),
-    "hospitals": Setting("ECG, 5 hospital systems, Dirichlet 0.1, 10 clients", hospitals, "signal", 30, 1e-3, None, 3),
-    "diagnoses": Setting("ECG, 5 diagnoses (multi-label), by hospital", diagnoses, "signal", 30, 3e-3, None, 3),
-    "cries": Setting("infant cries, 5 reasons, Dirichlet 0.1, 10 clients", cries, "sound", 30, 1e-2),
-    "cries by app": Setting("infant cries, 5 reasons, by app instance", cries_by_app, "sound", 30, 1e-2),
+    name: Setting(about, make, backbone, rounds, RATES[name], max_length, channels)
+    for name, about, make, backbone, rounds, max_length, channels in (
+        ("images", "PathMNIST subset, 9 tissues, Dirichlet 0.1", images, "image", 30, None, None),
+        ("texts", "Medical Abstracts, 5 conditions, Dirichlet 0.1", texts, "text", 10, 32, None),
+        ("hospitals", "ECG, 5 hospital systems as classes, Dirichlet 0.1", hospitals, "signal", 30, None, 3),
+        ("diagnoses", "ECG, 5 diagnoses (multi-label), clients are hospital systems", diagnoses, "signal", 30, None, 3),
+        ("cries", "infant cries, 5 reasons, Dirichlet 0.1", cries, "sound", 30, None, None),
+        ("cries by app", "infant cries, 5 reasons, clients are app instances", cries_by_app, "sound", 30, None, None),
+    )
 }
 EVEN = IID(5)
 """Of the leakage measurement: five clients alike, so that nothing but the split differs."""
