@@ -20,6 +20,8 @@ from torchmetrics.functional.classification import (
 from fedlit.errors import FedlitError
 
 BINS = 15
+UNDEFINED = ("auroc", "calibration_error", "loss")
+"""Where a logit is not finite; other scores are then 0, as of a model that names nothing right."""
 
 
 class ClassificationMetrics(Metric):
@@ -44,9 +46,10 @@ class ClassificationMetrics(Metric):
     - ``subset_accuracy``: share of examples with every label right.
     - ``calibration_error``: of the probability of each pair against how often it is true, 15 bins.
 
-    So a mean over clients is one over clients that may hold different classes. All are NaN once a logit is not finite,
-    and AUROC where no class has examples both of it and not of it. Not reduced across processes: each client is scored
-    in one.
+    So a mean over clients is one over clients that may hold different classes. Once a logit is not finite, AUROC,
+    calibration error and loss are NaN and the others 0, so that a client whose model broke counts in means and as the
+    worst. AUROC is NaN, too, where no class has examples both of it and not of it. Not reduced across processes: each
+    client is scored in one.
     """
 
     higher_is_better = True
@@ -81,7 +84,7 @@ class ClassificationMetrics(Metric):
         known = bool(logits.isfinite().all())
         scores = (_of_classes if target.ndim == 1 else _of_labels)(torch.where(logits.isfinite(), logits, 0.0), target)
         if not known:
-            scores = {name: value if name == "classes_left_out" else math.nan for name, value in scores.items()}
+            scores |= {name: math.nan if name in UNDEFINED else 0.0 for name in scores if name != "classes_left_out"}
         return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in scores.items()}
 
     def reset(self) -> None:

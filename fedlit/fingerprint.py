@@ -37,7 +37,8 @@ def fingerprint(trainer: FederatedTrainer, rule: Aggregator) -> dict[str, Any]:
         "data": trainer.datamodule,
     }
     described = {name: describe(part) for name, part in parts.items()}
-    described["data"].pop("root", None)
+    for place in ("root", "folder", "cache_folder"):
+        described["data"].pop(place, None)
     held = json.dumps(trainer.datamodule.describe().get("clients"), sort_keys=True, default=str)
     described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
     return described

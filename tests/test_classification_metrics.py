@@ -108,13 +108,14 @@ def test_a_client_of_one_class():
     assert math.isnan(got["auroc"])
 
 
-def test_a_model_that_came_to_nothing_has_no_scores(classes):
+def test_a_model_that_came_to_nothing_names_nothing_right(classes):
     logits, target = classes
     logits[3, 1] = math.nan
     got = scored(logits, target)
     assert got.pop("classes_left_out") == 1
     assert got
-    assert all(math.isnan(value) for value in got.values())
+    assert {name for name, value in got.items() if math.isnan(value)} == {"auroc", "calibration_error", "loss"}
+    assert all(value == 0 for value in got.values() if not math.isnan(value))
 
 
 def test_reset_and_float64(classes):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from fedlit.aggregators import FedLA, FedProx, Stage, Stages
+from fedlit.aggregators import FedAvg, FedLA, FedProx, Stage, Stages
+from fedlit.backbones import LoRA
+from fedlit.data import SimulatedImages
 from fedlit.fingerprint import describe, differences
+from fedlit.tasks import ClassificationTask
 
 
 def test_rules_are_described_with_class_and_fields():
@@ -50,3 +53,16 @@ def test_differences_name_the_field():
     assert differences(back, stages[0]) == []
     assert differences(back, stages[1]) == ["stages.0.aggregator.mu: 0.5 -> 1.0"]
     assert differences({"a": 1}, {"a": 1.0}) == ["a: 1 -> 1.0"]
+
+
+def test_a_run_goes_on_though_its_cache_has_moved(fit, tmp_path):
+    def task():
+        return ClassificationTask("stand-in:vit", LoRA(r=2))
+
+    def data(name):
+        return SimulatedImages(subjects=24, sites=2, per_subject=2, mix=5.0, cache_folder=tmp_path / name)
+
+    folder = fit(FedAvg(), task(), data("here"), max_rounds=1)
+    longer = fit(FedAvg(), task(), data("there"), max_rounds=2, ckpt_path=str(folder.path))
+    assert longer.path == folder.path
+    assert {row["round"] for row in longer.metrics.read()} == {"0", "1", "2"}
