@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from fedlit.backbones.chronos import QUANTILES, SPECIAL, Family
 from fedlit.backbones.encoder_family import EncoderFamily
 from fedlit.backbones.encoders import ENCODERS, family_in
-from fedlit.backbones.folders import BUILTIN, find_folder, read_json
+from fedlit.backbones.folders import BUILTIN, STAND_IN, find_folder, read_json
 from fedlit.backbones.loading import FAMILIES, mend_bolt
+from fedlit.errors import FedlitError
 
 TEXT_LENGTH, AUDIO_SECONDS, CONTEXT, HORIZON = 128, 8, 512, 64
 
@@ -114,6 +115,8 @@ def sketch(name: str) -> Sketch:
     """
     if name in KNOWN and name != "builtin":
         return _sketch(name, KNOWN[name])
+    if name.startswith(STAND_IN):
+        raise FedlitError(f"backbone {name!r} is a tiny random stand-in: name the backbone that it stands for")
     folder = BUILTIN if name == "builtin" else find_folder(name, weights=False)[0]
     settings = read_json(folder / "config.json")
     if settings.get("chronos_pipeline_class") is None and "chronos_config" not in settings:

@@ -134,8 +134,8 @@ def legend(batch_size: int, length: int | None, r: int) -> str:
         f"Memory to train one client's LoRA of rank {r} on the default targets with AdamW, at a batch of {batch_size}: "
         f"weights, optimizer, and the most that activations and gradients take at one time; {long}, images at the "
         f"network's own size. Chronos models forecast {HORIZON} samples; the others give features. ckpt: with "
-        "`model.gradient_checkpointing`; -: the network cannot. Estimated for this machine's kind of device; the framework itself and "
-        "a GPU's context (about 0.5 GB) come on top."
+        "`model.gradient_checkpointing`; -: the network cannot. Estimated for this machine's kind of device; the "
+        "framework itself and a GPU's context (about 0.5 GB) come on top."
     )
 
 
@@ -164,15 +164,18 @@ def main(args: Sequence[str]) -> None:
     limit = None if given.fits is None else size(given.fits)
     from fedlit.backbones.known import KNOWN
 
-    print(heading())
-    left_out = []
+    left_out, headed = [], False
     for name in given.model or KNOWN:
         one = line(name, given.batch_size, given.length, given.r)
+        if not headed:  # after the first line, so that a backbone that cannot be had is told of by its error alone
+            print(heading())
+            headed = True
         if limit is None or fits(one, limit):
             print(row(one, limit), flush=True)
         else:
             left_out.append(name)
     print()
     if left_out:
-        print(f"Larger than {given.fits} in every way: {', '.join(left_out)}")
-    print("\n".join(textwrap.wrap(legend(given.batch_size, given.length, given.r), 120)))
+        print("\n".join(textwrap.wrap(f"Larger than {given.fits} in every way: {', '.join(left_out)}", 120)))
+    brackets = "" if limit is None else f" In brackets: more than {given.fits}."
+    print("\n".join(textwrap.wrap(legend(given.batch_size, given.length, given.r) + brackets, 120)))

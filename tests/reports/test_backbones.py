@@ -109,3 +109,16 @@ def test_whole_table(monkeypatch, capsys):
 def test_bad_arguments(args, why):
     with pytest.raises(FedlitError, match=why):
         main(args)
+
+
+def test_a_backbone_that_cannot_be_had_leaves_no_empty_table(capsys):
+    with pytest.raises(FedlitError, match="'stand-in:vit' is a tiny random stand-in: name the backbone"):
+        main(["--model", "stand-in:vit"])
+    assert not capsys.readouterr().out
+
+
+def test_brackets_are_explained_where_there_can_be_any(capsys):
+    main(["--model", "builtin", "--batch_size", "2", "--fits", "1GB"])
+    assert "In brackets: more than 1GB." in " ".join(capsys.readouterr().out.split())
+    main(["--model", "builtin", "--batch_size", "2"])
+    assert "brackets" not in capsys.readouterr().out
