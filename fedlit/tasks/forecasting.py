@@ -185,8 +185,13 @@ class ForecastingTask(FineTuned):
         """Whether the lengths of the data's windows are the model's.
 
         Raises:
-            FedlitError: The horizons differ.
+            FedlitError: The data are no windows to forecast, or the horizons differ.
         """
+        if not {"context", "target"} <= batch.keys():
+            raise FedlitError(
+                f"ForecastingTask needs batches of context and target, and the data's hold {', '.join(batch)}: take "
+                "data to forecast, or another task (model: ClassificationTask)"
+            )
         horizon, seen = batch["target"].shape[-1], batch["context"].shape[-1]
         if horizon != self.prediction_length:
             raise FedlitError(

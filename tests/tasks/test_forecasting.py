@@ -334,3 +334,9 @@ def test_an_exported_adapter_has_the_same_bytes_whatever_the_hashes_of_the_proce
     files = sorted(p.name for p in (tmp_path / "1").iterdir())
     assert "adapter_config.json" in files
     assert all((tmp_path / "1" / f).read_bytes() == (tmp_path / "2" / f).read_bytes() for f in files)
+
+
+def test_data_to_classify_are_refused():
+    task = ForecastingTask()
+    with pytest.raises(FedlitError, match="needs batches of context and target, and the data's hold x, label"):
+        task.evaluate({"x": torch.zeros(1, 4), "label": torch.zeros(1)}, task.val_metrics)
