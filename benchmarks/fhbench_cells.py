@@ -182,7 +182,7 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
         summary = json.loads((done.path / "summary.json").read_text())
         out: dict[str, Any] = {
             "part": cell.part, "setting": cell.setting, "label": cell.label, "seed": cell.seed, "rank": cell.rank,
-            "rule": cell.rule.config(), **cell.choices, "seconds": round(time.process_time() - begin, 1),
+            "rule": summary["aggregator"], **cell.choices, "seconds": round(time.process_time() - begin, 1),
             "bytes": summary["bytes"], "clients": len(data.clients),
             "tests": sum(len(data.dataset(c, "test")) for c in data.clients), "shared": shared_recordings(data),
             "trainable": summary["model"]["trainable"], "primary": "micro_f1" if data.multi_label else "accuracy",
