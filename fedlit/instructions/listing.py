@@ -11,11 +11,15 @@ A mention with gaps has a list of texts, and always a list of occurrences.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedlit.data.documents import Entity
 from fedlit.instructions.markup import Parts, parts, reading_order
+
+BRACKET = re.compile(r"[\[{]")
+WORK = 30  # characters looked at, for each there is: no nest of open brackets makes the time quadratic
 
 
 class Places:
@@ -98,32 +102,30 @@ def lines(listed: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read(written: str) -> tuple[list[Any], bool] | None:
-    """What a text lists as JSON, in order, whatever stands around it.
+    """What a text lists as JSON, in order, whatever stands around it: one list, several, or bare objects.
 
     Returns:
-        Objects that name a type, and whatever stands in their place; and whether the JSON was whole. None where there
-        is no JSON at all.
+        Objects that name a type, and whatever stands in their place; and whether the JSON breaks off. None where there
+        is no JSON.
     """
     decoder = json.JSONDecoder()
-    for at in sorted({written.find("["), written.find("{")} - {-1}):
-        try:
-            found = list(_flat(decoder.raw_decode(written, at)[0]))
-        except (ValueError, RecursionError):
-            continue
-        if not found or any(isinstance(one, dict) for one in found):
-            return found, True
     listed: list[Any] = []
-    at, some = 0, False
-    while (at := written.find("{", at)) >= 0:
+    astray: list[Any] = []  # of brackets that hold no object: a remark, unless there is nothing else
+    cut, some, at, work = False, False, 0, WORK * len(written)
+    while work >= 0 and (bracket := BRACKET.search(written, at)):
+        at = bracket.start()
         try:
-            one, at = decoder.raw_decode(written, at)
-            listed += _flat(one)
-            some = True
-        except json.JSONDecodeError:
+            value, at = decoder.raw_decode(written, at)
+        except json.JSONDecodeError as error:
+            cut |= error.pos >= len(written.rstrip()) or error.msg.startswith("Unterminated")
+            work -= error.pos - at
             at += 1
         except (ValueError, RecursionError):  # a number of thousands of digits, a thousand brackets
-            at = written.find("}", at) + 1 or len(written)
-    return (listed, False) if some or written.lstrip().startswith(("[", "{")) else None
+            break
+        else:
+            found, some = list(_flat(value)), True
+            (listed if any(isinstance(one, dict) for one in found) else astray).extend(found)
+    return (listed or astray, cut) if some or cut else None
 
 
 def _flat(value: Any, depth: int = 0) -> Iterator[Any]:

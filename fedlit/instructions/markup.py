@@ -151,7 +151,7 @@ class Marked:
         text: Without them.
         marks: ``(class, number, parts in the text)``, in order of their opening tags; number None where none was given.
         unclosed: Tags open at the end, or cut; their mentions are left out.
-        unmatched: Closing tags with nothing open.
+        unmatched: Closing tags with nothing open, and tags around nothing.
     """
 
     text: str
@@ -184,6 +184,7 @@ def read(marked: str) -> Marked:
     begun: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for given, span in spans:
         if len(span) < 2 or span[0] == span[1]:
+            unmatched += len(span) == 2
             continue
         label, number = given.get("class", ""), given.get("id")
         goes_on = given.get("continues")

@@ -17,7 +17,7 @@ class Counts:
             the words (case and order of the text kept) from the text.
         truncated: Answers that stop before their end: a tag or bracket left open, the text or its relations cut.
         altered: Answers whose copy of the text, white space aside, or of a mention, differs from it.
-        realigned: Mentions whose place was found although the words there differ, or in a copy that does.
+        realigned: Mentions whose place was found although the words there differ.
         not_found: Mentions without a place in the text.
         out_of_schema: Mentions and relations of a type that the schema (or the question) lacks, relations between
             types that it does not link.

@@ -135,7 +135,9 @@ class _Reading:
             else:
                 found = [aligned.find(a, b) for a, b in pieces]
                 places = [one for one in found if one is not None]
-                self.count["realigned"] += len(places) == len(pieces) and self.labels.get(label.lower()) is not None
+                words = [marked.text[a:b] for a, b in pieces]
+                changed = len(places) == len(pieces) and words != [self.text[a:b] for a, b in places]
+                self.count["realigned"] += changed and label.lower() in self.labels
             self._add(label, number, tuple(places) if len(places) == len(pieces) else None)
 
     def _read_json(self) -> None:
@@ -143,8 +145,8 @@ class _Reading:
         if read is None:
             self.count["unparsable"] = 1
             return
-        listed, whole = read
-        self.count["truncated"] = int(not whole)
+        listed, cut = read
+        self.count["truncated"] = int(cut)
         places = listing.Places(self.text)
         links: list[Mapping[str, Any]] = []
         for item in listed:
