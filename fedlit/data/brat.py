@@ -101,7 +101,7 @@ def write_brat(own: Document) -> tuple[str, str]:
     concepts: list[str] = []
     for e in own.entities:
         spans = ";".join(f"{a} {b}" for a, b in e.fragments or ((e.start, e.stop),))
-        mention = "".join(c if c.isprintable() else " " for c in own.mention(e))
+        mention = "".join(" " if c.isspace() else c for c in own.mention(e))
         lines.append(f"{names[e.id]}\t{e.type} {spans}\t{mention}")
         for concept in e.concept.split("|") if e.concept else []:
             concepts.append(f"N{len(concepts) + 1}\tReference {names[e.id]} {concept}\t{mention}")

@@ -11,8 +11,8 @@ from fedlit.data.records import Fold
 
 SiteBy = Literal["file", "folder"]
 _WORDS = r"(?i:train(?:ing)?|dev(?:el(?:op(?:ment)?)?)?|val(?:id(?:ation)?)?|test(?:ing)?)"
-# A word begins after what is no small letter, and ends before "set", a new word, or what is no letter.
-_FOLD = re.compile(rf"(?<![a-z])({_WORDS})(?:(?i:[_ -]?set)|(?=[A-Z][a-z])|(?![A-Za-z]))")
+# A word begins with a capital or after what is no small letter; it ends before "set", a new word or what is no letter.
+_FOLD = re.compile(rf"(?:(?<![a-z])|(?=[A-Z][a-z]))({_WORDS})(?:(?i:[_ -]?set)|(?=[A-Z][a-z])|(?![A-Za-z]))")
 
 
 def fold_of(path: PurePath) -> Fold | None:
