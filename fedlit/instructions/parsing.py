@@ -112,20 +112,22 @@ class _Reading:
         marked = markup.read(copy)
         self.count["malformed"] += marked.unmatched
         self.count["truncated"] |= marked.unclosed > 0
+        copied = marked.text
         aligned: Alignment | None = None
         shift = 0
-        if marked.text != self.text:
-            ours, theirs = "".join(marked.text.split()), "".join(self.text.split())
+        if copied != self.text:
+            ours, theirs = "".join(copied.split()), "".join(self.text.split())
             if not theirs.startswith(ours) and theirs.startswith(BEGUN.sub("", ours)):
+                copied = BEGUN.sub("", copied.rstrip())
                 ours = BEGUN.sub("", ours)
             if ours != theirs and theirs.startswith(ours):
                 self.count["truncated"] = 1
             elif ours != theirs:
                 self.count["altered"] = 1
-            if marked.text.strip() and self.text.startswith(marked.text.strip(), _indent(self.text)):
-                shift = _indent(self.text) - _indent(marked.text)
+            if copied.strip() and self.text.startswith(copied.strip(), _indent(self.text)):
+                shift = _indent(self.text) - _indent(copied)
             else:
-                aligned = Alignment(marked.text, self.text)
+                aligned = Alignment(copied, self.text)
                 if (self.text.strip() and not ours) or aligned.share < MIN_SIMILARITY:
                     self.count["unparsable"] = 1
                     return
@@ -135,7 +137,7 @@ class _Reading:
             else:
                 found = [aligned.find(a, b) for a, b in pieces]
                 places = [one for one in found if one is not None]
-                words = [marked.text[a:b] for a, b in pieces]
+                words = [copied[a:b] for a, b in pieces]
                 changed = len(places) == len(pieces) and words != [self.text[a:b] for a, b in places]
                 self.count["realigned"] += changed and label.lower() in self.labels
             self._add(label, number, tuple(places) if len(places) == len(pieces) else None)

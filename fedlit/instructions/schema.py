@@ -79,7 +79,7 @@ class Schema:
     relations: tuple[RelationType, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.entities:
+        if not self.main:
             raise FedlitError(f"schema {self.name!r}: entities is empty: name at least one type")
         known = {one.name for one in self.entities}
         named: tuple[tuple[str, Sequence[EntityType | RelationType]], ...]
@@ -98,8 +98,10 @@ class Schema:
                     f"schema {self.name!r}: the modifier {modifier!r} has no relation of its name to itself"
                 )
         for relation in self.relations:
+            own = relation.name in (one.name for one in self.modifiers)
             for field, ends in (("heads", relation.heads), ("tails", relation.tails)):
-                where = f"schema {self.name!r}: relations.{relation.name}.{field}"
+                path = f"modifiers.{relation.name}.of" if own else f"relations.{relation.name}.{field}"
+                where = f"schema {self.name!r}: {path}"
                 if not ends:
                     raise FedlitError(f"{where} is empty: name at least one of {sorted(known)}")
                 for end in ends:

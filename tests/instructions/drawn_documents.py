@@ -21,9 +21,9 @@ SCHEMA = Schema.from_dict(
 WITHOUT_MODIFIERS = Schema(SCHEMA.name, SCHEMA.main, tuple(one for one in SCHEMA.relations if one.name != "severity"))
 PIECES = (
     "fever", "Fever", "a", "aa", " ", "  ", "\n", "\r\n", "\t", ".", "5", "<", ">", "&", '"', "'", "\\", "{", "}", "[",
-    "<span>", '<span class="Disease" id="1">', "</span>", "</SPAN >", "<sp", "an>", "< / span>", "&lt;", "&amp;", "&amp;lt;",
-    "lt;", "Relations:", "\nRelations:\n", "none", "\nCID: 1 -> 2", "```", "</think>", "e\u0301", "\u0301", "ß", "İ",
-    "𝒜", "🫀", "שלום", "\u202e", "\u200d", "\x00", "\u2028", "\x1c",
+    "<span>", '<span class="Disease" id="1">', "</span>", "</SPAN >", "<sp", "an>", "< / span>", "&lt;", "&amp;",
+    "&amp;lt;", "lt;", "Relations:", "\nRelations:\n", "none", "\nCID: 1 -> 2", "```", "</think>", "e\u0301", "\u0301",
+    "ß", "İ", "𝒜", "🫀", "שלום", "\u202e", "\u200d", "\x00", "\u2028", "\x1c",
 )  # fmt: skip
 texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=14).map("".join)
 

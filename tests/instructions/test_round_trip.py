@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedlit.data.documents import Document, Entity, Relation
 from fedlit.instructions import Counts, Parsed, Schema, Template, parse
-from fedlit.instructions.markup import escape, parts, read, unescape, write
+from fedlit.instructions.markup import escape, parts, read, unescape
 
 CLEAN = Counts(documents=1)
 TASKS = ("entities", "relations", "both")
@@ -96,7 +96,7 @@ def test_dropping_keeps_what_nests_and_counts_the_rest(document):
     assert parsed.counts == CLEAN
     assert len(parsed.entities) == len(document.entities) - one.dropped_entities
     assert spans(parsed.entities) <= spans(document.entities)
-    assert "continues" not in write("", []) and ' continues="' not in one.target.replace(document.text, "")
+    assert ' continues="' not in one.target.replace(document.text, "")
     assert len(document.relations) - one.dropped_relations == one.target.rpartition("Relations:\n")[2].count(" -> ")
 
 
@@ -146,9 +146,7 @@ def test_crossing_mentions_are_split_into_parts_or_refused():
     with pytest.raises(ValueError, match=r"'note 7' has the mentions 'Disease' at 0 to 4 and 'Chemical' at 2 to 6"):
         Template(SCHEMA, "entities", crossing="error").target(document)
     assert Template(SCHEMA, "entities", "json", crossing="error").target(document)
-    assert (
-        Template(SCHEMA, "entities", crossing="drop").target(document) == '<span class="Disease">abcd</span>ef'
-    )
+    assert Template(SCHEMA, "entities", crossing="drop").target(document) == '<span class="Disease">abcd</span>ef'
 
 
 def test_real_abstracts_come_back_whole(shared: Path):
@@ -159,9 +157,7 @@ def test_real_abstracts_come_back_whole(shared: Path):
         for task in TASKS:
             for format in ("html", "json"):
                 template = Template(schema, task, format)
-                parsed = parse(
-                    template.target(document), document.text, schema, task, format, template.given(document)
-                )
+                parsed = parse(template.target(document), document.text, schema, task, format, template.given(document))
                 assert spans(parsed.entities) == spans(document.entities)
                 assert parsed.counts == CLEAN
                 assert task == "entities" or links(parsed) == links(document)
@@ -174,7 +170,9 @@ def bc5cdr(path: Path) -> list[Document]:
         title, abstract, *rows = block.split("\n")
         text = title.split("|", 2)[2] + " " + abstract.split("|", 2)[2]
         cells = [row.split("\t") for row in rows]
-        entities = [Entity(f"T{i}", c[4], int(c[1]), int(c[2]), concept=c[5]) for i, c in enumerate(cells) if len(c) > 4]
+        entities = [
+            Entity(f"T{i}", c[4], int(c[1]), int(c[2]), concept=c[5]) for i, c in enumerate(cells) if len(c) > 4
+        ]
         first: dict[str, str] = {}
         for one in entities:
             first.setdefault(one.concept or "", one.id)
