@@ -28,3 +28,9 @@ def writing(path: Path | str) -> Iterator[None]:
             f"{path} could not be written ({reason}); the last committed round is intact. Free some space or make the "
             "folder writable, then resume with --ckpt_path last"
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """An error of others in one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 from fedlit import tree
 from fedlit.aggregators import Aggregator, Sealed, Server, Update, Work
 from fedlit.aggregators.lora import A, B
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, first_line
 from fedlit.tree import Tree
 
 SIDE = 4
@@ -65,7 +66,9 @@ def rehearse(rule: Aggregator, params: Any, setting: Setting) -> bool | None:
         return _rehearse(rule, shrunk(params), setting)
     except (FedlitError, NotImplementedError):
         raise
-    except Exception:  # a rule may rely on the size of a tensor, which is not the true one here: the run will tell
+    except Exception as error:  # a rule may rely on the size of a tensor, which is not the true one here: the run tells
+        where = f"{type(rule).__name__}, tried out on small tensors before the first round"
+        warnings.warn(f"{where}: {first_line(error)}", stacklevel=2)
         return None
 
 

@@ -157,3 +157,20 @@ def test_a_quick_run_has_the_clients_and_steps_that_the_rule_needs(rule, clients
 def test_a_base_of_rules_is_refused_in_a_quick_run_too():
     with pytest.raises(FedlitError, match="Staged is no whole rule: it has no method `plan`"):
         FederatedTrainer(Staged(), fast_dev_run=True, accelerator="cpu")
+
+
+class Misread(FedAvg):
+    """Takes a method of the loss for what it gives."""
+
+    def objective(self, loss, w, down, memory):
+        return loss(w) + loss.features.square().mean()
+
+
+def test_what_ended_a_rehearsal_is_said(tmp_path):
+    trainer = FederatedTrainer(
+        Misread(), max_rounds=1, local_steps=1, default_root_dir=str(tmp_path), accelerator="cpu",
+        enable_progress_bar=False,
+    )  # fmt: skip
+    said = "Misread, tried out .* AttributeError: .*has no attribute 'square'"
+    with pytest.warns(UserWarning, match=said), pytest.raises(AttributeError):
+        trainer.fit(Classifier(), ToyData(classes=3, features=4))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedlit.backbones.rng import keyed_rng
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, first_line
 
 BUILTIN = Path(__file__).parent / "builtin"
 STAND_IN = "stand-in:"
@@ -79,8 +79,8 @@ def _from_hub(name: str, weights: bool) -> Path:
     except Exception as error:  # the Hub's client and its transport raise many kinds
         raise FedlitError(
             f"backbone {name!r} could not be had from the Hub ({first_line(error)}). Put a copy on this machine and "
-            "give its folder, or set HF_ENDPOINT to a mirror or HF_HOME to a cache that has it, or use the built-in: "
-            "backbone: builtin"
+            "give its folder, or set HF_ENDPOINT to a mirror or HF_HOME to a cache that has it; without one there are "
+            f"builtin, for signals, and, to try things out, the likes of {STAND_IN}vit"
         ) from error
 
 
@@ -149,12 +149,6 @@ def absent_weights(folder: Path, network: nn.Module) -> list[str]:
     own = dict(network.named_parameters(remove_duplicate=False))
     loaded = {id(parameter) for name, parameter in own.items() if name in stored}
     return [name for name, parameter in own.items() if id(parameter) not in loaded]
-
-
-def first_line(error: BaseException) -> str:
-    """An error of others in one line."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from torch import nn
 
 from fedlit.backbones.chronos import Chronos2, ChronosBolt, ChronosT5, Family
 from fedlit.backbones.folders import BUILTIN as BUILTIN
-from fedlit.backbones.folders import absent_weights, find_folder, first_line, local_folder, read_json, refuse_absent
+from fedlit.backbones.folders import absent_weights, find_folder, local_folder, read_json, refuse_absent
 from fedlit.backbones.folders import quiet as quiet
 from fedlit.backbones.rng import keyed_rng
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, first_line
 
 AnyFamily = ChronosBolt | ChronosT5 | Chronos2
 FAMILIES: dict[str, type[AnyFamily]] = {

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fedlit.backbones.chronos import unwrap
 from fedlit.backbones.encoder_family import TINY, EncoderFamily
-from fedlit.backbones.folders import first_line, read_json, read_network
-from fedlit.errors import FedlitError
+from fedlit.backbones.folders import read_json, read_network
+from fedlit.errors import FedlitError, first_line
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 

@@ -159,6 +159,9 @@ class ClassificationDataModule(ExampleSource):
         if self._absent:
             named = [f"{client} ({few(lacking, 3)})" for client, lacking in self._absent.items()]
             self.say(f"{len(named)} client(s) test classes that they have no training example of: {few(named)}")
+        tested = {name for parts in self._parts.values() for example in parts["test"] for name in example.labels}
+        if len(tested) == 1 and not self.multi_label:
+            self.say(f"all test examples are of one class ({tested.pop()}): scores tell nothing of the others")
         if self.class_names is None and not self.parity:
             count = Counter(name for example in self.examples for name in example.labels)
             rare = [f"{name} ({count[name]})" for name in self.classes if count[name] < len(SPLITS)]

@@ -135,6 +135,9 @@ class ExampleSource(Reader):
         self.classes = list(self.class_names or sorted({n for e in usable for n in e.labels}, key=natural))
         if len(self.classes) < 2:
             raise FedlitError(f"the records' only label is {few(self.classes) or 'none'}: two classes are needed")
+        held = {name for example in usable for name in example.labels}
+        if idle := [name for name in self.classes if name not in held]:
+            self.say(f"{len(idle)} of {len(self.classes)} classes have no record: {few(idle)}")
         return usable
 
     def _drawn(self, usable: list[Example]) -> list[Example]:

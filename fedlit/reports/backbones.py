@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from fedlit.backbones.memory import Memory, Precision
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +61,7 @@ def line(name: str, batch_size: int = 32, length: int | None = None, r: int = 8)
     import torch
 
     from fedlit.backbones.checkpointing import can_checkpoint
-    from fedlit.backbones.folders import first_line, quiet
+    from fedlit.backbones.folders import quiet
     from fedlit.backbones.known import sketch
     from fedlit.backbones.lora import LoRA, attach
     from fedlit.backbones.memory import estimate

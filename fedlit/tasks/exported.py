@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fedlit.backbones.folders import first_line, read_json
+from fedlit.backbones.folders import read_json
 from fedlit.backbones.lora import LoRA
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, first_line
 
 if TYPE_CHECKING:
     from fedlit.tasks.classification import ClassificationTask

@@ -506,3 +506,12 @@ def test_a_description_is_json_and_the_same_for_the_same_seed():
     assert made(1) == made(1)
     assert json.loads(made(1))["clients"] != json.loads(made(2))["clients"]
     assert Given(many(60), fraction=0.5).config()["fraction"] == 0.5
+
+
+def test_classes_without_a_record_and_tests_of_one_class_are_said():
+    given = many(60, "ab")
+    with pytest.warns(UserWarning, match="1 of 3 classes have no record: lung"):
+        Given(given, class_names=("a", "b", "lung")).setup()
+    one_sided = [replace(e, fold="test" if e.labels == ("a",) else "train") for e in many(60, "ab")]
+    with pytest.warns(UserWarning, match=r"all test examples are of one class \(a\)"):
+        Given(one_sided, split="fold").setup()
