@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fhbench_settings import EVEN, LEARNT, SETTINGS
+from fhbench_settings import EVEN, SETTINGS, SGD_TOO
 
 from fedlit import codec, tree
 from fedlit.aggregators import (
@@ -122,7 +122,7 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
             for label, rule in main_rules(setting.rounds).items():
                 yield Cell("main", name, label, rule, seed)
             for label, rule in (("FedAvg, SGD", FedAvg()), ("SCAFFOLD, SGD", SCAFFOLD()), ("EPFL, SGD", EPFL())):
-                if name in LEARNT:
+                if name in SGD_TOO:
                     yield Cell("sgd", name, label, rule, seed, sgd=True)
         for part, names in ABLATED.items():
             for name in names:
