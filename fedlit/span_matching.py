@@ -53,7 +53,9 @@ def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "me
     first, second = _links(gold, type), _links(guess, type)
     if ends == "mention":
         ones, twos = sorted(first), sorted(second)
-        linked = [[j for j, two in enumerate(twos) if overlap(a, two[1]) and overlap(b, two[2])] for _, a, b in ones]
+        left, right = ({end for link in links for end in link[1:]} for links in (first, second))
+        near = {(a, b) for a in left for b in right if overlap(a, b)}
+        linked = [[j for j, (_, c, d) in enumerate(twos) if (a, c) in near and (b, d) in near] for _, a, b in ones]
         return Matches(len(first), len(second), len(first & second), len(second), pairs(linked, len(twos)))
     concepts: dict[Span, tuple[str, str]] = {}
     for one in gold.entities:
@@ -68,8 +70,9 @@ def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "me
         return concepts[best] if best in concepts and overlap(best, end) else end
 
     wanted = {(strict(a), strict(b)) for _, a, b in first}
-    found, near = {(strict(a), strict(b)) for _, a, b in second}, {(lenient(a), lenient(b)) for _, a, b in second}
-    return Matches(len(wanted), len(found), len(wanted & found), len(near), len(wanted & near))
+    found = {(strict(a), strict(b)) for _, a, b in second}
+    loosely = {(lenient(a), lenient(b)) for _, a, b in second}
+    return Matches(len(wanted), len(found), len(wanted & found), len(loosely), len(wanted & loosely))
 
 
 def _links(document: Document, type: str) -> set[Link]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -158,15 +159,22 @@ def test_lengths_and_words_are_checked():
         count_spans([note("1")], [answer()], SCHEMA, relation_ends="both")  # type: ignore[arg-type]
 
 
-def many(seed: int, notes: int = 60, right: float = 0.7) -> SpanCounts:
+def many(seed: int, notes: int = 60, right: float = 0.7, **fields) -> SpanCounts:
     draw = random.Random(seed)
     golds, said = [], []
     for number in range(notes):
         own = [mention(draw.choice(["Chemical", "Disease"]), 20 * i, 20 * i + 5) for i in range(draw.randrange(12))]
-        golds.append(note(str(number), *own))
         guesses = [one if draw.random() < right else replace(one, stop=one.stop + 2) for one in own]
-        said.append(answer(*(one for one in guesses if draw.random() < 0.9)))
+        guesses = [one for one in guesses if draw.random() < 0.9]
+        golds.append(note(str(number), *own, relations=caused(own), **fields))
+        said.append(answer(*guesses, relations=caused(guesses)))
     return count_spans(golds, said, SCHEMA)
+
+
+def caused(entities: list[Entity]) -> tuple[Relation, ...]:
+    """Every chemical causes every disease."""
+    pairs = itertools.product(entities, repeat=2)
+    return tuple(Relation("CID", a.id, b.id) for a, b in pairs if (a.type, b.type) == ("Chemical", "Disease"))
 
 
 def test_intervals_are_those_of_resampled_documents():
@@ -186,7 +194,8 @@ def test_intervals_are_those_of_resampled_documents():
     assert wide[0] <= low < high <= wide[1]
     assert str(counts.intervals(7)) == str(counts.intervals(7))  # as text, in which NaN equals NaN
     assert counts.intervals(7)["entity_strict_f1"] != counts.intervals(8)["entity_strict_f1"]
-    assert all(math.isnan(one) for one in counts.intervals(7)["relation_strict_f1"])
+    silent = count_spans([note("1", annotated=frozenset())], [answer()], SCHEMA)
+    assert all(math.isnan(one) for one in silent.intervals(7)["relation_strict_f1"])
     with pytest.raises(FedlitError, match="level 95"):
         counts.intervals(0, level=95)
 
@@ -199,16 +208,18 @@ def test_one_document_has_no_spread_and_two_methods_share_draws():
     assert (better - worse["entity_strict_f1"] == 0).all()
 
 
-def test_documents_that_are_not_scored_are_not_drawn():
+def test_documents_are_drawn_from_those_annotated_for_the_kind():
     counts = many(3)
-    part = [note(str(i), annotated=frozenset()) for i in range(40)]
-    more = count_spans(part, [answer()] * 40, SCHEMA)
-    both = SpanCounts(
-        counts.documents + more.documents, counts.clients + more.clients, counts.rows,
-        np.concatenate([counts.values, more.values]), np.concatenate([counts.scored, more.scored]),
-        counts.answers + more.answers,
-    )  # fmt: skip
-    assert both.intervals(1)["entity_strict_f1"] == counts.intervals(1)["entity_strict_f1"]
+    for looked_for in ((), ("entities",), ("relations",)):
+        more = many(4, notes=40, annotated=frozenset(looked_for))
+        both = SpanCounts(
+            counts.documents + more.documents, counts.clients + more.clients, counts.rows,
+            np.concatenate([counts.values, more.values]), np.concatenate([counts.scored, more.scored]),
+            counts.answers + more.answers,
+        )  # fmt: skip
+        for kind, annotation in (("entity", "entities"), ("relation", "relations")):
+            same = both.intervals(1)[f"{kind}_strict_f1"] == counts.intervals(1)[f"{kind}_strict_f1"]
+            assert same == (annotation not in looked_for)
 
 
 @settings(deadline=None, max_examples=100)
