@@ -46,6 +46,11 @@ def test_all_kinds_of_lines():
     assert parse_brat(text, ann, "n") == (own, {})
 
 
+def test_a_mention_is_not_linked_to_itself_by_an_equivalence():
+    own, _ = parse_brat("a b", "T1\tX 0 1\ta\nT2\tX 2 3\tb\nE1\tX:T1\n*\tEquiv T2 E1 T1\n", "n")
+    assert own.relations == (Relation("Equiv", "T1", "T2"),)
+
+
 def test_line_breaks_of_windows_count_in_the_text_only():
     own, _ = parse_brat("a\r\nfever", "T1\tX 3 8\tfever\r\nT2\tX 0 8\ta  fever\r\n", "n")
     assert [own.mention(entity) for entity in own.entities] == ["a\r\nfever", "fever"]

@@ -81,6 +81,8 @@ def test_offsets_of_a_raw_text():
     message = r"f: line 4: the token '-' is not what follows in the raw text \(' failure"
     with pytest.raises(BadRecord, match=message):
         parse_conll(content, "f", raw=raw.replace("-", " "))
+    with pytest.raises(BadRecord, match="f: line 3: the token 'heart' is not what follows in the raw text"):
+        parse_conll(content, "f", raw="No weak heart-failure, asthma.")
     with pytest.raises(BadRecord, match="f: holds 2 documents and there is one raw text: give each document a file"):
         parse_conll("###1\na\tO\n###2\nb\tO\n", "f", raw="a b")
 

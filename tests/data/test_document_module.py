@@ -157,6 +157,7 @@ def test_types():
     assert all(len(own.entities) == 2 and len(own.relations) == 1 for own in data.documents)
     # A relation goes with its ends.
     assert ready(many(), types=["drug", "problem", "shows"]).schema["relations"] == {}
+    assert ready(many(), types=["drug", "treats"]).schema == {"entities": ["drug"], "relations": {}}
     data = ready(many(), types=["drug"])
     assert {own.annotated for own in data.documents} == {ENTITIES}
     with pytest.raises(
@@ -214,6 +215,14 @@ def test_subjects_of_the_server_are_kept_from_clients():
     assert not served & {own.subject for own in data.documents}
     reasons = [row["reason"] for row in data.describe()["excluded"]]
     assert reasons == ["is of a group that the server holds"] * 2
+
+
+def test_copies_of_what_the_server_holds_are_kept_from_clients():
+    data = ready([doc(f"d{i}", f"ab {i // 2}") for i in range(36)], partition=IID(2), server_examples=3)
+    served = {own.text for own in data.server_dataset().documents}
+    assert len(served) == 2
+    assert not served & {own.text for own in data.documents}
+    assert len(data.documents) == 32
 
 
 def test_the_servers_documents_are_of_the_training_fold():

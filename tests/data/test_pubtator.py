@@ -57,6 +57,11 @@ def test_two_concepts_with_the_same_mentions_are_one_relation():
     assert write_pubtator([own]).endswith("1\tR\tC\tD\n1\tR\tC\tE\n\n")
 
 
+def test_a_relation_listed_twice_is_one():
+    (own,) = parse_pubtator(ONE.rstrip("\n") + "\n7\tCID\tD1\tD3\n")
+    assert [relation.concepts for relation in own.relations] == [(("D1", "D3"),), (("D1", "D4"),)]
+
+
 def test_line_ends_and_files_without_empty_lines():
     windows = ONE.replace("\n", "\r\n")
     assert parse_pubtator(windows) == parse_pubtator(ONE)
