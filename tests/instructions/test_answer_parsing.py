@@ -62,6 +62,7 @@ def test_a_copy_that_differs_in_white_space_at_its_ends_is_the_note():
         (f"```html\n{C}Gold</span> {NOTE[5:]}\n```\n", 1, {}),
         (f"Here it is:\n{C}Gold</span> {NOTE[5:]}", 1, {"altered": 1}),
         (f"{C}Gold</span> {NOTE[5:]} {D}Bleeding from ulcers</span>", 1, {"altered": 1, "not_found": 1}),
+        (f"{C}Gold</span> {NOTE[5:]}{D} \n</span>", 1, {"not_found": 1}),
         ("I cannot help with clinical notes.", 0, {"altered": 1, "unparsable": 1}),
         ("", 0, {"unparsable": 1, "truncated": 1}),
     ],

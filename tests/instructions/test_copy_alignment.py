@@ -24,6 +24,10 @@ def place(copy: str, words: str, source: str = SOURCE) -> str | None:
         (("diabetes", "diabetis"), "type 2 diabetis", "type 2 diabetes"),
         (("type 2", "type II"), "type II diabetes", "type 2 diabetes"),
         (("type 2 diabetes", "Type 2 Diabetes"), "Type 2 Diabetes", "type 2 diabetes"),
+        (("type 2", "kind two"), "kind two diabetes", "type 2 diabetes"),
+        (("type 2", "kind two"), "two diabetes", "2 diabetes"),
+        (("diabetes", "diabetic illness"), "2 diabetic illness", "2 diabetes"),
+        (("diabetes", "diabetic illness"), "2 diabetic", "2 diabetes"),
         (("metformin", "metformine"), "metformine", "metformin"),
         (("500mg", "500 mg"), "metformin 500 mg", "metformin 500mg"),
         (("The patient has", "Has"), "type 2 diabetes", "type 2 diabetes"),
@@ -36,6 +40,10 @@ def place(copy: str, words: str, source: str = SOURCE) -> str | None:
 )
 def test_changes_of_a_copy(change, words, expected):
     assert place(SOURCE.replace(*change), words) == expected
+
+
+def test_words_between_words_that_are_there_once_are_paired_one_by_one():
+    assert Alignment("z u the v the the w", "y u the v the the w x").pair == [-1, 1, 2, 3, 4, 5, 6]
 
 
 def test_part_of_a_word_is_the_same_part():

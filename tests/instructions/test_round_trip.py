@@ -137,6 +137,13 @@ def test_an_occurrence_is_written_only_where_reading_on_would_miss():
     assert '"occurrence": 3' in listed[1]  # whole words are counted first
 
 
+def test_reading_goes_on_from_the_start_of_a_mention_with_gaps():
+    document = Document("n", "a b c b", (Entity("g", "Disease", 0, 5, ((0, 1), (4, 5))), Entity("b", "Disease", 2, 3)))
+    assert Template(SCHEMA, "entities", "json").target(document) == (
+        '[\n{"type": "Disease", "text": ["a", "c"], "occurrence": [1, 1]},\n{"type": "Disease", "text": "b"}\n]'
+    )
+
+
 def test_crossing_mentions_are_split_into_parts_or_refused():
     document = Document("note 7", "abcdef", (Entity("x", "Disease", 0, 4), Entity("y", "Chemical", 2, 6)))
     assert Template(SCHEMA, "entities").target(document) == (
