@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePath
 
 import pytest
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, BySite, FederatedDataModule
 from fedlit.data.document_jsonl import write_jsonl
-from fedlit.data.document_names import fold_of, site_of
 from fedlit.data.document_partitions import RareTagBalanced
 from fedlit.data.document_readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
 from fedlit.data.documents import Document, Entity
@@ -60,27 +58,6 @@ def test_stand_ins_are_read_back(name, arguments, tmp_path):
     if data.partition in (None, BySite()) and reader is not PubTatorFolder:
         assert data.clients == ["site-1", "site-2", "site-3"]
     json.dumps(data.config())
-
-
-def test_folds_and_sites_in_names():
-    folds = {
-        "CDR_TrainingSet.PubTator.txt": ("train", "CDR"),
-        "CDR_DevelopmentSet.PubTator.txt": ("val", "CDR"),
-        "NCBItestset_corpus.txt": ("test", "NCBI_corpus"),
-        "NCBIdevelopset_corpus.txt": ("val", "NCBI_corpus"),
-        "clinic-a_train.conll": ("train", "clinic-a"),
-        "TRAIN.tsv": ("train", "site-unknown"),
-        "testTrain.tsv": ("train", "site-unknown"),
-        "protests.tsv": (None, "protests"),
-        "latest.tsv": (None, "latest"),
-        "training/beth/a.tsv": ("train", "a"),
-    }
-    for name, (fold, site) in folds.items():
-        assert fold_of(PurePath(name)) == fold, name
-        assert site_of(PurePath(name), "file") == site, name
-    assert site_of(PurePath("training/beth/a.tsv"), "folder") == "beth"
-    assert site_of(PurePath("a.tsv"), "folder") == "site-unknown"
-    assert site_of(PurePath("x/y/a.tsv"), "folder") == "x-y"
 
 
 def test_bc5cdr_at_three_clients_of_which_one_looked_for_mentions_only(shared):
