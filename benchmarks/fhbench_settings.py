@@ -146,13 +146,13 @@ def cries_by_app(root: Path, seed: int, **more: Any) -> CryWindows:
     return cries(root, seed, BySite(min_records=6), **more)
 
 
-RATES = {
-    "images": {"FedAvg": 1e-2, "SGD FedAvg": 0.3},
-    "texts": {"FedAvg": 1e-2, "SGD FedAvg": 0.3},
-    "hospitals": {"FedAvg": 1e-3},
-    "diagnoses": {"FedAvg": 3e-3, "SGD FedAvg": 0.3},
-    "cries": {"FedAvg": 1e-2},
-    "cries by app": {"FedAvg": 1e-2},
+RATES: dict[str, dict[str, float]] = {
+    "images": {"FedAvg": 0.01, "LocalOnly": 0.003, "Centralized": 0.001, "EPFL": 0.01, "SGD FedAvg": 0.3},
+    "texts": {"FedAvg": 0.01, "LocalOnly": 0.003, "Centralized": 0.001, "EPFL": 0.003, "SGD FedAvg": 1},
+    "hospitals": {"FedAvg": 0.001},
+    "diagnoses": {"FedAvg": 0.003, "LocalOnly": 0.001, "Centralized": 0.001, "EPFL": 0.001, "SGD FedAvg": 1},
+    "cries": {"FedAvg": 0.01},
+    "cries by app": {"FedAvg": 0.01},
 }
 SGD_TOO = ("images", "diagnoses")
 """Where FHBench's optimizer is run beside AdamW."""
