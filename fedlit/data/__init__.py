@@ -2,6 +2,10 @@
 
 from fedlit.data.adftd import ADFTD
 from fedlit.data.classification import ClassificationDataModule
+from fedlit.data.document_module import DocumentDataModule, Documents
+from fedlit.data.document_partitions import RareTagBalanced
+from fedlit.data.document_readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
+from fedlit.data.documents import Document, Entity, Relation
 from fedlit.data.examples import Example, Examples
 from fedlit.data.fed_isic import FedISIC2019
 from fedlit.data.icbhi import ICBHI
@@ -28,32 +32,41 @@ from fedlit.data.windows import Windows
 
 __all__ = [
     "ADFTD",
-    "PTBXLClasses",
-    "WFDBLabels",
     "BadRecord",
+    "BratFolder",
     "BySite",
     "BySubject",
     "ClassificationDataModule",
+    "ConllFolder",
     "Dirichlet",
+    "Document",
+    "DocumentDataModule",
+    "Documents",
+    "Entity",
     "Example",
     "Examples",
-    "FedISIC2019",
     "FederatedDataModule",
+    "FedISIC2019",
     "FileList",
+    "I2B2Folder",
     "ICBHI",
     "IID",
     "ImageTable",
-    "MedMNIST",
+    "JSONLDocuments",
     "MedicalAbstracts",
+    "MedMNIST",
     "Modality",
     "Nested",
-    "PTBXL",
     "PairwiseDirichlet",
     "Partition",
+    "PTBXL",
+    "PTBXLClasses",
     "PubMedRCT",
+    "PubTatorFolder",
     "QuantitySkew",
+    "RareTagBalanced",
     "Record",
-    "SPRSound",
+    "Relation",
     "SignalDataModule",
     "SignalTable",
     "SimulatedImages",
@@ -62,9 +75,11 @@ __all__ = [
     "SimulatedTexts",
     "SimulatedVitals",
     "SoundTable",
+    "SPRSound",
+    "statistics",
     "TextTable",
     "VitalSigns",
     "WFDBFolder",
+    "WFDBLabels",
     "Windows",
-    "statistics",
 ]

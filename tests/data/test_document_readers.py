@@ -229,11 +229,10 @@ CONFIGS = {
 def test_a_reader_from_a_config(reader):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(FederatedDataModule, "data")
-    path = "fedlit.data.document_partitions.RareTagBalanced"
     common = {"root": "data", "annotated": {"client-1": ["entities"]}, "split": "record", "batch_size": 2}
     arguments = CONFIGS[reader] | common
-    given = arguments | {"partition": {"class_path": path, "init_args": {"clients": 4}}}
-    made = parser.parse_object({"data": {"class_path": f"{reader.__module__}.{reader.__name__}", "init_args": given}})
+    given = arguments | {"partition": {"class_path": "RareTagBalanced", "init_args": {"clients": 4}}}
+    made = parser.parse_object({"data": {"class_path": reader.__name__, "init_args": given}})
     data = parser.instantiate(made).data
     assert type(data) is reader
     config = data.config()
