@@ -157,19 +157,16 @@ def plots(runs: Runs, folder: Path) -> None:
         axis.set_title(f"{name}: {'micro F1' if name == 'diagnoses' else 'accuracy'}, %", fontsize=10)
     figure.suptitle("Test data, served models; grey: every client, diamonds: mean over clients of each seed")
     figure.savefig(folder / "fhbench.png", dpi=90)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    for axis, name in zip(axes, cells.ABLATED["orthogonal"], strict=True):
-        for penalty, colour in zip(PENALTIES, ("#0072b2", "#d55e00", "#009e73"), strict=True):
-            points = [("lam 0", 0.01), *((f"{penalty}, lam {lam:g}", lam) for lam in LAMBDAS)]
-            found = [(lam, pick(runs, "orthogonal", name, label)) for label, lam in points]
-            found = [(lam, mine) for lam, mine in found if mine]
-            overlaps = [statistics.fmean(r["overlap"][penalty] for r in mine) for _, mine in found]
-            axis.plot([lam for lam, _ in found], overlaps, "o-", color=colour, label=f"{penalty}: its own overlap")
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_xlabel("lam (leftmost: 0)")
-        axis.set_title(f"{name}: squared cosine of shared and personal adapters", fontsize=10)
-        axis.legend(fontsize=8)
+    (name,) = cells.ABLATED["orthogonal"]
+    figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
+    for penalty, colour in zip(PENALTIES, ("#0072b2", "#d55e00", "#009e73"), strict=True):
+        points = [("lam 0", 0.03), *((f"{penalty}, lam {lam:g}", lam) for lam in LAMBDAS)]
+        found = [(lam, mine) for label, lam in points if (mine := pick(runs, "orthogonal", name, label))]
+        overlaps = [statistics.fmean(r["overlap"][penalty] for r in mine) for _, mine in found]
+        axis.plot([lam for lam, _ in found], overlaps, "o-", color=colour, label=f"{penalty}: its own overlap")
+    axis.set(xscale="log", yscale="log", xlabel="penalty's weight (leftmost point: 0)", ylabel="mean squared cosine")
+    axis.set_title(f"{name}: shared against personal adapters after the last round", fontsize=10)
+    axis.legend(fontsize=8)
     figure.savefig(folder / "fhbench_orthogonality.png", dpi=90)
 
 
