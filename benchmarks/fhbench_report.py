@@ -92,14 +92,24 @@ def traffic(runs: Runs) -> list[str]:
 
 
 def ablations(runs: Runs) -> list[str]:
-    """Psi, weights, what is shared, rank, sketch."""
-    rows = [("EPFL, psi all", "main", "EPFL")]
-    rows += [(label, "ablation", label) for label, _, _ in cells.ablations("ablation")]
-    finer = [("EPFL", "main", "EPFL")] + [(label, "sketch", label) for label, _, _ in cells.ablations("sketch")]
+    """Psi, weights, what is shared, rank, sketch: scores, and differences to the main run on the same seeds."""
+    rows = [(label, "ablation", label, "EPFL") for label, _, _ in cells.ablations("ablation")]
+    finer = [(label, "sketch", label, "EPFL") for label, _, _ in cells.ablations("sketch")]
     for label in ("EPFL", "FedAvg", "local"):
-        finer += [(f"{label}, rank 4", "rank", f"{label}, rank 4"), (f"{label}, rank 8", "main", label)]
-        finer += [(f"{label}, rank 16", "rank", f"{label}, rank 16")]
-    return [*table(runs, rows, cells.ABLATED["ablation"], primary), *table(runs, finer, ["images"], primary)]
+        finer += [(f"{label}, rank {rank}", "rank", f"{label}, rank {rank}", label) for rank in (4, 16)]
+    lines = []
+    for some, settings in ((rows, cells.ABLATED["ablation"]), (finer, ("images",))):
+        lines += ["| rule | " + " | ".join(f"{s} | against rank 8, psi all, whole B" for s in settings) + " |"]
+        lines += ["|---" * (1 + 2 * len(settings)) + "|"]
+        for title, part, label, base in some:
+            found = []
+            for setting in settings:
+                found.append(shown([primary(r) for r in pick(runs, part, setting, label)]))
+                gaps = paired(runs, setting, (part, label), ("main", base))
+                found.append(", ".join(f"{gap:+.1f}" for gap in gaps) or "-")
+            lines.append("| " + " | ".join([title, *found]) + " |")
+        lines.append("")
+    return lines
 
 
 def orthogonality(runs: Runs) -> list[str]:
