@@ -226,6 +226,21 @@ def count_spans(
     return SpanCounts(ids, owners, tuple(rows), values, scored, tuple(one.counts for one in predicted))
 
 
+def beside(one: SpanCounts, two: SpanCounts) -> SpanCounts:
+    """Counts of the same documents with other rows: all rows, answers added up.
+
+    Raises:
+        FedlitError: The documents are others.
+    """
+    import numpy as np
+
+    if (one.documents, one.clients) != (two.documents, two.clients):
+        raise FedlitError("counts of other documents cannot stand beside each other")
+    values, scored = (np.concatenate(pair, axis=1) for pair in ((one.values, two.values), (one.scored, two.scored)))
+    answers = tuple(a + b for a, b in zip(one.answers, two.answers, strict=True))
+    return SpanCounts(one.documents, one.clients, one.rows + two.rows, values, scored, answers)
+
+
 def _ratios(totals: Any, guessed: int, right: int) -> dict[str, Any]:
     """Precision, recall and F1 of totals (..., 5)."""
     import numpy as np
