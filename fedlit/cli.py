@@ -83,6 +83,7 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
     import fedlit.tasks  # noqa: F401 - short class names resolve only for imported classes
     from fedlit.aggregators import Aggregator
     from fedlit.class_paths import use_clean_class_paths
+    from fedlit.compression import Transform
     from fedlit.data import FederatedDataModule, Partition
     from fedlit.strict_yaml import use_strict_yaml
     from fedlit.trainer import FederatedTrainer
@@ -94,7 +95,7 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         """Refuses what it does not know, with the nearest name that it does."""
 
         def error(self, message: str, ex: Exception | None = None) -> Any:
-            classes = (Aggregator, L.LightningModule, FederatedDataModule, Partition, Callback, Logger)
+            classes = (Aggregator, L.LightningModule, FederatedDataModule, Partition, Transform, Callback, Logger)
             raise FedlitError(one_line(message, known_names(self, *classes)))
 
     class FedlitCLI(LightningCLI):

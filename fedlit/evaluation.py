@@ -38,6 +38,28 @@ def score_rows(round: int, stage: str, split: str, replies: Iterable[Reply], met
     return rows
 
 
+def training_rows(
+    round: int,  # noqa: A002
+    replies: Iterable[Reply],
+    refused: Iterable[str],
+    figures: Sequence[str],
+) -> list[Row]:
+    """Each client's loss and further figures of its training, then who was refused.
+
+    Args:
+        round: Rounds done so far.
+        replies: Admitted ones.
+        refused: Clients.
+        figures: Names among the replies' metrics.
+    """
+    rows: list[Row] = []
+    for reply in sorted(replies, key=lambda r: r.client):
+        values = {"loss": reply.metrics["train_loss"], **{name: reply.metrics[name] for name in figures}}
+        head = (round, "after_local", "personal", reply.client, "train")
+        rows += [(*head, name, value, reply.num_examples) for name, value in values.items()]
+    return rows + [(round, "after_local", "personal", client, "train", "refused", 1.0, 0) for client in sorted(refused)]
+
+
 def higher_is_better(metrics: Any, name: str) -> bool:
     """Which way a metric points.
 

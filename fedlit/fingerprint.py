@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedlit.trainer import FederatedTrainer
 
 SETTINGS = (
-    "check_val_every_n_rounds", "clients_per_round", "evaluate_at", "fast_dev_run", "gradient_clip_val",
+    "check_val_every_n_rounds", "clients_per_round", "compression", "evaluate_at", "fast_dev_run", "gradient_clip_val",
     "limit_eval_batches", "limit_eval_clients", "local_epochs", "local_steps", "monitor", "num_threads", "precision",
     "seed",
 )  # fmt: skip

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fedlit import codec, ledger, seeds, tree
-from fedlit.aggregators import Aggregator, Server, Work
+from fedlit.aggregators import Aggregator, Server
 from fedlit.checkpoint import Committed
 from fedlit.clients.batches import evaluation_loader
 from fedlit.clients.memory import ClientMemory
+from fedlit.compression import Channel
 from fedlit.errors import FedlitError
-from fedlit.evaluation import Row, higher_is_better, score_rows, summaries
+from fedlit.evaluation import Row, higher_is_better, score_rows, summaries, training_rows
 from fedlit.fingerprint import PARTS, check_same
-from fedlit.rehearsal import Setting, rehearse
+from fedlit.parcels import Parcels
+from fedlit.rehearsal import Setting, check_feedback, rehearse
 from fedlit.run_folder import RunFolder
 from fedlit.transports import Inbox, Job, LocalClients, RankTransport, Reply
 from fedlit.tree import Tree
@@ -54,8 +56,10 @@ class FederatedLoop:
         self.initial: Tree = tree.ordered(dict(self.engine.initial()))
         checkpoints = folder.checkpoints
         self.memory = ClientMemory(checkpoints.memory(checkpoint), checkpoints.staging)
+        self.channel, self.parcels = Channel(trainer.compression or ()), Parcels(rule, self.initial)
+        limit = trainer.limit_eval_batches
         self.local = LocalClients(
-            rule, self.engine, self.data, self.memory, self.initial, trainer.seed, trainer.limit_eval_batches
+            rule, self.engine, self.data, self.memory, self.initial, trainer.seed, limit, self.channel
         )
         cohorts = rule.cohorts(self.data.clients)
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
@@ -63,8 +67,6 @@ class FederatedLoop:
         self.state: Tree = tree.ordered(rule.init(self.initial))
         self.rounds_done = self.first_round = 0
         self.best: float | None = None
-        self._parcel: tuple[Any, bytes] | None = None
-        self._template: tuple[Any, Tree] | None = None
 
     # -- the run ---------------------------------------------------------------------------------------------------
     def rehearse(self) -> bool | None:
@@ -85,6 +87,8 @@ class FederatedLoop:
             scaling=self.engine.scaling,
             server_data=data.server_dataset() is not None,
         )
+        if self.channel.feedback:
+            check_feedback(self.rule, self.initial)
         return rehearse(self.rule, self.initial, setting)
 
     def run(self) -> None:
@@ -154,7 +158,7 @@ class FederatedLoop:
         last = index + 1 == trainer.max_rounds
         due = last or (index + 1) % trainer.check_val_every_n_rounds == 0
         split = "val" if due and "after_local" in trainer.evaluate_at else None
-        inbox = Inbox()
+        inbox = Inbox(channel=self.channel)
         crossed: list[ledger.Row] = []
         replies: list[Reply] = []
         token = self.fabric.broadcast(secrets.token_hex(16))
@@ -178,7 +182,7 @@ class FederatedLoop:
         with torch.no_grad():
             self.state = tree.ordered(self.rule.aggregate(self.state, updates, server))
         inbox.close()
-        rows: list[Row] = self._training_rows(index + 1, replies, inbox.refused)
+        rows: list[Row] = training_rows(index + 1, replies, inbox.refused, self.channel.figures)
         figures = sorted(server.logged.items())
         rows += [(index + 1, "after_aggregation", "global", "server", "train", k, v, 0) for k, v in figures]
         if split:
@@ -189,6 +193,7 @@ class FederatedLoop:
             "train/loss": _mean(r.metrics["train_loss"] for r in replies),
             "train/bytes": float(sum(row[4] for row in crossed)),
             "train/refused": float(len(inbox.refused)),
+            **{f"train/{name}": _mean(r.metrics[name] for r in replies) for name in self.channel.figures},
         }
         for name, value in figures:
             if f"train/{name}" in extra:
@@ -228,9 +233,10 @@ class FederatedLoop:
             down = self.rule.down(self.state, client)
             measured = split if scored & set(members) else None
             ticket = blake2b(client.encode(), key=token.encode(), digest_size=16).hexdigest()
-            job = Job(ticket, client, index, "train", self._encoded(down), measured, members, self.steps(members))
-            crossed.append(ledger.measure(index + 1, client, "down", job.payload))
-            inbox.expect(job, self._like(down))
+            payload, steps = self.parcels.encoded(down), self.steps(members)
+            job = Job(ticket, client, index, "train", payload, measured, members, steps)
+            crossed.append(ledger.measure(index + 1, client, "down", payload))
+            inbox.expect(job, self.parcels.like(down))
             yield job
 
     def steps(self, members: Sequence[str]) -> int:
@@ -239,27 +245,6 @@ class FederatedLoop:
         each = sum(t.local_work(len(self.data.dataset((m,), "train")), self.data.batch_size) for m in members)
         share = self.cohort_size(len(members)) / len(members) if len(members) > 1 else 1
         return max(1, round(each * share))
-
-    # -- what crosses ----------------------------------------------------------------------------------------------
-    def _encoded(self, down: Tree) -> bytes:
-        """The payload; made once where clients are sent the same object."""
-        if self._parcel is None or self._parcel[0] is not down:
-            self._parcel = (down, codec.encode(down))
-        return self._parcel[1]
-
-    def _like(self, down: Tree) -> Callable[[], Tree]:
-        """A tree like the upload that ``down`` asks for."""
-
-        def template() -> Tree:
-            if self._template is None or self._template[0] is not down:
-                memory = self.rule.init_memory(self.initial)
-                work = Work._make(torch.ones((), dtype=torch.float64) for _ in Work._fields)
-                with torch.no_grad():
-                    upload, _ = self.rule.finish(self.rule.start(down, memory), down, memory, work)
-                self._template = (down, upload)
-            return self._template[1]
-
-        return template
 
     # -- scores ----------------------------------------------------------------------------------------------------
     def scores(self, stage: str, split: str, rounds: int = 0) -> list[Row]:
@@ -281,14 +266,6 @@ class FederatedLoop:
 
     def _metrics(self, split: str) -> Any:
         return self.engine.task.test_metrics if split == "test" else self.engine.task.val_metrics
-
-    def _training_rows(self, rounds: int, replies: Sequence[Reply], refused: dict[str, str]) -> list[Row]:
-        rows: list[Row] = []
-        for reply in sorted(replies, key=lambda r: r.client):
-            loss = reply.metrics["train_loss"]
-            rows.append((rounds, "after_local", "personal", reply.client, "train", "loss", loss, reply.num_examples))
-        rows += [(rounds, "after_local", "personal", client, "train", "refused", 1.0, 0) for client in sorted(refused)]
-        return rows
 
     def _server_validation(self) -> tuple[Callable[[Tree], float], Callable[[Tree], torch.Tensor]] | None:
         dataset = self.data.server_dataset()

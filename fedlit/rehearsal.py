@@ -22,6 +22,7 @@ from fedlit import tree
 from fedlit.aggregators import Aggregator, Sealed, Server, Update, Work
 from fedlit.aggregators.lora import A, B
 from fedlit.errors import FedlitError, first_line
+from fedlit.parcels import untrained
 from fedlit.tree import Tree
 
 SIDE = 4
@@ -30,6 +31,9 @@ ROUNDS = 8
 """At most so many: a plan of stages goes one stage on in each, a ring of clients need not close."""
 THOROUGH = 4
 """So many clients of a round compute their loss; of the others only what they send is of interest."""
+
+NOTHING = 1e-4
+"""A difference so small, beside parameters of about 0.1, is rounding."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,29 @@ def made_up(uploads: Mapping[str, tuple[float, Any]], sealed: bool) -> list[Upda
         Update(client, weight, lambda upload=upload: upload, {"train_loss": 1.0}, sealed)  # type: ignore[misc]
         for client, (weight, upload) in sorted(uploads.items())
     ]
+
+
+def check_feedback(rule: Aggregator, params: Any) -> None:
+    """Refuse error feedback for a rule that uploads whole tensors: what is left out of one is no part of the next.
+
+    Args:
+        rule: The rule.
+        params: Initial values of the parameters that train.
+
+    Raises:
+        FedlitError: A new client that does not train would upload something; with the tensor that says so.
+    """
+    start = moved(shrunk(params), torch.Generator().manual_seed(0))  # LoRA's B is 0 at first
+    try:
+        upload = tree.flatten(untrained(rule, rule.down(rule.init(start), "client"), start))
+    except Exception:  # `rehearse` says what there is to be said
+        return
+    for path, leaf in upload.items():
+        if leaf.is_floating_point() and leaf.dim() and bool((leaf.abs() > NOTHING).any()):
+            raise FedlitError(
+                f"trainer.compression: error feedback needs uploads that are differences, and {type(rule).__name__} "
+                f"uploads {path} whole: set error_feedback: false, better with Int8 or BFloat16 than with TopK"
+            )
 
 
 def shrunk(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from fedlit.aggregators import Aggregator
 from fedlit.callbacks import CallbackHost
 from fedlit.clients.batches import local_work
 from fedlit.clients.engine import SerialEngine
+from fedlit.compression import Channel, Transform
 from fedlit.data import FederatedDataModule
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, nested, summaries
@@ -45,6 +46,8 @@ class FederatedTrainer(CallbackHost):
         local_steps: Optimizer steps of a client in a round.
         local_epochs: Epochs of a client in a round, instead of ``local_steps``; may be a fraction.
         baselines: Rules to run on the same data, seeds and compute, for comparison.
+        compression: What shortens uploads, one or several in their order: ``TopK``, ``Int8``, ``BFloat16``, see
+            :mod:`fedlit.compression`; None: nothing. Baselines use it too. What the server sends is not compressed.
         check_val_every_n_rounds: Evaluate on validation data every so many rounds, and after the last.
         evaluate_at: When: before training (``start``), each client's model after its local steps and before
             aggregation (``after_local``), the global and the personal models after it (``after_aggregation``).
@@ -82,6 +85,7 @@ class FederatedTrainer(CallbackHost):
         local_steps: int | None = None,
         local_epochs: float | None = None,
         baselines: list[Aggregator] | None = None,
+        compression: Transform | list[Transform] | None = None,
         check_val_every_n_rounds: int = 1,
         evaluate_at: list[Point] | None = None,
         limit_eval_clients: int | None = None,
@@ -103,6 +107,8 @@ class FederatedTrainer(CallbackHost):
         seed: int = 0,
     ) -> None:
         self.aggregator, self.baselines = aggregator, baselines or []
+        self.compression = [compression] if isinstance(compression, Transform) else compression or None
+        Channel(self.compression or ())  # refuses an order that makes no sense
         self.max_rounds, self.clients_per_round = max_rounds, clients_per_round
         self.local_steps, self.local_epochs = local_steps, local_epochs
         self.check_val_every_n_rounds = check_val_every_n_rounds

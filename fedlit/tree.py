@@ -154,6 +154,11 @@ def equal(a: Tree, b: Tree) -> bool:
     return x.keys() == y.keys() and all(x[p].dtype == y[p].dtype and torch.equal(x[p], y[p]) for p in x)
 
 
+def not_finite(t: Tree) -> str | None:
+    """The path of the first tensor with a value that is NaN or infinite, or None."""
+    return next((p for p, x in flatten(t).items() if x.is_floating_point() and not torch.isfinite(x).all()), None)
+
+
 def pick(a: Mapping[str, Tree], *parts: str) -> dict[str, Tree]:
     """The entries whose name contains any of ``parts``."""
     return {k: v for k, v in a.items() if any(p in k for p in parts)}

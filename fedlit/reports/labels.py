@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedlit.compression import Channel
+
 if TYPE_CHECKING:
     from fedlit.trainer import FederatedTrainer
 
@@ -22,4 +24,6 @@ def labels(trainer: FederatedTrainer) -> list[str]:
         out.append(f"scored at the first {clients} of {len(data.clients)} clients only")
     if batches is not None:
         out.append(f"scored on at most {batches} {'batch' if batches == 1 else 'batches'} of each client")
+    if trainer.compression:
+        out.append(f"uploads: {Channel(trainer.compression).label}")
     return out

@@ -60,6 +60,7 @@ def write_summary(
     rows = folder.metrics.read()
     summary = {
         "aggregator": describe(rule),
+        "compression": describe(trainer.compression),
         "rounds": loop.rounds_done,
         "seed": trainer.seed,
         "test": test,

@@ -11,6 +11,7 @@ import torch
 
 from fedlit import codec, tree
 from fedlit.aggregators import Update
+from fedlit.compression import Channel
 from fedlit.errors import FedlitError, writing
 from fedlit.transports.base import Job, Reply
 from fedlit.tree import Tree
@@ -55,9 +56,8 @@ def admit(payload: bytes, like: Tree, name: str) -> Tree:
         got = codec.decode(payload, name)[0]
     except FedlitError as error:
         raise Refused(str(error)) from error
-    for path, t in tree.flatten(got).items():
-        if t.is_floating_point() and not torch.isfinite(t).all():
-            raise Refused(f"{name}: {path} is not finite")
+    if (bad := tree.not_finite(got)) is not None:
+        raise Refused(f"{name}: {bad} is not finite")
     return got
 
 
@@ -67,9 +67,12 @@ class Inbox:
     Args:
         budget_bytes: Uploads held in RAM; beyond it they go to a temporary file, so that memory does not grow with
             the number of clients.
+        channel: What uploads went through. They wait as they were sent.
     """
 
-    def __init__(self, budget_bytes: int = 64 << 20) -> None:
+    def __init__(self, budget_bytes: int = 64 << 20, channel: Channel | None = None) -> None:
+        self.channel = channel or Channel()
+        self._outline: tuple[Tree, Tree] | None = None
         self._open: dict[str, tuple[str, Callable[[], Tree]]] = {}
         self._file: IO[bytes] = SpooledTemporaryFile(budget_bytes)  # noqa: SIM115 - closed by close()
         self.updates: list[Update] = []
@@ -103,17 +106,40 @@ class Inbox:
         loss = reply.metrics.get("train_loss")
         if not isinstance(loss, int | float) or not math.isfinite(loss):
             raise Refused(f"{name}: its local loss became {loss}")
-        admit(reply.payload, like(), name)
+        form = self._form(like())
+        kept = form if self.channel.transforms else {}
+        self._decoded(admit(reply.payload, self.channel.wire(form), name), form, name)
+        for figure in self.channel.figures:
+            value = reply.metrics.get(figure)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise Refused(f"{name}: its {figure} became {value}")
         length = len(reply.payload)
         with writing(f"the temporary file of updates in {gettempdir()}"):
             start = self._file.seek(0, 2)
             self._file.write(reply.payload)
         self.admitted.add(reply.client)
-        self.updates.append(Update(reply.client, weight, lambda: self._read(start, length, name), reply.metrics))
+        self.updates.append(Update(reply.client, weight, lambda: self._read(start, length, kept, name), reply.metrics))
 
-    def _read(self, start: int, length: int, name: str) -> Tree:
+    def _form(self, like: Tree) -> Tree:
+        """A tree like the upload; without its values where it is kept for decoding, once for all that share it."""
+        if not self.channel.transforms:
+            return like
+        if self._outline is None or self._outline[0] is not like:
+            self._outline = (like, self.channel.outline(like))
+        return self._outline[1]
+
+    def _decoded(self, wire: Tree, form: Tree, name: str) -> Tree:
+        try:
+            upload: Tree = self.channel.decode(wire, form)
+        except FedlitError as error:
+            raise Refused(f"{name}: {error}") from error
+        if self.channel.transforms and (bad := tree.not_finite(upload)) is not None:
+            raise Refused(f"{name}: {bad} is not finite")
+        return upload
+
+    def _read(self, start: int, length: int, form: Tree, name: str) -> Tree:
         self._file.seek(start)
-        return codec.decode(self._file.read(length), name)[0]
+        return self._decoded(codec.decode(self._file.read(length), name)[0], form, name)
 
     def missing(self) -> Iterable[str]:
         """Clients whose job is still open."""

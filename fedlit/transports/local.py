@@ -10,9 +10,10 @@ import torch
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
-from fedlit.clients.batches import evaluation_loader, loader, training_batches
+from fedlit.clients.batches import evaluation_batch_size, evaluation_loader, loader, training_batches
 from fedlit.clients.engine import SerialEngine
 from fedlit.clients.memory import ClientMemory
+from fedlit.compression import Channel
 from fedlit.errors import FedlitError
 from fedlit.transports.base import Job, Reply
 from fedlit.tree import Tree
@@ -29,6 +30,7 @@ class LocalClients:
         initial: The initial parameters, from which a first memory is made.
         seed: Of batches and dropout.
         limit_eval_batches: Score on the first so many batches of a client only.
+        channel: What uploads go through.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class LocalClients:
         initial: Tree,
         seed: int,
         limit_eval_batches: int | None = None,
+        channel: Channel | None = None,
     ) -> None:
         self.rule, self.engine, self.data, self.memory = rule, engine, data, memory
         self.initial, self.seed, self.limit_eval_batches = initial, seed, limit_eval_batches
+        self.channel = channel or Channel()
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """Do the jobs in their order. There is no wait that a deadline could cut short."""
@@ -82,8 +86,13 @@ class LocalClients:
         kept = tree.leaves(trained.memory)
         if not all(torch.isfinite(leaf).all() for leaf in kept):
             return Reply(job.ticket, job.client, error="what it would remember is not finite: lower the learning rate")
-        if kept or tree.leaves(before):  # a client that never remembers a tensor has no file
-            self.memory.stage(job.client, trained.memory)
+        if self.channel.transforms and (path := tree.not_finite(trained.upload)) is not None:
+            return Reply(job.ticket, job.client, error=f"{path} is not finite")  # rounding could hide it
+        draws = seeds.generator(self.seed, "compression", job.round, job.client)
+        residual = self.memory.residual(job.client) if self.channel.feedback else None
+        sent = self.channel.encode(trained.upload, residual, draws)
+        if kept or tree.leaves(before) or sent.residual is not None:  # one that never remembers a tensor has no file
+            self.memory.stage(job.client, trained.memory, sent.residual)
         scores, evaluated = {}, 0
         if job.split is not None:
             values, evaluated = self.score(trained.model, job.members, job.split)
@@ -91,9 +100,9 @@ class LocalClients:
         return Reply(
             job.ticket,
             job.client,
-            codec.encode(trained.upload),
+            codec.encode(sent.wire),
             self.rule.weigh(count, trained.work),
-            {"train_loss": trained.loss, "steps": float(job.steps), "evaluated": float(evaluated)},
+            {"train_loss": trained.loss, "steps": float(job.steps), "evaluated": float(evaluated), **sent.figures},
             scores,
             count,
         )
@@ -124,5 +133,5 @@ class LocalClients:
         if not len(dataset):
             return {}, 0
         limit = self.limit_eval_batches
-        scored = len(dataset) if limit is None else min(len(dataset), limit * self.data.batch_size)
+        scored = len(dataset) if limit is None else min(len(dataset), limit * evaluation_batch_size(self.data))
         return self.engine.evaluate(model, evaluation_loader(self.data, dataset, limit), split), scored
