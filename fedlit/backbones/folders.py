@@ -73,7 +73,7 @@ def _from_hub(name: str, weights: bool) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "vocab.txt", "merges.txt"] + ["*.safetensors"] * weights
+    patterns = ["*.json", "*.jinja", "vocab.txt", "merges.txt", "tokenizer.model"] + ["*.safetensors"] * weights
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the Hub's client and its transport raise many kinds
@@ -107,14 +107,15 @@ def read_network(name: str, folder: Path, kind: Any, unneeded: tuple[str, ...] =
     Args:
         kind: Its class.
         unneeded: Starts of the names of weights that may be absent.
-        settings: For the class and its configuration.
+        settings: For the class and its configuration; ``dtype`` for another than float32.
 
     Raises:
         FedlitError: The folder cannot be used, or does not hold all the weights.
     """
     from safetensors import SafetensorError
 
-    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True, "dtype": torch.float32}
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    settings = {"dtype": torch.float32} | settings
     with keyed_rng(0, "weights that are not in the file"), quiet():
         try:
             network, found = kind.from_pretrained(str(folder), **options, **settings)

@@ -6,12 +6,13 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fedlit.backbones.rng import keyed_rng
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -63,7 +64,8 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
     from peft import LoraConfig, get_peft_model
 
     wanted = lora.target_modules if lora.target_modules is not None else list(targets)
-    linear = [path for path, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
+    transposed = any(type(module).__name__ == "Conv1D" for module in network.modules())  # GPT-2's linear layers
+    linear = [path for path, module in network.named_modules() if is_linear(module)]
     everything = [path for path, _ in network.named_modules() if path]
     if not isinstance(wanted, str):
         _check("target_modules", wanted, linear)
@@ -76,6 +78,7 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         modules_to_save=lora.modules_to_save,
+        fan_in_fan_out=transposed,
     )
     with keyed_rng(seed, "adapter"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a property that transformers renames
@@ -86,6 +89,55 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
             raise FedlitError(f"adapter.target_modules {wanted!r} {why}; {_names(linear)}") from error
     adapted.peft_config["default"].base_model_name_or_path = name
     return adapted
+
+
+def is_linear(module: nn.Module) -> bool:
+    """A linear layer that LoRA can be put on: of PyTorch, in 4 bits of bitsandbytes, or of GPT-2 in transformers."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def load_adapter(network: nn.Module, folder: Path | str, name: str) -> None:
+    """Put the weights of a PEFT folder into the adapter of ``network``.
+
+    Args:
+        network: With an adapter, as :func:`attach` made it.
+        folder: With ``adapter_model.safetensors``; pickles are not read.
+        name: Of the backbone, for errors.
+
+    Raises:
+        FedlitError: The file cannot be read, or its tensors are not those of this adapter on this backbone.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    from fedlit.backbones.folders import read_json
+
+    path = Path(folder) / "adapter_model.safetensors"
+    held = read_tensors(path)
+    adapted: Any = network
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if {n: w.shape for n, w in held.items()} != {n: w.shape for n, w in wanted.items()}:
+        made = read_json(Path(folder) / "adapter_config.json").get("base_model_name_or_path")
+        on = f" (it was made on {made!r})" if made and made != name else ""
+        raise FedlitError(
+            f"{path} does not fit backbone {name!r}{on}: give the backbone and the LoRA settings it was made with"
+        )
+    set_peft_model_state_dict(adapted, held)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """A safetensors file.
+
+    Raises:
+        FedlitError: It is not there, or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: Any = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise FedlitError(f"{path} cannot be read: {first_line(error)}") from error
+    return dict(weights)
 
 
 def lora_scaling(network: nn.Module) -> dict[str, float]:
