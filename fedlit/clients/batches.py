@@ -35,6 +35,11 @@ def evaluation_batches(num_examples: int, batch_size: int) -> list[list[int]]:
     return [list(range(i, min(i + batch_size, num_examples))) for i in range(0, num_examples, batch_size)]
 
 
+def evaluation_batch_size(data: Any) -> int:
+    """Examples in a batch that is scored and not trained on: the data's ``eval_batch_size``, or their ``batch_size``."""
+    return int(getattr(data, "eval_batch_size", None) or data.batch_size)
+
+
 def evaluation_loader(data: Any, dataset: Any, limit: int | None = None) -> Iterable[Any]:
     """All examples of one of ``data``'s data sets in batches, in order; only the first ``limit`` batches if given."""
-    return loader(dataset, evaluation_batches(len(dataset), data.batch_size)[:limit], data.collate)
+    return loader(dataset, evaluation_batches(len(dataset), evaluation_batch_size(data))[:limit], data.collate)

@@ -28,6 +28,8 @@ class DocumentSource(Reader):
     Args:
         partition: Who holds which documents; None for the reader's natural one.
         batch_size: Documents in a batch.
+        eval_batch_size: Documents in a batch that is scored and not trained on; None: ``batch_size``. Language models
+            write their answers to that many at once.
         split: ``subject`` (default) deals out whole subjects at random, ``record`` single documents; ``fold`` follows
             the source (where it has no validation part, that share of its training part).
         val_fraction: Share for validation; 0 for none.
@@ -55,6 +57,7 @@ class DocumentSource(Reader):
         self,
         partition: Partition | None = None,
         batch_size: int = 4,
+        eval_batch_size: int | None = None,
         split: DocumentSplit = "subject",
         val_fraction: float = 0.15,
         test_fraction: float = 0.25,
@@ -70,6 +73,7 @@ class DocumentSource(Reader):
     ) -> None:
         super().__init__(partition, exclude, on_bad_record, seed)
         self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
         self.split = split
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
@@ -170,8 +174,9 @@ class DocumentSource(Reader):
         for name, choices in (("split", DocumentSplit), ("on_bad_record", OnBadRecord)):
             if getattr(self, name) not in get_args(choices):
                 raise FedlitError(f"data.{name} is {getattr(self, name)!r}: give one of {', '.join(get_args(choices))}")
-        if not self.batch_size >= 1:
-            raise FedlitError(f"data.batch_size is {self.batch_size}: give a number above 0")
+        for name in ("batch_size", "eval_batch_size"):
+            if (value := getattr(self, name)) is not None and not value >= 1:
+                raise FedlitError(f"data.{name} is {value}: give a number above 0")
         for name in ("val_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise FedlitError(f"data.{name} is {getattr(self, name)}: give a share from 0 to 1")

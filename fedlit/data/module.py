@@ -20,12 +20,14 @@ class FederatedDataModule(LightningDataModule):
 
     Attributes:
         batch_size: Examples in a batch.
+        eval_batch_size: Examples in a batch that is scored and not trained on; None: ``batch_size``.
         seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         clients: Sorted names, after :meth:`setup`.
         simulated: Whether the data are simulated or a stand-in; reports say so.
     """
 
     batch_size: int = 32
+    eval_batch_size: int | None = None
     seed: int | None = None
     simulated: bool = False
 
@@ -84,11 +86,15 @@ class FederatedDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All clients pooled."""
-        return DataLoader(self._pooled("val"), batch_size=self.batch_size, collate_fn=self.collate)
+        return DataLoader(
+            self._pooled("val"), batch_size=self.eval_batch_size or self.batch_size, collate_fn=self.collate
+        )
 
     def test_dataloader(self) -> DataLoader[Any]:
         """All clients pooled."""
-        return DataLoader(self._pooled("test"), batch_size=self.batch_size, collate_fn=self.collate)
+        return DataLoader(
+            self._pooled("test"), batch_size=self.eval_batch_size or self.batch_size, collate_fn=self.collate
+        )
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The test windows, all clients pooled."""

@@ -30,6 +30,7 @@ from fedlit.instructions.wording import instruction
 Task = Literal["entities", "relations", "both"]
 Format = Literal["html", "json"]
 Relations = Literal["list", "focus"]
+Wording = Literal["full", "names", "brief"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Template:
         relations: ``"list"``, or ``"focus"`` (task ``"relations"`` only).
         crossing: Mentions that cross, in HTML: ``"split"`` into parts, ``"drop"`` the later one and its relations, or
             ``"error"``. JSON has them as they are.
-        descriptions: Tell the model what each type means, not only its name.
+        wording: ``"full"`` tells the model what each type means and what an answer looks like, ``"names"`` the names of
+            types and the latter, ``"brief"`` the names alone: for a model that is trained, and sees shorter questions.
 
     Raises:
         FedlitError: A value that is none of these; a task of relations with a schema that has none.
@@ -75,10 +77,16 @@ class Template:
     format: Format = "html"
     relations: Relations = "list"
     crossing: Crossing = "split"
-    descriptions: bool = True
+    wording: Wording = "full"
 
     def __post_init__(self) -> None:
-        choices = (("task", Task), ("format", Format), ("relations", Relations), ("crossing", Crossing))
+        choices = (
+            ("task", Task),
+            ("format", Format),
+            ("relations", Relations),
+            ("crossing", Crossing),
+            ("wording", Wording),
+        )
         for field, known in choices:
             if getattr(self, field) not in get_args(known):
                 raise FedlitError(f"Template.{field} is {getattr(self, field)!r}, expected one of {get_args(known)}")
@@ -123,7 +131,7 @@ class Template:
             shown = markup.write(text, marked, numbers)
         kind = focus.type if focus else None
         escaped = self.format == "html" and markup.escape(text) != text
-        return instruction(self.schema, self.task, self.format, kind, escaped, self.descriptions, shown)
+        return instruction(self.schema, self.task, self.format, kind, escaped, self.wording, shown)
 
     def target(self, document: Document, focus: Entity | None = None) -> str:
         """The answer.

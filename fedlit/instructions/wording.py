@@ -22,8 +22,11 @@ LINKS = {
 }
 
 
+NAMES = {"html": "as span tags", "json": "as JSON"}
+
+
 def instruction(
-    schema: Schema, task: str, format: str, focus: str | None, escaped: bool, descriptions: bool, shown: str
+    schema: Schema, task: str, format: str, focus: str | None, escaped: bool, wording: str, shown: str
 ) -> str:
     """The question as the model reads it.
 
@@ -33,9 +36,13 @@ def instruction(
         format: ``"html"`` or ``"json"``.
         focus: Type of the one mention marked in the text, None where the question is about all.
         escaped: The text holds something that the answer has to escape.
-        descriptions: Say what each type means.
+        wording: ``"full"`` says what each type means and what an answer looks like, ``"names"`` the latter only,
+            ``"brief"`` neither.
         shown: The text, with the mentions given.
     """
+    if wording == "brief":
+        return "\n".join([_brief(schema, task, format, focus), "", "Text:", shown, "", "Answer:", ""])
+    descriptions = wording == "full"
     if focus is not None:
         body = _about_one(schema, format, focus, descriptions)
     elif task == "relations":
@@ -45,6 +52,13 @@ def instruction(
     copies = focus is not None or task != "relations" or bool(schema.modifiers)
     rules = [ESCAPES] if escaped and copies else []
     return "\n".join([*body, *rules, "", "Text:", shown, "", "Answer:", ""])
+
+
+def _brief(schema: Schema, task: str, format: str, focus: str | None) -> str:
+    kinds = [one.name for one in schema.main] if task != "relations" else []
+    links = [one.name for one in schema.relations if task != "entities" and (focus is None or focus in one.heads)]
+    between = " of the marked mention" if focus else " between the marked mentions" if task == "relations" else ""
+    return f"{', '.join(kinds + links)}{between} {NAMES[format]}."
 
 
 def _bare(schema: Schema, task: str, format: str, descriptions: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from fedlit.tasks.classification import ClassificationTask
 from fedlit.tasks.exported import load_classifier
 from fedlit.tasks.forecasting import ForecastingTask
+from fedlit.tasks.instruction import InstructionTask
 from fedlit.tasks.task import Task
 
-__all__ = ["ClassificationTask", "ForecastingTask", "Task", "load_classifier"]
+__all__ = ["ClassificationTask", "ForecastingTask", "InstructionTask", "Task", "load_classifier"]

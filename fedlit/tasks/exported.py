@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from fedlit.backbones.folders import read_json
-from fedlit.backbones.lora import LoRA
+from fedlit.backbones.lora import LoRA, load_adapter, read_tensors
 from fedlit.errors import FedlitError, first_line
 
 if TYPE_CHECKING:
     from fedlit.tasks.classification import ClassificationTask
 
-SETTINGS, HEAD, ADAPTER = "classifier.json", "head.safetensors", "adapter_model.safetensors"
+SETTINGS, HEAD = "classifier.json", "head.safetensors"
 
 
 def write_head(task: ClassificationTask, folder: Path | str, whole: bool) -> None:
@@ -73,30 +71,11 @@ def load_classifier(folder: Path | str, backbone: str | None = None) -> Classifi
         task.use_stand_in()
     task.configure_model()
     if adapter is not None:
-        from peft import get_peft_model_state_dict, set_peft_model_state_dict
-
-        network: Any = task.loaded_network()
-        held, wanted = _weights(folder / ADAPTER), get_peft_model_state_dict(network, save_embedding_layers=False)
-        if {n: w.shape for n, w in held.items()} != {n: w.shape for n, w in wanted.items()}:
-            raise FedlitError(
-                f"{folder / ADAPTER} does not fit backbone {task.backbone!r}: give the one it was made on"
-            )
-        set_peft_model_state_dict(network, held)
+        load_adapter(task.loaded_network(), folder, task.backbone)
     assert task.head is not None  # made with the network
-    head = _weights(folder / HEAD)
+    head = read_tensors(folder / HEAD)
     try:
         task.head.load_state_dict(head)
     except RuntimeError as error:
         raise FedlitError(f"{folder / HEAD} is not the head of this encoder: {first_line(error)}") from error
     return task.eval()
-
-
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights: Any = load_file(str(path))
-    except (OSError, SafetensorError) as error:
-        raise FedlitError(f"{path} cannot be read: {first_line(error)}") from error
-    return dict(weights)

@@ -37,6 +37,7 @@ class FineTuned(Task):
         seed: Of first values; None: the run's seed, or 0 outside of a federated run.
         gradient_checkpointing: Keep only what enters each layer, and compute the rest again in the backward pass: less
             memory for one more forward pass, and the same gradients.
+        warmup: Share of ``num_training_steps`` over which the learning rate rises linearly from 0, before the schedule.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class FineTuned(Task):
         optimizer: OptimizerCallable | None,
         seed: int | None,
         gradient_checkpointing: bool = False,
+        warmup: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= warmup < 1:
+            raise FedlitError(f"model.warmup is {warmup}: give a share of the steps, below 1")
         if schedule not in ("linear", "cosine", "constant"):
             raise FedlitError(f"schedule {schedule!r}: give 'linear', 'cosine' or 'constant'")
         self.backbone = backbone
@@ -61,6 +65,7 @@ class FineTuned(Task):
         self.optimizer = optimizer
         self.seed = seed
         self.gradient_checkpointing = gradient_checkpointing
+        self.warmup = warmup
         self.network: nn.Module | None = None
         self._source = ""
         self._stand_in = False
@@ -90,13 +95,16 @@ class FineTuned(Task):
             optimizer = self.optimizer(parameters)
         else:
             optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
-        if self.schedule == "constant":
+        if self.schedule == "constant" and not self.warmup:
             return optimizer
         steps, shape = self.num_training_steps, self.schedule
+        rising = math.ceil(self.warmup * steps)
 
         def factor(step: int) -> float:
-            left = max(0.0, 1 - step / max(1, steps))
-            return left if shape == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+            if step < rising:
+                return (step + 1) / (rising + 1)
+            left = max(0.0, 1 - (step - rising) / max(1, steps - rising))
+            return {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "constant": 1.0}[shape]
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

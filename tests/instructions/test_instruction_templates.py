@@ -28,11 +28,22 @@ def test_a_question_ends_where_the_answer_begins():
 
 
 def test_names_without_descriptions():
-    text = Template(CLINICAL, descriptions=False).prompt("x")
+    text = Template(CLINICAL, wording="names").prompt("x")
     assert "- drug\n" in text
     assert "- temporal (problem or treatment or drug or test -> temporal)\n" in text
     assert "Medicines" not in text
     assert len(text) < len(Template(CLINICAL).prompt("x")) / 1.5
+
+
+def test_brief_questions_differ_by_what_they_ask():
+    brief = [
+        Template(CLINICAL, task, format, wording="brief").prompt("A note.")
+        for task in ("entities", "relations", "both")
+        for format in ("html", "json")
+    ]
+    assert len(set(brief)) == 6
+    assert brief[0] == "problem, treatment, test, drug as span tags.\n\nText:\nA note.\n\nAnswer:\n"
+    assert all(len(one) < len(Template(CLINICAL, wording="names").prompt("A note.")) / 2 for one in brief)
 
 
 def test_modifiers_are_no_entities_of_their_own():

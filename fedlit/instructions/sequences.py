@@ -1,0 +1,187 @@
+"""Questions and answers as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fedlit.errors import FedlitError
+
+LossOn = Literal["completion", "both"]
+_ANSWER = "ANSWER"
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A question with its answer.
+
+    Attributes:
+        tokens: Both, one after the other.
+        prompt_length: How many of them are the question's.
+        cut: How many were left out at the end.
+    """
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    cut: int = 0
+
+    def supervised(self, loss_on: LossOn) -> range:
+        """Positions of the tokens that a model is trained to give; the first token has nothing before it."""
+        return range(max(1, self.prompt_length if loss_on == "completion" else 1), len(self.tokens))
+
+
+class Cuts:
+    """How many questions were cut, each counted once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], tuple[int, bool]] = {}
+
+    def note(self, key: tuple[str, int], sequence: TokenSequence) -> bool:
+        """Whether a sequence is cut and was not seen before.
+
+        Args:
+            key: Id of the document, and number of the question.
+            sequence: As it was cut.
+        """
+        new = sequence.cut > 0 and key not in self._seen
+        self._seen[key] = (sequence.cut, not sequence.supervised("completion"))
+        return new
+
+    def counts(self) -> dict[str, int]:
+        """Questions ``seen``, those ``cut``, the tokens cut off, and questions ``without_answer``."""
+        cut = [one for one, _ in self._seen.values() if one]
+        bare = sum(bare for _, bare in self._seen.values())
+        return {"seen": len(self._seen), "cut": len(cut), "cut_tokens": sum(cut), "without_answer": bare}
+
+
+class Dialogue:
+    """One question and one answer in the form that a tokenizer's model knows.
+
+    With a chat template the question is the user's turn, and the answer the assistant's, up to the mark that ends it.
+    Without one, the answer follows the question directly and ends with the end-of-sequence token. The answer is
+    always exactly what is to be learnt: templates that strip white space do not get to see it.
+
+    Args:
+        tokenizer: Of transformers.
+        chat_template: Use the template; None: where the tokenizer has one.
+
+    Raises:
+        FedlitError: There is no template, or nothing that ends an answer.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: bool | None = None) -> None:
+        self.tokenizer = tokenizer
+        has = bool(getattr(tokenizer, "chat_template", None))
+        if chat_template and not has:
+            raise FedlitError("model.chat_template is true, and the tokenizer has none: leave it out, or set it false")
+        self.chat_template = has if chat_template is None else chat_template
+        end = tokenizer.eos_token
+        if self.chat_template:
+            turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
+            _, found, after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_ANSWER)
+            end = after if found and after.strip() else end
+        if not end:
+            raise FedlitError("the tokenizer has no eos_token, so nothing would end an answer: set one in its folder")
+        self._end: list[int] = tokenizer(end, add_special_tokens=False)["input_ids"]
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """Tokens after which nothing more is generated."""
+        return sorted({self._end[0], self.tokenizer.eos_token_id} - {None})
+
+    def prompt(self, question: str) -> list[int]:
+        """Tokens of a question, up to where the answer begins."""
+        if not self.chat_template:
+            tokens = self.tokenizer(question, add_special_tokens=False)["input_ids"]
+            first = self.tokenizer.bos_token_id
+            adds = first is not None and self.tokenizer("")["input_ids"][:1] == [first]
+            return [first, *tokens] if adds else list(tokens)
+        turns = [{"role": "user", "content": question}]
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def sequence(self, question: str, answer: str, max_length: int) -> TokenSequence:
+        """A question with its answer; what is longer than ``max_length`` tokens is cut off at the end."""
+        asked = self.prompt(question)
+        tokens = asked + self.tokenizer(answer, add_special_tokens=False)["input_ids"] + self._end
+        return TokenSequence(tuple(tokens[:max_length]), min(len(asked), max_length), max(0, len(tokens) - max_length))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What a model wrote, without what ends it."""
+        ends = set(self.end_tokens)
+        stop = next((i for i, one in enumerate(tokens) if one in ends), len(tokens))
+        written: str = self.tokenizer.decode(
+            tokens[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return written
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sequences as a network takes them.
+
+    Attributes:
+        inputs: Arguments of the network: ``input_ids`` (rows, length) and what goes with them.
+        keep: Positions (kept,) at which logits are needed, in the order of a row.
+        row: Row of each supervised token (tokens,).
+        column: Where among the kept positions its logits are (tokens,).
+        target: The token (tokens,).
+        sequence: Index of its sequence (tokens,).
+    """
+
+    inputs: dict[str, Tensor]
+    keep: Tensor
+    row: Tensor
+    column: Tensor
+    target: Tensor
+    sequence: Tensor
+
+
+def padded(sequences: Sequence[TokenSequence], loss_on: LossOn, pad: int, device: torch.device) -> Rows:
+    """A row for each sequence, filled up on the right with ``pad``."""
+    longest = max(len(one.tokens) for one in sequences)
+    tokens = [[*one.tokens, *[pad] * (longest - len(one.tokens))] for one in sequences]
+    mask = [[1] * len(one.tokens) + [0] * (longest - len(one.tokens)) for one in sequences]
+    supervised = [(i, place) for i, one in enumerate(sequences) for place in one.supervised(loss_on)]
+    keep = sorted({place - 1 for _, place in supervised})
+    column = {place: i for i, place in enumerate(keep)}
+    inputs = {"input_ids": torch.tensor(tokens, device=device), "attention_mask": torch.tensor(mask, device=device)}
+    return Rows(
+        inputs,
+        *(torch.tensor(one, dtype=torch.int64, device=device) for one in (
+            keep,
+            [i for i, _ in supervised],
+            [column[place - 1] for _, place in supervised],
+            [sequences[i].tokens[place] for i, place in supervised],
+            [i for i, _ in supervised],
+        )),
+    )  # fmt: skip
+
+
+def packed(sequences: Sequence[TokenSequence], loss_on: LossOn, device: torch.device) -> Rows:
+    """All sequences in one row, with positions from 0 in each, and an attention mask that keeps them apart."""
+    tokens = [token for one in sequences for token in one.tokens]
+    owner = torch.tensor([i for i, one in enumerate(sequences) for _ in one.tokens], device=device)
+    places = torch.tensor([place for one in sequences for place in range(len(one.tokens))], device=device)
+    mask = (owner[:, None] == owner[None, :]) & (places[:, None] >= places[None, :])
+    starts = [sum(len(other.tokens) for other in sequences[:i]) for i in range(len(sequences))]
+    supervised = [(i, place) for i, one in enumerate(sequences) for place in one.supervised(loss_on)]
+    inputs = {
+        "input_ids": torch.tensor([tokens], device=device),
+        "position_ids": places[None],
+        "attention_mask": mask[None, None],
+    }
+    return Rows(
+        inputs,
+        *(torch.tensor(one, dtype=torch.int64, device=device) for one in (
+            [starts[i] + place - 1 for i, place in supervised],
+            [0] * len(supervised),
+            list(range(len(supervised))),
+            [sequences[i].tokens[place] for i, place in supervised],
+            [i for i, _ in supervised],
+        )),
+    )  # fmt: skip

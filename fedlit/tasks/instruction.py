@@ -1,0 +1,339 @@
+"""Instruction tuning of a causal language model: mentions and their relations, found by writing them down."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import Metric
+
+from fedlit.backbones.folders import STAND_IN
+from fedlit.backbones.lora import LoRA
+from fedlit.data.documents import Document
+from fedlit.errors import FedlitError
+from fedlit.instructions.markup import Crossing
+from fedlit.instructions.parsed import Parsed
+from fedlit.instructions.schema import Schema
+from fedlit.instructions.sequences import Cuts, Dialogue, LossOn, Rows, TokenSequence, packed, padded
+from fedlit.instructions.templates import Format, Relations, Wording
+from fedlit.span_matching import Ends
+from fedlit.span_scores import SpanScores
+from fedlit.tasks.document_schema import take_schema
+from fedlit.tasks.fine_tuned import FineTuned, Schedule
+from fedlit.tasks.generation import greedy
+from fedlit.tasks.questions import Given, Questions, Together, answered
+from fedlit.tasks.span_predictions import span_columns
+from fedlit.tasks.task import Batch
+
+if TYPE_CHECKING:
+    from fedlit.backbones.causal_lms import CausalLM, Held, Quantization
+
+ASKED = ("together", "format", "relations", "crossing", "wording", "given")
+
+
+class InstructionTask(FineTuned):
+    """Find mentions and the relations between them, by fine-tuning a causal language model on questions and answers.
+
+    Federated instruction tuning of Li et al. 2026 (Fed-MedLoRA, arXiv 2601.22124), with instructions of our own
+    (:mod:`fedlit.instructions`). A document asks one question or several, by what was looked for in it: where a client
+    annotated mentions only, it trains and is scored on those. The loss of a document is the mean over the supervised
+    tokens of all its questions, in nats; a batch's is the mean over its documents.
+
+    Args:
+        backbone: A folder, or a Hub id such as ``meta-llama/Llama-3.1-8B-Instruct``. ``stand-in:llama`` is a tiny
+            random one, with a tokenizer made from the training texts at hand.
+        adapter: LoRA settings; None fine-tunes every parameter.
+        schema: What to look for: a YAML file, or ``"bc5cdr"`` or ``"clinical"``, which ship.
+        together: ``"separate"`` asks for mentions, and then for relations between those given; ``"joint"`` for both at
+            once where both were annotated.
+        format: Of answers: ``"html"``, the text with span tags; ``"json"``, a list, which is shorter.
+        relations: ``"list"``, one question for all relations of a document; ``"focus"``, one for each mention that may
+            have some, as the paper's code does.
+        crossing: What becomes of mentions that cross, in HTML: ``"split"``, ``"drop"``, ``"error"``.
+        wording: Of questions: ``"full"``; ``"names"`` without what each type means; ``"brief"`` without what an answer
+            looks like, too, which only a trained model knows: questions are then much shorter.
+        given: Which mentions a question for relations shows when answers are scored: ``"annotated"``, ``"predicted"``.
+        learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
+        weight_decay: Of AdamW, unless ``optimizer`` is given.
+        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
+        warmup: Share of ``num_training_steps`` over which the learning rate rises from 0.
+        optimizer: Makes another optimizer from parameters.
+        loss_on: ``"completion"``, or ``"both"``: the question's tokens are learnt too, as in the paper's code.
+        max_length: Tokens of a question with its answer; the rest is cut off at the end, and counted. Questions alone
+            may be as long as the backbone's window when answers are generated.
+        packing: Put a batch into one row without padding, no question seeing another.
+        chat_template: Ask in the tokenizer's chat format; None: where it has one.
+        max_new_tokens: Of an answer, which is written greedily; one that ends there counts as truncated.
+        validation: ``"answers"`` are generated and scored, or ``"loss"`` alone, which is much faster. Test data are
+            always answered.
+        relation_ends: How relations are compared, see :func:`fedlit.span_metrics.count_spans`.
+        quantization: ``"nf4"`` holds the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314),
+            with double quantisation and computing in bfloat16; it needs bitsandbytes.
+        dtype: In which frozen weights are held otherwise. Adapters are always float32.
+        start_from: Folder of a PEFT adapter to start from, made on this backbone with these LoRA settings.
+        seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
+        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
+
+    A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document whose
+    question is longer than the backbone's window gets no answer, which counts as unparsable.
+    """
+
+    prediction_file: ClassVar[str] = "spans.parquet"
+
+    def __init__(
+        self,
+        backbone: str,
+        adapter: LoRA | None = LoRA(r=16, alpha=64, dropout=0.05),  # noqa: B008  # frozen
+        schema: str = "bc5cdr",
+        together: Together = "separate",
+        format: Format = "html",
+        relations: Relations = "list",
+        crossing: Crossing = "split",
+        wording: Wording = "full",
+        given: Given = "annotated",
+        learning_rate: float = 2e-4,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "cosine",
+        warmup: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        loss_on: LossOn = "completion",
+        max_length: int = 800,
+        packing: bool = False,
+        chat_template: bool | None = None,
+        max_new_tokens: int = 512,
+        validation: Literal["answers", "loss"] = "answers",
+        relation_ends: Ends = "mention",
+        quantization: Quantization | None = None,
+        dtype: Held = "float32",
+        start_from: str | None = None,
+        seed: int | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing, warmup)
+        super().__init__(backbone, adapter, *tuning)
+        for name, value, known in (
+            ("loss_on", loss_on, ("completion", "both")),
+            ("validation", validation, ("answers", "loss")),
+            ("quantization", quantization, (None, "nf4")),
+            ("dtype", dtype, ("float32", "bfloat16")),
+        ):
+            if value not in known:
+                raise FedlitError(f"model.{name} is {value!r}, expected one of {known}")
+        for name, number in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
+            if number < 1:
+                raise FedlitError(f"model.{name} is {number}: give a number above 0")
+        if adapter is None and (quantization or start_from):
+            field = "quantization" if quantization else "start_from"
+            raise FedlitError(f"model.{field} needs an adapter, and model.adapter is null: give LoRA settings")
+        self.schema = schema
+        self.questions = Questions(Schema.load(schema), together, format, relations, crossing, wording, given)
+        self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
+        self.max_new_tokens, self.validation, self.relation_ends = max_new_tokens, validation, relation_ends
+        self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
+        self.val_metrics, self.test_metrics = SpanScores(), SpanScores(intervals=True)
+        self._family: CausalLM | None = None
+        self._dialogue: Dialogue | None = None
+        self._texts: list[str] = []
+        self._cuts = Cuts()
+        self._told: set[str] = set()
+
+    def take_data(self, data: Any) -> None:
+        """Check that the data's types are the schema's; for a stand-in, take its own, and texts for its tokenizer.
+
+        Raises:
+            FedlitError: The data are no annotated documents, or have types that the schema lacks.
+        """
+        self.questions = replace(self.questions, schema=take_schema(self.questions.schema, data, self._stand_in))
+        if self._random:
+            held = data.dataset(data.clients, "train").documents
+            asked = [one for document in held for one in self.questions.instances(document)]
+            self._texts = [text for one in asked for text in (one.prompt, one.target)]
+
+    def configure_model(self) -> None:
+        """Load the backbone and put the adapters on it.
+
+        Raises:
+            FedlitError: The backbone cannot be had, is no causal language model, has a shorter window than
+                ``max_length``, or an adapter target matches nothing.
+        """
+        if self.network is not None:
+            return
+        from fedlit.backbones.causal_lms import causal_stand_in, load_causal_lm
+        from fedlit.backbones.lora import attach, load_adapter
+
+        if self._random:
+            loaded = causal_stand_in(self.backbone, self._texts)
+        else:
+            loaded = load_causal_lm(self.backbone, self.quantization, self.dtype_held)
+        window = loaded.family.max_length
+        if self.max_length > window and not loaded.stand_in:
+            raise FedlitError(
+                f"model.max_length is {self.max_length}, and backbone {self.backbone!r} sees {window} tokens: lower it"
+            )
+        network: nn.Module = loaded.network
+        if self.adapter is None:
+            network.requires_grad_(True)
+        else:
+            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
+            if self.start_from is not None and not self._stand_in:
+                load_adapter(network, self.start_from, self.backbone)
+        self._family, self._source, self.network = loaded.family, loaded.source, network
+        self._dialogue = Dialogue(loaded.family.tokenizer, self.chat_template)
+        self.train(self.training)
+
+    def sequences(self, documents: Sequence[Document]) -> tuple[list[TokenSequence], list[int]]:
+        """Questions of documents with their answers, and the index of the document of each."""
+        _, dialogue, family = self._language()
+        longest = min(self.max_length, family.max_length)
+        out, owner = [], []
+        for i, document in enumerate(documents):
+            for number, one in enumerate(self.questions.instances(document)):
+                sequence = dialogue.sequence(one.prompt, one.target, longest)
+                out.append(sequence)
+                owner.append(i)
+                if self._cuts.note((document.id, number), sequence):
+                    self._tell(f"questions longer than model.max_length {longest} lose their end; see summary.json")
+        return out, owner
+
+    def losses(self, batch: Batch) -> Tensor:
+        """One loss per document, (batch,), nats per supervised token; 0 where none is left or asked for."""
+        documents = self._documents(batch)
+        sequences, owner = self.sequences(documents)
+        if not any(len(one.supervised(self.loss_on)) for one in sequences):
+            still = sum(
+                (p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device)
+            )
+            return still.expand(len(documents))
+        network = self._language()[0]
+        rows = self._rows(sequences)
+        logits = network(**rows.inputs, logits_to_keep=rows.keep, use_cache=False).logits
+        each = cross_entropy(logits[rows.row, rows.column].float(), rows.target, reduction="none")
+        owners = torch.tensor(owner, device=each.device)[rows.sequence]
+        empty = torch.zeros(len(documents), device=each.device)
+        counts = empty.index_add(0, owners, torch.ones_like(each))
+        return empty.index_add(0, owners, each) / counts.clamp(min=1)
+
+    def num_targets(self, batch: Batch) -> int:
+        """Supervised tokens of a batch, which Fed-MedLoRA may weigh clients by."""
+        sequences, _ = self.sequences(self._documents(batch))
+        return sum(len(one.supervised(self.loss_on)) for one in sequences)
+
+    def evaluate(self, batch: Batch, metrics: Metric) -> None:
+        documents = self._documents(batch)
+        with torch.no_grad():
+            losses = self.losses(batch).double().tolist()
+        entities: list[Parsed | None] = [None] * len(documents)
+        relations = list(entities)
+        if metrics is not self.val_metrics or self.validation == "answers":
+            entities, relations = self.answers(documents)
+        clients = list(batch["client"])
+        metrics.update(
+            documents, clients, entities, relations, self.questions.schema, losses, relation_ends=self.relation_ends
+        )
+
+    def answers(self, documents: Sequence[Document]) -> tuple[list[Parsed | None], list[Parsed | None]]:
+        """What the model finds: the answers that mentions and those that relations are read from, by document.
+
+        They are one object where one question asks for both, and None where none does.
+        """
+        return answered(self.questions, documents, self.generate)
+
+    def generate(self, questions: Sequence[str]) -> list[str]:
+        """Answers, written greedily; empty where the question is longer than the backbone's window."""
+        network, dialogue, family = self._language()
+        prompts = [dialogue.prompt(one) for one in questions]
+        fitting = [i for i, one in enumerate(prompts) if len(one) < family.max_length]
+        if left := len(prompts) - len(fitting):
+            self._tell(f"{left} question(s) are longer than the window of {family.max_length} tokens: no answer")
+        out = [""] * len(questions)
+        if fitting:
+            given, ends = [prompts[i] for i in fitting], dialogue.end_tokens
+            pad = family.tokenizer.pad_token_id
+            most = min(self.max_new_tokens, family.max_length - max(len(one) for one in given))
+            for i, tokens in zip(fitting, greedy(network, given, most, pad, ends), strict=True):
+                out[i] = dialogue.text(tokens)
+        return out
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
+        """What is found in each document.
+
+        Returns:
+            ``document``, ``client``, and ``entities`` and ``relations`` as :meth:`answers` gives them: lists.
+        """
+        documents = self._documents(batch)
+        entities, relations = self.answers(documents)
+        return {"document": documents, "client": list(batch["client"]), "entities": entities, "relations": relations}
+
+    def prediction_columns(self, prediction: dict[str, Any]) -> dict[str, Any]:
+        """See :func:`fedlit.tasks.span_predictions.span_columns`."""
+        return span_columns(**prediction)
+
+    def score_prediction(self, prediction: dict[str, Any], metrics: Metric) -> bool:
+        names = ("document", "client", "entities", "relations")
+        metrics.update(*(prediction[name] for name in names), self.questions.schema, relation_ends=self.relation_ends)
+        return True
+
+    def export(self, folder: Path | str, merge: bool = False) -> None:
+        """As other tasks, and the tokenizer beside a whole network."""
+        super().export(folder, merge)
+        if self.adapter is None or merge:
+            self._language()[2].save(folder)
+
+    def describe(self) -> dict[str, Any]:
+        family = self._language()[2]
+        return {
+            **super().describe(),
+            "family": family.architecture,
+            "schema": self.questions.schema.to_dict(),
+            "quantization": self.quantization,
+            "dtype": self.dtype_held,
+            "questions": self._cuts.counts(),
+        }
+
+    def config(self) -> dict[str, Any]:
+        asked = {name: getattr(self.questions, name) for name in ASKED}
+        names = (
+            "schema", "loss_on", "max_length", "packing", "chat_template", "max_new_tokens", "validation",
+            "relation_ends", "quantization", "start_from",
+        )  # fmt: skip
+        own = {name: getattr(self, name) for name in names}
+        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "warmup": self.warmup}
+
+    def _rows(self, sequences: Sequence[TokenSequence]) -> Rows:
+        if self.packing:
+            return packed(sequences, self.loss_on, self.device)
+        return padded(sequences, self.loss_on, self._language()[2].tokenizer.pad_token_id, self.device)
+
+    def _tell(self, what: str) -> None:
+        """Once for each kind."""
+        kind = what.lstrip("0123456789")
+        if kind not in self._told:
+            self._told.add(kind)
+            warnings.warn(what, UserWarning, stacklevel=3)
+
+    def _documents(self, batch: Batch) -> list[Document]:
+        documents = batch.get("document")
+        if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
+            raise FedlitError(
+                f"InstructionTask needs batches of documents, and the data's hold {', '.join(batch)}: take data with "
+                "annotated documents, or another task"
+            )
+        return documents
+
+    @property
+    def _random(self) -> bool:
+        """Whether the network is a stand-in, asked for by name or by ``fast_dev_run``."""
+        return self._stand_in or self.backbone.startswith(STAND_IN)
+
+    def _language(self) -> tuple[Any, Dialogue, CausalLM]:
+        network = self.loaded_network()
+        assert self._dialogue is not None  # set with the network
+        assert self._family is not None
+        return network, self._dialogue, self._family
