@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,22 +12,18 @@ from fedlit import tree
 from fedlit.tree import Tree
 
 
-@dataclass(frozen=True)
 class Transform:
     """A compression of uploads: subclass it as a frozen dataclass, whose fields are its settings.
 
     The length of what is sent may depend on shapes and dtypes alone, never on values: so the server knows it, and
     refuses anything else before it reads a tensor. Whole numbers, flags and tensors without a dimension must pass
     unchanged; rules count on them.
-
-    Args:
-        error_feedback: Whether a client keeps what was lost and adds it to what it sends next, see
-            :class:`~fedlit.compression.Channel`.
     """
 
-    error_feedback: bool = field(default=False, kw_only=True)
+    error_feedback = False  # no annotations here: jsonargparse takes subclasses of a dataclass for none
+    """Whether a client keeps what was lost and adds it to what it sends next, see :class:`.Channel`; may be a field."""
 
-    final = False  # no annotation: jsonargparse cannot read the types of a class that has a ClassVar
+    final = False
     """Whether nothing may follow it: what it sends is no longer made of values to compress."""
 
     @property

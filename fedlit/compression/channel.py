@@ -44,13 +44,17 @@ class Channel:
         transforms: In the order in which a client applies them. There is error feedback if any of them asks for it.
 
     Raises:
-        FedlitError: One follows another that nothing can follow.
+        FedlitError: One follows another that nothing can follow, or lacks a method.
     """
 
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:
         self.transforms = tuple(transforms)
         self.feedback = any(t.error_feedback for t in self.transforms)
         self.figures = (ERROR,) if self.transforms else ()
+        for transform in self.transforms:
+            for method in ("wire", "encode", "decode"):
+                if getattr(type(transform), method) is getattr(Transform, method):
+                    raise FedlitError(f"{type(transform).__name__} is no whole Transform: it has no method `{method}`")
         for before, after in zip(self.transforms, self.transforms[1:], strict=False):
             if before.final:
                 raise FedlitError(

@@ -22,7 +22,12 @@ class BFloat16(Transform):
 
     Each value is rounded to the nearest, so it moves by at most ``2^-8`` of itself. It suits every rule. A value beyond
     the range of bfloat16 becomes infinite, and its client is refused at admission.
+
+    Args:
+        error_feedback: Whether a client keeps what rounding lost and adds it to what it sends next.
     """
+
+    error_feedback: bool = False
 
     @property
     def label(self) -> str:
@@ -55,9 +60,11 @@ class Int8(Transform):
     Args:
         stochastic: Round up or down at random, ``q_i = floor(x_i / s + U)`` with ``U`` uniform in [0, 1), so that the
             mean of what the server reads is ``x_i``; off by less than ``s``.
+        error_feedback: Whether a client keeps what rounding lost and adds it to what it sends next.
     """
 
     stochastic: bool = False
+    error_feedback: bool = False
 
     final = True
 
@@ -105,7 +112,7 @@ class Int8(Transform):
             at += count
             if (scale < 0).any() or (x < -LARGEST).any():
                 raise FedlitError(f"{path} has a scale below 0, or a code below {-LARGEST}")
-            values = x.reshape(count, -1).double() * scale.double()[:, None]
+            values: Tensor = x.reshape(count, -1).double() * scale.double()[:, None]
             return values.to(t.dtype).reshape(t.shape)
 
         return walk(one, wire["tensors"], like) if any(_channels(t) for t in tree.leaves(like)) else wire

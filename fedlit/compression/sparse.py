@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class TopK(Transform):
     """
 
     share: float = 0.01
-    error_feedback: bool = field(default=True, kw_only=True)
+    error_feedback: bool = True
 
     def __post_init__(self) -> None:
         require(self, 0 < self.share < 1, "share", "a number above 0 and below 1")

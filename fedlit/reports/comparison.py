@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from fedlit.errors import writing
 from fedlit.evaluation import Row, higher_is_better
+from fedlit.reports.communication import lines
 from fedlit.run_folder import SUMMARY_ROWS, RunFolder
 
 SHOWN_CLIENTS = 30
@@ -70,6 +71,8 @@ def comparison(
     if len(ordered) > 1:
         upwards = higher_is_better(test_metrics, metrics[0])
         _by_client(results, ordered, metrics[0], upwards, folder, console, "; ".join(labels))
+    for sent in lines(folder, ordered):
+        console.print(sent, soft_wrap=True)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 

@@ -17,6 +17,7 @@ import torch
 from fedlit import ledger
 from fedlit.aggregators import Aggregator
 from fedlit.fingerprint import describe
+from fedlit.reports.communication import communication
 from fedlit.reports.labels import labels
 from fedlit.run_folder import RunFolder
 
@@ -57,7 +58,7 @@ def write_summary(
     """Write the file. ``seconds`` and peak memory are this process's, which began after ``seconds_from_round`` rounds;
     the peak is that of everything it did so far, rules before this one included."""
     task, device = trainer.lightning_module, trainer.fabric.device
-    rows = folder.metrics.read()
+    rows, crossed = folder.metrics.read(), folder.ledger.read()
     summary = {
         "aggregator": describe(rule),
         "compression": describe(trainer.compression),
@@ -69,7 +70,8 @@ def write_summary(
         "model": task.describe() if hasattr(task, "describe") else {"class": type(task).__name__},
         "clients": len(trainer.datamodule.clients),
         "refused_replies": sum(row["metric"] == "refused" for row in rows),
-        "bytes": ledger.totals(folder.ledger.read()),
+        "bytes": ledger.totals(crossed),
+        "communication": communication(crossed, task),
         "seconds": round(watch.lap(), 3),
         "seconds_from_round": loop.first_round,
         "peak_memory_bytes": peak_memory(device),

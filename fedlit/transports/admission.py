@@ -56,6 +56,8 @@ def admit(payload: bytes, like: Tree, name: str) -> Tree:
         got = codec.decode(payload, name)[0]
     except FedlitError as error:
         raise Refused(str(error)) from error
+    if sorted(tree.empty_paths(got)) != sorted(tree.empty_paths(like)):
+        raise Refused(f"{name}: other parts of it are empty than of what was asked for")
     if (bad := tree.not_finite(got)) is not None:
         raise Refused(f"{name}: {bad} is not finite")
     return got
