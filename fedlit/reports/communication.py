@@ -82,8 +82,9 @@ def lines(folder: RunFolder, names: Sequence[str]) -> list[str]:
     places = [folder.path / "baselines" / name for name in names[:-1]] + [folder.path]
     out = []
     for name, place in zip(names, places, strict=True):
-        about = json.loads((place / "summary.json").read_text()).get("communication")
-        if about is not None:  # of a run that was summarised before there was this entry
+        path = place / "summary.json"
+        about = json.loads(path.read_text()).get("communication") if path.exists() else None
+        if about is not None:  # else of a run that was summarised before there was this entry
             out.append(f"{name}: {line(about)}")
     return out
 
