@@ -19,6 +19,7 @@ from fedlit.data.records import BadRecord, Record
 from fedlit.data.signal_table import SignalTable
 from fedlit.data.signals import SignalDataModule
 from fedlit.data.simulated import SimulatedVitals
+from fedlit.data.simulated_documents import SimulatedNotes
 from fedlit.data.simulated_examples import SimulatedImages, SimulatedSignals, SimulatedSounds, SimulatedTexts
 from fedlit.data.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
 from fedlit.data.sound_table import SoundTable
@@ -70,6 +71,7 @@ __all__ = [
     "SignalDataModule",
     "SignalTable",
     "SimulatedImages",
+    "SimulatedNotes",
     "SimulatedSignals",
     "SimulatedSounds",
     "SimulatedTexts",

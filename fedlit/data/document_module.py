@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch.utils.data import Dataset
 
 from fedlit.data import example_splits, examples
@@ -18,12 +19,15 @@ from fedlit.data.records import natural
 from fedlit.data.splits import SPLITS
 from fedlit.errors import FedlitError
 
-Batch = dict[str, list[Any]]
+Batch = dict[str, Any]
 _MEND = "use a partition with fewer, larger clients, or set data.val_fraction or data.test_fraction to 0"
 
 
 class Documents(Dataset[Any]):
-    """Map-style data set of documents; a batch is ``{"document": [Document, ...], "client": [str, ...]}``.
+    """Map-style data set of documents.
+
+    A batch is ``{"document": [Document, ...], "client": [str, ...], "index": int64 (batch,)}``, the last of positions
+    in this data set.
 
     Args:
         documents: In order.
@@ -38,10 +42,11 @@ class Documents(Dataset[Any]):
         return len(self.documents)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"document": self.documents[index], "client": self.clients[index]}
+        return {"document": self.documents[index], "client": self.clients[index], "index": index}
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        return {"document": [self.documents[i] for i in indices], "client": [self.clients[i] for i in indices]}
+        names = {"document": [self.documents[i] for i in indices], "client": [self.clients[i] for i in indices]}
+        return {**names, "index": torch.tensor(list(indices), dtype=torch.int64)}
 
 
 class DocumentDataModule(DocumentSource):
@@ -99,7 +104,8 @@ class DocumentDataModule(DocumentSource):
         """A batch as it is, or single documents put together."""
         if isinstance(items, dict):
             return items
-        return {name: [item[name] for item in items] for name in ("document", "client")}
+        together = {name: [item[name] for item in items] for name in ("document", "client")}
+        return {**together, "index": torch.tensor([item["index"] for item in items], dtype=torch.int64)}
 
     def describe(self) -> dict[str, Any]:
         """Contents of ``partition.json``: who holds which documents, counts by type, what was left out and why."""

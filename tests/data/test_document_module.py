@@ -22,9 +22,11 @@ def test_batches():
     assert isinstance(both, Documents)
     assert len(both) == 14
     batch = both.__getitems__([0, 13])
-    assert set(batch) == {"document", "client"}
+    assert set(batch) == {"document", "client", "index"}
+    assert batch["index"].tolist() == [0, 13]
     assert batch["client"] == ["site-a", "site-b"]
-    assert data.collate([both[0], both[13]]) == batch == data.collate(batch)
+    assert data.collate(batch) is batch
+    assert str(data.collate([both[0], both[13]])) == str(batch)
     loaded = next(iter(data.train_dataloader()))
     assert len(loaded["document"]) == 4
     assert all(isinstance(own, Document) for own in loaded["document"])
