@@ -18,6 +18,7 @@ from fedlit.backbones.folders import STAND_IN, find_folder, local_folder, quiet,
 from fedlit.backbones.loading import Backbone
 from fedlit.backbones.lora import is_linear
 from fedlit.backbones.rng import keyed_rng
+from fedlit.backbones.storage import hold
 from fedlit.errors import FedlitError, first_line
 
 Quantization = Literal["nf4"]
@@ -141,7 +142,7 @@ def causal_stand_in(
             network.save_pretrained(folder)
             network = _read(name, Path(folder), config, quantization, held)
     elif held is not None:
-        network.to(getattr(torch, held))
+        hold(network, getattr(torch, held))
     family = causal_family(network, tokenizer)
     trained = "trained on the texts at hand" if texts else "for single bytes"
     source = f"tiny random stand-in for {name.removeprefix(STAND_IN)}; tokenizer of {len(tokenizer)} tokens {trained}"

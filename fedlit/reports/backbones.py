@@ -9,7 +9,7 @@ import argparse
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +19,8 @@ from fedlit.errors import FedlitError, first_line
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from fedlit.backbones.storage import Storage
+
 WAYS: dict[str, tuple[Precision, bool]] = {
     "32-true": ("32-true", False),
     "32 + ckpt": ("32-true", True),
@@ -26,6 +28,16 @@ WAYS: dict[str, tuple[Precision, bool]] = {
     "bf16 + ckpt": ("bf16-mixed", True),
 }
 """Columns: the trainer's precision, and the task's ``gradient_checkpointing``."""
+
+LANGUAGE_WAYS: dict[str, tuple[Storage, Precision, bool]] = {
+    "float32": ("float32", "32-true", False),
+    "f32+ckpt": ("float32", "32-true", True),
+    "bfloat16": ("bfloat16", "bf16-mixed", False),
+    "bf16+ckpt": ("bfloat16", "bf16-mixed", True),
+    "4-bit": ("nf4", "bf16-mixed", False),
+    "4-bit+ckpt": ("nf4", "bf16-mixed", True),
+}
+"""Columns of language models: what the frozen weights are held in, and the same two."""
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -46,12 +58,18 @@ class Line:
     trainable: int
     memory: dict[str, Memory | None]
 
+    @property
+    def is_language_model(self) -> bool:
+        """Whether it writes text; such have columns of their own."""
+        return self.modality == "language"
 
-def line(name: str, batch_size: int = 32, length: int | None = None, r: int = 8) -> Line:
+
+def line(name: str, batch_size: int | None = None, length: int | None = None, r: int = 8) -> Line:
     """A backbone's line.
 
     Args:
         name: One of :data:`fedlit.backbones.known.KNOWN`, a folder, or a Hub id whose settings are then read.
+        batch_size: None: 32, of a language model 4.
         length: Tokens of a text, samples of a sound or signal.
         r: Rank of the adapters, which are on the backbone's default targets.
 
@@ -65,6 +83,7 @@ def line(name: str, batch_size: int = 32, length: int | None = None, r: int = 8)
     from fedlit.backbones.known import sketch
     from fedlit.backbones.lora import LoRA, attach
     from fedlit.backbones.memory import estimate
+    from fedlit.backbones.storage import measurable
 
     def loss(network: nn.Module) -> Callable[[], Tensor]:
         return one.loss(network, batch_size, length)
@@ -73,17 +92,22 @@ def line(name: str, batch_size: int = 32, length: int | None = None, r: int = 8)
         warnings.simplefilter("ignore")
         one = sketch(name)
         parameters = sum(p.numel() for p in one.network.parameters())
-        with torch.device("meta"):
-            network = attach(one.network, LoRA(r=r), one.family.targets(pretrained=True), 0, name)
-        can = can_checkpoint(network)
-        try:
-            memory = {
-                way: None if ckpt and not can else estimate(network, loss, precision, ckpt)
-                for way, (precision, ckpt) in WAYS.items()
-            }
-        except RuntimeError as error:
-            what = f"an input of length {length}" if length else "the usual input"
-            raise FedlitError(f"backbone {name!r} cannot take {what}: {first_line(error)}") from error
+        ways = LANGUAGE_WAYS if one.is_language_model else {way: ("float32", *rest) for way, rest in WAYS.items()}
+        memory: dict[str, Memory | None] = {}
+        held = None
+        for way, (storage, precision, ckpt) in ways.items():
+            if storage != held:
+                bare = one.network if held is None else sketch(name).network
+                with torch.device("meta"):
+                    targets = one.family.targets(pretrained=True)
+                    network = attach(measurable(bare, storage), LoRA(r=r), targets, 0, name)
+                held = storage
+            try:
+                possible = not ckpt or can_checkpoint(network)
+                memory[way] = estimate(network, loss, precision, ckpt) if possible else None
+            except RuntimeError as error:
+                what = f"an input of length {length}" if length else "the usual input"
+                raise FedlitError(f"backbone {name!r} cannot take {what}: {first_line(error)}") from error
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Line(name, one.modality, parameters, trainable, memory)
 
@@ -100,8 +124,10 @@ def size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-def heading() -> str:
+def heading(language: bool = False) -> str:
     """Over the columns."""
+    if language:
+        return f"{'language model':40} {'parameters':>10} {'LoRA':>9}" + "".join(f"{way:>11}" for way in LANGUAGE_WAYS)
     return f"{'backbone':40} {'modality':8} {'parameters':>10} {'LoRA':>9}" + "".join(f"{way:>13}" for way in WAYS)
 
 
@@ -111,11 +137,13 @@ def row(one: Line, limit: int | None = None) -> str:
     def cell(memory: Memory | None) -> str:
         if memory is None:
             return "-"
-        shown = f"{memory.total / 1e9:.2f} GB"
+        shown = f"{memory.total / 1e9:.1f} GB" if one.is_language_model else f"{memory.total / 1e9:.2f} GB"
         return f"({shown})" if limit is not None and memory.total > limit else shown
 
-    cells = "".join(f"{cell(one.memory[way]):>13}" for way in WAYS)
-    return f"{one.name:40} {one.modality:8} {one.parameters / 1e6:8.1f} M {one.trainable / 1e6:7.2f} M{cells}"
+    counts = f"{one.parameters / 1e6:8.1f} M {one.trainable / 1e6:7.2f} M"
+    if one.is_language_model:
+        return f"{one.name:40} {counts}" + "".join(f"{cell(one.memory[way]):>11}" for way in LANGUAGE_WAYS)
+    return f"{one.name:40} {one.modality:8} {counts}" + "".join(f"{cell(one.memory[way]):>13}" for way in WAYS)
 
 
 def fits(one: Line, limit: int) -> bool:
@@ -123,20 +151,40 @@ def fits(one: Line, limit: int) -> bool:
     return any(memory is not None and memory.total <= limit for memory in one.memory.values())
 
 
-def legend(batch_size: int, length: int | None, r: int) -> str:
-    """What the figures are of."""
-    from fedlit.backbones.known import AUDIO_SECONDS, CONTEXT, HORIZON, TEXT_LENGTH
+def legend(tables: Collection[bool], batch_size: int | None, length: int | None, r: int) -> str:
+    """What the figures are of.
 
-    long = f"{length} tokens or samples" if length else (
-        f"texts of {TEXT_LENGTH} tokens, sounds of {AUDIO_SECONDS} s, signals of {CONTEXT} samples of one channel"
-    )  # fmt: skip
-    return (
-        f"Memory to train one client's LoRA of rank {r} on the default targets with AdamW, at a batch of {batch_size}: "
-        f"weights, optimizer, and the most that activations and gradients take at one time; {long}, images at the "
-        f"network's own size. Chronos models forecast {HORIZON} samples; the others give features. ckpt: with "
-        "`model.gradient_checkpointing`; -: the network cannot. Estimated for this machine's kind of device; the "
-        "framework itself and a GPU's context (about 0.5 GB) come on top."
+    Args:
+        tables: Of what there is a table: True for language models, False for other backbones.
+    """
+    from fedlit.backbones.known import AUDIO_SECONDS, BATCH, CONTEXT, HORIZON, LANGUAGE_BATCH, TEXT_LENGTH, TOKENS
+
+    out = [
+        f"Memory to train one client's LoRA of rank {r} on the default targets with AdamW: weights, optimizer, and the "
+        "most that activations and gradients take at one time."
+    ]
+    if False in tables:
+        usual = (
+            f"texts of {TEXT_LENGTH} tokens, sounds of {AUDIO_SECONDS} s, signals of {CONTEXT} samples of one channel"
+        )
+        long = f"{length} tokens or samples" if length else usual
+        out.append(
+            f"Backbones at a batch of {batch_size or BATCH}: {long}, images at the network's own size. Chronos models "
+            f"forecast {HORIZON} samples; the others give features."
+        )
+    if True in tables:
+        out.append(
+            f"Language models at a batch of {batch_size or LANGUAGE_BATCH} texts of {length or TOKENS} tokens, the "
+            "loss on every token. float32, bfloat16: what frozen weights are held in (`model.dtype`); 4-bit: linear "
+            "layers but the head in NF4 with double quantisation (`model.quantization: nf4`), computing in bfloat16, "
+            "and the rest held in bfloat16. Adapters and optimizer are float32. The precision is 32-true for float32, "
+            "and bf16-mixed for the others."
+        )
+    out.append(
+        "ckpt: with `model.gradient_checkpointing`; -: the network cannot. Estimated for this machine's kind of "
+        "device; the framework itself and a GPU's context (about 0.5 GB) come on top."
     )
+    return " ".join(out)
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,7 +198,7 @@ def main(args: Sequence[str]) -> None:
     """``fedlit backbones``."""
     parser = Parser(prog="fedlit backbones", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", action="append", metavar="FOLDER_OR_ID", help="this one; may be given again")
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, help="32 if left out, of language models 4")
     parser.add_argument("--length", type=int, help="tokens of a text, samples of a sound or signal")
     parser.add_argument("--r", type=int, default=8, help="rank of the adapters")
     parser.add_argument("--fits", metavar="24GB", help="only those that can be trained within so much memory")
@@ -164,12 +212,14 @@ def main(args: Sequence[str]) -> None:
     limit = None if given.fits is None else size(given.fits)
     from fedlit.backbones.known import KNOWN
 
-    left_out, headed = [], False
+    left_out: list[str] = []
+    tables: list[bool] = []
     for name in given.model or KNOWN:
         one = line(name, given.batch_size, given.length, given.r)
-        if not headed:  # after the first line, so that a backbone that cannot be had is told of by its error alone
-            print(heading())
-            headed = True
+        # after the first line, so that a backbone that cannot be had is told of by its error alone
+        if tables[-1:] != [one.is_language_model]:
+            print("\n" * bool(tables) + heading(one.is_language_model))
+            tables.append(one.is_language_model)
         if limit is None or fits(one, limit):
             print(row(one, limit), flush=True)
         else:
@@ -178,4 +228,4 @@ def main(args: Sequence[str]) -> None:
     if left_out:
         print("\n".join(textwrap.wrap(f"Larger than {given.fits} in every way: {', '.join(left_out)}", 120)))
     brackets = "" if limit is None else f" In brackets: more than {given.fits}."
-    print("\n".join(textwrap.wrap(legend(given.batch_size, given.length, given.r) + brackets, 120)))
+    print("\n".join(textwrap.wrap(legend(tables, given.batch_size, given.length, given.r) + brackets, 120)))

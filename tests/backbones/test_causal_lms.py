@@ -1,37 +1,21 @@
-import copy
 import importlib.util
-import json
 import subprocess
 import sys
 
 import pytest
 import torch
+from causal_lm_folders import TEXTS, edit, gradients, saved
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fedlit.backbones import LoRA
 from fedlit.backbones.causal_lms import LORA_TARGETS, causal_stand_in, load_causal_lm
-from fedlit.backbones.checkpointing import can_checkpoint, checkpoint_activations
+from fedlit.backbones.checkpointing import can_checkpoint
 from fedlit.backbones.lora import attach
 from fedlit.backbones.tiny_causal_lms import OWN
 from fedlit.errors import FedlitError
 
-TEXTS = ["The patient was given aspirin, 5 mg daily.", "No fever; aspirin was stopped."] * 5
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-
-
-def saved(folder, name="stand-in:llama", **changes):
-    """A folder as one is published, with changes to its config.json."""
-    made = causal_stand_in(name, TEXTS)
-    made.network.save_pretrained(folder)
-    made.family.save(folder)
-    edit(folder / "config.json", **changes)
-    return made
-
-
-def edit(path, **changes):
-    settings = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in settings.items() if value is not ...}))
 
 
 @pytest.mark.parametrize("name", ["stand-in:llama", "stand-in:qwen3", "stand-in:gpt2", "stand-in:gemma"])
@@ -250,16 +234,6 @@ def test_four_bits_without_bitsandbytes_are_an_error_and_never_full_precision(mo
         load_causal_lm(str(tmp_path), "int4")
 
 
-def gradients(network, tokens, on):
-    checkpoint_activations(network, on)
-    network.zero_grad()
-    for name, parameter in network.named_parameters():
-        if "lora_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) / 10
-    network(**tokens, use_cache=False).logits.float().square().mean().backward()
-    return {name: one.grad.clone() for name, one in network.named_parameters() if one.requires_grad}
-
-
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
 def test_checkpointing_changes_no_gradient(architecture):
     made = causal_stand_in(f"stand-in:{architecture}", TEXTS)
@@ -288,75 +262,3 @@ def test_import_is_light():
     heavy = "{'peft', 'bitsandbytes', 'chronos', 'transformers'} & set(sys.modules)"
     code = f"import sys, fedlit.backbones.causal_lms; found = {heavy}; assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.fixture
-def four_bits(tmp_path):
-    pytest.importorskip("bitsandbytes")
-    saved(tmp_path)
-    return load_causal_lm(str(tmp_path), "nf4")
-
-
-def test_four_bits_quantise_all_linear_layers_but_the_head(four_bits, tmp_path):
-    import bitsandbytes
-
-    layers = {name: one for name, one in four_bits.network.named_modules() if isinstance(one, torch.nn.Linear)}
-    assert not isinstance(layers.pop("lm_head"), bitsandbytes.nn.Linear4bit)
-    whole = dict(load_causal_lm(str(tmp_path)).network.named_parameters())
-    assert len(layers) == 14
-    for name, layer in layers.items():
-        state = layer.weight.quant_state
-        assert (state.quant_type, state.nested, layer.compute_dtype) == ("nf4", True, torch.bfloat16)
-        true = whole[f"{name}.weight"]
-        assert layer.weight.nbytes == true.numel() / 2
-        near = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state).float()
-        assert 0.01 < (near - true).norm() / true.norm() < 0.12  # four bits of a normal variable lose about 10 %
-    rest = {one.dtype for one in four_bits.network.parameters() if one.dtype != torch.uint8}
-    assert rest == {torch.bfloat16}
-
-
-def test_four_bits_train_adapters_in_float32_and_checkpointing_changes_no_gradient(four_bits):
-    network = attach(four_bits.network, LoRA(r=4), four_bits.targets(), 0, "x")
-    assert {one.dtype for one in network.parameters() if one.requires_grad} == {torch.float32}
-    assert can_checkpoint(network)
-    tokens = four_bits.family.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
-    plain, again = (gradients(network, tokens, on) for on in (False, True))
-    for name, value in plain.items():
-        torch.testing.assert_close(value, again[name])
-    checkpoint_activations(network, True)
-    optimizer = torch.optim.AdamW([one for one in network.parameters() if one.requires_grad], 1e-2)
-    losses = []
-    for _ in range(20):
-        logits = network(**tokens, use_cache=False).logits[:, :-1].float()
-        losses.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens["input_ids"][:, 1:].flatten()))
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-    assert losses[-1] < losses[0] - 0.5
-
-
-def test_gradients_pass_through_four_bits_as_through_the_weights_that_they_stand_for(four_bits):
-    import bitsandbytes
-
-    tokens = four_bits.family.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
-    found = []
-    for whole in (False, True):
-        network = copy.deepcopy(four_bits.network)
-        for name, layer in list(network.named_modules()) if whole else []:
-            if isinstance(layer, bitsandbytes.nn.Linear4bit):
-                plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=False)
-                plain.weight.data = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
-                network.set_submodule(name, plain)
-        network = attach(network, LoRA(r=4), four_bits.targets(), 0, "x")
-        with torch.inference_mode():
-            network(**tokens)
-        found.append(gradients(network, tokens, False))
-    for name, value in found[0].items():
-        assert (value - found[1][name]).norm() < 0.15 * found[1][name].norm(), name  # bfloat16's rounding
-
-
-def test_a_stand_in_in_four_bits():
-    pytest.importorskip("bitsandbytes")
-    made = load_causal_lm("stand-in:qwen3", "nf4")
-    assert made.stand_in
-    assert type(made.network.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"

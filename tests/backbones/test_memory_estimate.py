@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from allocations import allocated
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 from fedlit.backbones.checkpointing import can_checkpoint, checkpoint_activations
 from fedlit.backbones.encoders import ENCODERS
@@ -39,18 +39,6 @@ def loss_of(family, network, name, batch_size=8):
     device = next(network.parameters()).device
     inputs = {key: value.to(device) for key, value in inputs.items()}
     return lambda: family.pooled(network, inputs).float().square().mean()
-
-
-def allocated(step):
-    """The most bytes that the CPU's allocator had given out at one time, by its own events."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    now = peak = 0
-    events = [one for one in seen.profiler.kineto_results.events() if one.name() == "[memory]"]
-    for event in sorted(events, key=lambda one: one.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
 
 
 CASES = [(name, "32-true", ckpt) for name in SMALL for ckpt in (False, True)]
@@ -185,6 +173,11 @@ PUBLISHED = {
     "emilyalsentzer/Bio_ClinicalBERT": 107_719_680,  # 108.3 M with the pooler, as bert-base-cased
     "amazon/chronos-t5-tiny": 8_394_496,
     "amazon/chronos-bolt-tiny": 8_652_672,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": 8_030_261_248,
+    "Qwen/Qwen3-4B": 4_022_468_096,
 }
 MILLIONS = {  # as their model cards round them
     "facebook/wav2vec2-base-960h": 94.4, "MIT/ast-finetuned-audioset-10-10-0.4593": 86.2,

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from fedlit.backbones.causal_lms import causal_stand_in
 from fedlit.backbones.encoders import encoder_stand_in
 from fedlit.backbones.memory import Memory
 from fedlit.errors import FedlitError
 from fedlit.reports import backbones
-from fedlit.reports.backbones import WAYS, Line, fits, line, main, row, size
+from fedlit.reports.backbones import LANGUAGE_WAYS, WAYS, Line, fits, line, main, row, size
 
 
 def test_line_of_the_built_in():
@@ -47,9 +48,51 @@ def test_a_folder_needs_no_weights(tmp_path, capsys):
     assert line(str(tmp_path), 2, 128).memory["32-true"].work > told.memory["32-true"].work
     with pytest.raises(FedlitError, match="texts of 200 tokens are longer"):
         line(str(tmp_path), 2, 200)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(FedlitError, match="gpt2 in config.json gives no features"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    with pytest.raises(FedlitError, match="clip in config.json gives no features"):
         line(str(tmp_path))
+
+
+def test_a_language_model_in_every_way(tmp_path):
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
+    settings = {"model_type": "llama", "vocab_size": 2000, "tie_word_embeddings": True, **sizes}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    told = line(str(tmp_path), 2, 100)
+    assert told.parameters == 2000 * 256 + 3 * (4 * 256 * 256 + 3 * 256 * 512) + 7 * 256
+    assert list(told.memory) == list(LANGUAGE_WAYS)
+    assert len({told.memory[way].optimizer for way in LANGUAGE_WAYS}) == 1
+    adapters, embeddings = 4 * told.trainable, 2000 * 256
+    held = {way: one.weights - adapters for way, one in told.memory.items()}
+    assert held["float32"] == held["f32+ckpt"] == pytest.approx(4 * told.parameters, rel=1e-3)
+    assert held["bfloat16"] == pytest.approx(2 * told.parameters, rel=1e-3)
+    linears = told.parameters - embeddings
+    assert held["4-bit"] == pytest.approx(2 * embeddings + linears * (1 / 2 + 1 / 64), rel=0.02)
+    for plain, ckpt in (("float32", "f32+ckpt"), ("bfloat16", "bf16+ckpt"), ("4-bit", "4-bit+ckpt")):
+        assert told.memory[ckpt].work < 0.6 * told.memory[plain].work
+    assert told.memory["bfloat16"].work < told.memory["float32"].work
+
+
+def test_languages_models_have_a_table_of_their_own(tmp_path, capsys):
+    one = causal_stand_in("stand-in:llama")
+    one.network.config.save_pretrained(tmp_path)
+    main(["--model", "builtin", "--model", str(tmp_path), "--fits", "24GB"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("backbone ")
+    assert lines[3].startswith("language model")
+    assert lines[3].split()[-6:] == list(LANGUAGE_WAYS)
+    parameters = sum(parameter.numel() for parameter in one.network.parameters()) / 1e6
+    assert lines[4].startswith(str(tmp_path))
+    assert f" {parameters:.1f} M" in lines[4]
+    assert len(lines[3]) == len(lines[4]) or len(str(tmp_path)) > 40
+    rest = " ".join(" ".join(lines[5:]).split())
+    assert "Backbones at a batch of 32" in rest
+    assert "Language models at a batch of 4 texts of 800 tokens" in rest
+    main(["--model", str(tmp_path), "--batch_size", "1", "--length", "100"])
+    rest = " ".join(capsys.readouterr().out.split())
+    assert "at a batch of 1 texts of 100 tokens" in rest
+    assert "Backbones at" not in rest
+    with pytest.raises(FedlitError, match="texts of 3000 tokens are longer than this backbone's window: 2048"):
+        main(["--model", str(tmp_path), "--length", "3000"])
 
 
 def test_an_input_that_is_too_short():
