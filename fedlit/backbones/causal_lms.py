@@ -139,7 +139,8 @@ def causal_stand_in(
         network = kind.from_config(config, attn_implementation="sdpa").eval()
     if quantization is not None:
         with TemporaryDirectory() as folder:
-            network.save_pretrained(folder)
+            with quiet():
+                network.save_pretrained(folder)
             network = _read(name, Path(folder), config, quantization, held)
     elif held is not None:
         hold(network, getattr(torch, held))

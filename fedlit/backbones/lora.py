@@ -59,7 +59,8 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
         name: What the adapter's own configuration names as its base model.
 
     Raises:
-        FedlitError: A target or a module to save that is not in the network.
+        FedlitError: A target or a module to save that is not in the network, or a module to save that is not held in
+            float32: its small steps would be lost.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -70,6 +71,7 @@ def attach(network: nn.Module, lora: LoRA, targets: Sequence[str], seed: int, na
     if not isinstance(wanted, str):
         _check("target_modules", wanted, linear)
     _check("modules_to_save", lora.modules_to_save or [], everything)
+    _check_trainable(network, lora.modules_to_save or [])
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -153,6 +155,18 @@ def _check(field: str, wanted: Sequence[str], paths: Sequence[str]) -> None:
     for one in wanted:
         if not any(path == one or path.endswith(f".{one}") for path in paths):
             raise FedlitError(f"adapter.{field}: no module is named {one!r}; {_names(paths)}")
+
+
+def _check_trainable(network: nn.Module, wanted: Sequence[str]) -> None:
+    for path, module in network.named_modules():
+        name = next((one for one in wanted if path == one or path.endswith(f".{one}")), None)
+        short = [one.dtype for one in module.parameters() if one.element_size() < 4]
+        if name is not None and short:
+            how = "held in bfloat16" if short[0] == torch.bfloat16 else f"quantised ({short[0]})"
+            raise FedlitError(
+                f"adapter.modules_to_save: {name!r} is {how}, and what is trained whole must be held in float32: hold "
+                "the network so, or leave the module out"
+            )
 
 
 def _names(paths: Sequence[str]) -> str:

@@ -137,7 +137,8 @@ def row(one: Line, limit: int | None = None) -> str:
     def cell(memory: Memory | None) -> str:
         if memory is None:
             return "-"
-        shown = f"{memory.total / 1e9:.1f} GB" if one.is_language_model else f"{memory.total / 1e9:.2f} GB"
+        giga = memory.total / 1e9
+        shown = f"{giga:.1f} GB" if one.is_language_model and giga >= 10 else f"{giga:.2f} GB"
         return f"({shown})" if limit is not None and memory.total > limit else shown
 
     counts = f"{one.parameters / 1e6:8.1f} M {one.trainable / 1e6:7.2f} M"

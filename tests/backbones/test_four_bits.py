@@ -10,6 +10,7 @@ from fedlit.backbones import LoRA
 from fedlit.backbones.causal_lms import load_causal_lm
 from fedlit.backbones.checkpointing import can_checkpoint, checkpoint_activations
 from fedlit.backbones.lora import attach
+from fedlit.errors import FedlitError
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
@@ -78,3 +79,35 @@ def test_a_stand_in_in_four_bits():
     made = load_causal_lm("stand-in:qwen3", "nf4")
     assert made.stand_in
     assert type(made.network.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
+
+
+def test_what_is_in_four_bits_is_not_trained_whole(four_bits, tmp_path):
+    lora = LoRA(target_modules=["v_proj"], modules_to_save=["q_proj"])
+    with pytest.raises(FedlitError, match=r"'q_proj' is quantised \(torch\.uint8\), and what is trained whole"):
+        attach(four_bits.network, lora, [], 0, "x")
+    network = load_causal_lm(str(tmp_path), "nf4", held="float32").network
+    lora = LoRA(target_modules=["v_proj"], modules_to_save=["lm_head"])
+    network = attach(network, lora, [], 0, "x")
+    trained = {name: one for name, one in network.named_parameters() if one.requires_grad}
+    assert {one.dtype for one in trained.values()} == {torch.float32}
+    assert any("lm_head" in name for name in trained)
+    network(**four_bits.family.example(2, 5)).logits.sum().backward()
+    assert all(one.grad is not None for one in trained.values())
+
+
+def test_checkpointing_takes_the_weights_that_a_loss_was_taken_at(four_bits):
+    network = attach(four_bits.network, LoRA(r=4), four_bits.targets(), 0, "x")
+    tokens = four_bits.family.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
+    found = []
+    for on in (False, True):
+        checkpoint_activations(network, on)
+        other = {
+            name: torch.full_like(one, 0.01).requires_grad_()
+            for name, one in network.named_parameters()
+            if one.requires_grad
+        }
+        torch.func.functional_call(network, other, (), dict(tokens)).logits.float().square().mean().backward()
+        found.append([one.grad for one in other.values()])
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(plain, again)
+        assert plain.abs().max() > 0

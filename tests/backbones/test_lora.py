@@ -3,6 +3,7 @@ import torch
 
 from fedlit.backbones import LoRA, stand_in
 from fedlit.backbones.lora import attach
+from fedlit.backbones.storage import hold
 from fedlit.errors import FedlitError
 
 
@@ -67,3 +68,12 @@ def test_bad_settings():
         LoRA(alpha=0)
     with pytest.raises(FedlitError, match=r"adapter\.dropout is 1"):
         LoRA(dropout=1.0)
+
+
+def test_what_is_trained_whole_is_held_in_float32():
+    backbone = stand_in("amazon/chronos-bolt-tiny", 16)
+    hold(backbone.network, torch.bfloat16)
+    lora = LoRA(target_modules=["q"], modules_to_save=["output_patch_embedding"])
+    with pytest.raises(FedlitError, match="'output_patch_embedding' is held in bfloat16, and what is trained whole"):
+        attach(backbone.network, lora, ["q"], 0, "x")
+    assert attach(backbone.network, LoRA(), backbone.targets(), 0, "x")
