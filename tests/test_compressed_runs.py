@@ -78,6 +78,23 @@ def test_random_rounding_depends_on_the_seed(fit):
     assert outcome(one)["state.safetensors"] != outcome(two)["state.safetensors"]
 
 
+def test_each_client_draws_anew_in_each_round(fit, monkeypatch):
+    seen = []
+
+    class Steady(FedAvg):
+        def finish(self, w, down, memory, work):
+            return {"w": torch.linspace(-1, 1, 50)}, memory
+
+        def aggregate(self, state, updates, server):
+            seen.extend(u.tensors["w"] for u in updates)
+            return state
+
+    monkeypatch.setattr("fedlit.loop.rehearse", lambda *_: False)
+    fit(Steady(), compression=Int8(stochastic=True))
+    assert len(seen) == 6
+    assert len({tuple(w.tolist()) for w in seen}) == 6
+
+
 def test_a_rule_never_sees_the_residual_and_its_own_memory_stays(fit):
     folder = fit(SCAFFOLD(), Regression(**TASK), compression=TopK(0.2))
     plain = fit(SCAFFOLD(), Regression(**TASK), max_rounds=1)

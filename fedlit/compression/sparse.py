@@ -34,7 +34,8 @@ class TopK(Transform):
     It suits rules that upload differences, ``w - down``, as most do. Of a rule that uploads whole tensors (EPFL its A
     and B) it would set all but a share to 0, and the residual would add up without end: with error feedback such
     a rule is refused before the first round, without it the loss is in ``compression_error``. Such rules do well with
-    Int8 or BFloat16. A client that sits out for many rounds brings an old residual.
+    Int8 or BFloat16. A client that sits out for many rounds brings an old residual, and a rule that draws new adapters
+    each round (FLoRA) meets residuals of the adapters before: take such a rule without error feedback.
 
     Args:
         share: Of the values that are sent.
