@@ -220,17 +220,35 @@ class _Reading:
             self.relations[Relation(known, first.id, second.id)] = None
 
     def _link_to_focus(self, focus: Entity) -> None:
-        """Spans of the answer become tails: a mention given at the same place, or one of the relation's first tail."""
-        shown = {(one.type, markup.parts(one)): one for one in self.given}
-        kept: dict[tuple[str, Parts], Entity] = {}
-        for span in self.entities:
-            tails = self.schema.relation[span.type].tails
-            place = markup.parts(span)
-            tail = next((shown[one, place] for one in tails if (one, place) in shown), None)
-            tail = tail or kept.setdefault((tails[0], place), replace(span, type=tails[0]))
-            self.relations[Relation(span.type, focus.id, tail.id)] = None
-        self.entities = list(kept.values())
+        self.entities, links = linked_to(focus, self.entities, self.given, self.schema)
+        self.relations.update(dict.fromkeys(links))
         self.given = self.given if focus in self.given else [*self.given, focus]
+
+
+def linked_to(
+    focus: Entity, spans: Sequence[Entity], given: Sequence[Entity], schema: Schema
+) -> tuple[list[Entity], list[Relation]]:
+    """Spans found for a focus as tails: a mention given at the same place, or one of the relation's first tail.
+
+    Args:
+        focus: The head.
+        spans: Of the types of relations.
+        given: Mentions that are known.
+        schema: Of the types.
+
+    Returns:
+        The tails that were not given, and the relations, each once.
+    """
+    shown = {(one.type, markup.parts(one)): one for one in given}
+    kept: dict[tuple[str, Parts], Entity] = {}
+    links: dict[Relation, None] = {}
+    for span in spans:
+        tails = schema.relation[span.type].tails
+        place = markup.parts(span)
+        tail = next((shown[one, place] for one in tails if (one, place) in shown), None)
+        tail = tail or kept.setdefault((tails[0], place), replace(span, type=tails[0]))
+        links[Relation(span.type, focus.id, tail.id)] = None
+    return list(kept.values()), list(links)
 
 
 def _indent(text: str) -> int:
