@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from fedlit.aggregators import Aggregator, Server
 from fedlit.checkpoint import Committed
 from fedlit.clients.batches import evaluation_loader
 from fedlit.clients.memory import ClientMemory
+from fedlit.clients.together import SharedPass
 from fedlit.compression import Channel
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, higher_is_better, score_rows, summaries, training_rows
@@ -176,8 +177,7 @@ class FederatedLoop:
             reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
             raise FedlitError(f"round {index + 1}: every client was refused ({reasons}). Nothing committed was lost")
         generator = seeds.generator(trainer.seed, "server", index)
-        validate, losses = self._server_validation() or (None, None)
-        server = Server(index, generator, validate, len(self.cohorts), self.engine.scaling, losses)
+        server = Server(index, generator, self._server_losses(), len(self.cohorts), self.engine.scaling)
         updates = sorted(inbox.updates, key=lambda u: u.client)
         with torch.no_grad():
             self.state = tree.ordered(self.rule.aggregate(self.state, updates, server))
@@ -267,18 +267,13 @@ class FederatedLoop:
     def _metrics(self, split: str) -> Any:
         return self.engine.task.test_metrics if split == "test" else self.engine.task.val_metrics
 
-    def _server_validation(self) -> tuple[Callable[[Tree], float], Callable[[Tree], torch.Tensor]] | None:
+    def _server_losses(self) -> Callable[[Iterable[Tree]], list[torch.Tensor]] | None:
         dataset = self.data.server_dataset()
         if dataset is None:
             return None
 
-        def validate(params: Tree) -> float:
-            return self.engine.mean_loss(params, evaluation_loader(self.data, dataset))
-
-        def losses(params: Tree) -> torch.Tensor:
-            return self.engine.losses(params, evaluation_loader(self.data, dataset))
-
-        return validate, losses
+        batches = evaluation_loader(self.data, dataset)
+        return lambda models: SharedPass(self.engine).losses(models, batches)
 
     # -- the commit ------------------------------------------------------------------------------------------------
     def _commit(self, rows: list[Row], crossed: list[ledger.Row], extra: dict[str, float], done: int = 0) -> None:

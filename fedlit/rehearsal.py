@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -186,15 +186,12 @@ def work(steps: int = 1, end_loss: float = 0.5) -> Work:
 def server(index: int, num_clients: int, scaling: Mapping[str, float], data: bool) -> Server:
     """A server whose validation loss is made up, from the parameters' norm; without data it has none."""
 
-    def losses(params: Any) -> Tensor:
-        size = torch.tanh(tree.sq(params)).double()
-        return torch.stack([1 + size / n for n in range(2, 7)])
+    def losses(models: Iterable[Any]) -> list[Tensor]:
+        sizes = [torch.tanh(tree.sq(params)).double() for params in models]
+        return [torch.stack([1 + size / n for n in range(2, 7)]) for size in sizes]
 
-    def validate(params: Any) -> float:
-        return float(losses(params).mean())
-
-    given = (validate, losses) if data else (None, None)
-    return Server(index, torch.Generator().manual_seed(index), given[0], num_clients, scaling, given[1])
+    generator = torch.Generator().manual_seed(index)
+    return Server(index, generator, losses if data else None, num_clients, scaling)
 
 
 class Loss:

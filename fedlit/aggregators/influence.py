@@ -85,7 +85,8 @@ class FedMedLoRAPlus(FedMedLoRA):
         require(self, 0 < self.b < float("inf"), "b", "a finite number above 0")
 
     def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
-        losses = [server.validate(tree.add(state["params"], u.tensors)) for u in updates]
+        tables = server.losses_of(tree.add(state["params"], u.tensors) for u in updates)
+        losses = [float(one.mean()) for one in tables]
         a = {"paper": 1.0, "release": 0.0}[self.preset] if self.a is None else self.a
         sizes = [u.weight**a for u in updates]
         if self.form == "softmax":
@@ -132,7 +133,7 @@ class ReliableInfluence(FedMedLoRA):
 
     def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
         updates = by_name(updates)
-        table = torch.stack([server.losses(tree.add(state["params"], u.tensors)) for u in updates])
+        table = torch.stack(server.losses_of(tree.add(state["params"], u.tensors) for u in updates))
         losses = table.mean(1)
         known = table[losses.isfinite()]
         rho, spread = reliability(known), float(known.mean(1).std()) if len(known) > 1 else 0.0

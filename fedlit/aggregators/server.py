@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,23 +64,21 @@ class Server:
     Args:
         round: Index of the round, from 0.
         generator: Seeded for this round.
-        validate: Mean loss of a model on the server's own validation data, or None where it has none.
+        losses: Of each of some models, the loss of each example of the server's own validation data, float64; None
+            where it has none.
         num_clients: How many clients there are, in this round or not; None where that is unknown.
         scaling: What each LoRA layer multiplies BA by, ``alpha / r`` or ``alpha / sqrt(r)``, by the layer's name.
-        losses: As ``validate``, but one loss for each example, in the data's order.
     """
 
     def __init__(
         self,
         round: int,  # noqa: A002
         generator: torch.Generator,
-        validate: Callable[[Tree], float] | None = None,
+        losses: Callable[[Iterable[Tree]], Sequence[torch.Tensor]] | None = None,
         num_clients: int | None = None,
         scaling: Mapping[str, float] | None = None,
-        losses: Callable[[Tree], torch.Tensor] | None = None,
     ) -> None:
-        self.round, self.generator, self.num_clients, self._validate = round, generator, num_clients, validate
-        self._losses = losses
+        self.round, self.generator, self.num_clients, self._losses = round, generator, num_clients, losses
         self.scaling, self.logged = dict(scaling or {}), dict[str, float]()
 
     def log(self, name: str, value: float) -> None:
@@ -141,9 +139,7 @@ class Server:
         Raises:
             FedlitError: The data module has no server data.
         """
-        if self._validate is None:
-            raise FedlitError(NO_DATA)
-        return self._validate(params)
+        return float(self.losses(params).mean())
 
     def losses(self, params: Tree) -> torch.Tensor:
         """Loss of ``params`` on each example of the server's validation data, float64, in the data's order.
@@ -151,9 +147,20 @@ class Server:
         Raises:
             FedlitError: The data module has no server data.
         """
+        return self.losses_of([params])[0]
+
+    def losses_of(self, models: Iterable[Tree]) -> list[torch.Tensor]:
+        """As :meth:`losses`, of several models, which may share a pass over the backbone.
+
+        Args:
+            models: Read as they are needed, so that not all have to be in memory at once.
+
+        Raises:
+            FedlitError: The data module has no server data.
+        """
         if self._losses is None:
             raise FedlitError(NO_DATA)
-        return self._losses(params)
+        return list(self._losses(models))
 
 
 def _each_once(updates: Sequence[Update]) -> None:

@@ -36,7 +36,7 @@ def evaluation_batches(num_examples: int, batch_size: int) -> list[list[int]]:
 
 
 def evaluation_batch_size(data: Any) -> int:
-    """Examples in a batch that is scored and not trained on: the data's ``eval_batch_size``, or their ``batch_size``."""
+    """Examples in a batch that is not trained on: the data's ``eval_batch_size``, or their ``batch_size``."""
     return int(getattr(data, "eval_batch_size", None) or data.batch_size)
 
 

@@ -31,8 +31,8 @@ def take_schema(given: Schema, data: Any, stand_in: bool) -> Schema:
     odd = [name for name in held["entities"] if name not in given.entity]
     if odd:
         raise FedlitError(
-            f"the data hold mentions of {few(odd)}, which schema {given.name!r} lacks ({few(list(given.entity))}): name "
-            "another schema in model.schema, or the types to keep in data.types"
+            f"the data hold mentions of {few(odd)}, which schema {given.name!r} lacks ({few(list(given.entity))}): "
+            "name another schema in model.schema, or the types to keep in data.types"
         )
     for name, pairs in held.get("relations", {}).items():
         unknown = [pair for pair in pairs if not given.fits(name, *pair)]

@@ -17,8 +17,8 @@ from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
 
 
-def server(validate=None) -> Server:
-    return Server(0, torch.Generator().manual_seed(0), validate)
+def server() -> Server:
+    return Server(0, torch.Generator().manual_seed(0))
 
 
 def update(client: str, value, weight: float = 1.0, sealed: bool = False) -> Update:
@@ -193,7 +193,9 @@ def test_sealed_updates_cannot_be_read_or_weighed_one_by_one():
 
 
 def test_validation_at_the_server():
-    assert server(lambda params: 4.0).validate({}) == 4.0
+    validating = Server(0, torch.Generator(), lambda models: [torch.tensor([3.0, 5.0]) for _ in models])
+    assert validating.validate({}) == 4.0
+    assert torch.equal(validating.losses({}), torch.tensor([3.0, 5.0]))
     with pytest.raises(FedlitError, match="server_dataset"):
         server().validate({})
 

@@ -75,7 +75,7 @@ def test_rules_that_read_single_updates_refuse_sealed_ones(rule):
     params = {"w": torch.zeros(1)}
     sealed = [Update("a", 1.0, lambda: params, sealed=True)]
     with pytest.raises(Sealed, match="sealed"):
-        rule.aggregate(rule.init(params), sealed, Server(0, torch.Generator(), lambda p: 0.0))
+        rule.aggregate(rule.init(params), sealed, Server(0, torch.Generator(), lambda models: []))
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,10 @@ def server(losses: dict[float, float], records: dict[float, list[float]] | None 
     arguments = {"round": 0, "num_clients": 3, **arguments}
     return Server(
         generator=torch.Generator(),
-        validate=lambda params: losses[params["w"].item()],
-        losses=lambda params: torch.tensor((records or {})[params["w"].item()], dtype=torch.float64),
+        losses=lambda models: [
+            torch.tensor((records or {}).get(value, [losses.get(value)]), dtype=torch.float64)
+            for value in (params["w"].item() for params in models)
+        ],
         **arguments,
     )
 

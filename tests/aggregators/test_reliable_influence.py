@@ -82,7 +82,7 @@ def excess(rule, spreads, unit: float, seeds: int = 40) -> float:
         def losses(params, x=x, y=y):
             return unit * (x @ params["w"] - y) ** 2 / 2
 
-        at = Server(0, generator, lambda p, f=losses: float(f(p).mean()), len(spreads), losses=losses)
+        at = Server(0, generator, lambda models, f=losses: [f(one) for one in models], len(spreads))
         sent = [Update(f"c{i}", 20.0, lambda m=m: {"w": m}) for i, m in enumerate(models)]
         out = rule.aggregate({"params": {"w": torch.zeros(10, dtype=torch.float64)}}, sent, at)
         total += float(tree.sq(out["params"])) / seeds
