@@ -1,0 +1,108 @@
+"""Several models in one pass: the figures of one after the other."""
+
+import lightning as L  # noqa: N812
+import pytest
+import torch
+from toys import Regression
+
+from fedlit.backbones import LoRA
+from fedlit.clients.engine import SerialEngine
+from fedlit.clients.together import SharedPass
+from fedlit.data import SimulatedNotes
+from fedlit.data.documents import Document
+from fedlit.tasks import InstructionTask
+
+
+def fabric() -> L.Fabric:
+    return L.Fabric(accelerator="cpu", devices=1)
+
+
+def models(engine, count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {name: value + 0.1 * torch.randn(value.shape, generator=generator) for name, value in engine.initial().items()}
+        for _ in range(count)
+    ]
+
+
+def regression_batches():
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(n, 3, generator=generator), torch.randn(n, generator=generator)) for n in (4, 4, 2)]
+
+
+@pytest.fixture(scope="module")
+def notes() -> tuple[InstructionTask, list[dict]]:
+    data = SimulatedNotes(notes=16, sites=2)
+    data.setup()
+    task = InstructionTask("stand-in:llama", LoRA(r=4), format="json", wording="brief")
+    task.take_data(data)
+    task.configure_model()
+    documents: list[Document] = data.dataset(data.clients, "train").documents
+    return task, [{"document": documents[a:b], "client": ["a"] * (b - a)} for a, b in ((0, 2), (2, 5))]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_adapters_of_a_language_model(notes, packing):
+    task, batches = notes
+    task.packing = packing
+    engine = SerialEngine(task, fabric())
+    given = models(engine, 5)
+    one_by_one = torch.stack([engine.losses(model, batches) for model in given])
+    together = SharedPass(engine, at_once=3)
+    found = torch.stack(together.losses(iter(given), batches))
+    assert found.shape == (5, 5)
+    assert found.dtype == torch.float64
+    assert together.at_once == 3  # the pass was shared: nothing made it go back to one by one
+    torch.testing.assert_close(found, one_by_one, rtol=1e-5, atol=1e-6)
+    assert len({round(float(row.mean()), 4) for row in found}) == 5  # each model has losses of its own
+
+
+def test_the_network_is_run_once_for_all_of_a_chunk():
+    task = Regression()
+    engine, calls = SerialEngine(task, fabric()), []
+    losses = task.losses
+    task.losses = lambda batch: (calls.append(1), losses(batch))[1]
+    given, batches = models(engine, 4), regression_batches()
+    found = SharedPass(engine, at_once=4).losses(given, batches)
+    assert len(calls) == len(batches)
+    for model, seen in zip(given, found, strict=True):
+        torch.testing.assert_close(seen, engine.losses(model, batches), rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_vmap_cannot_do_is_taken_one_by_one():
+    class Branching(Regression):
+        def losses(self, batch):
+            values = super().losses(batch)
+            return values * (2.0 if values.sum().item() > 1e9 else 1.0)
+
+    engine = SerialEngine(Branching(), fabric())
+    given, batches = models(engine, 3), regression_batches()
+    together = SharedPass(engine, at_once=3)
+    found = together.losses(given, batches)
+    assert together.at_once == 1
+    for model, seen in zip(given, found, strict=True):
+        assert torch.equal(seen, engine.losses(model, batches))
+
+
+def test_memory_that_does_not_suffice_halves_the_pass(monkeypatch):
+    engine = SerialEngine(Regression(), fabric())
+    given, batches = models(engine, 5), regression_batches()
+    together, sizes = SharedPass(engine, at_once=4), []
+    real = together._vmapped
+
+    def tight(stacked, given_batches):
+        sizes.append(len(next(iter(stacked.values()))))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("no room")
+        return real(stacked, given_batches)
+
+    monkeypatch.setattr(together, "_vmapped", tight)
+    found = together.losses(given, batches)
+    assert sizes == [4, 2, 2]
+    assert together.at_once == 2
+    for model, seen in zip(given, found, strict=True):
+        torch.testing.assert_close(seen, engine.losses(model, batches), rtol=1e-5, atol=1e-6)
+
+
+def test_on_a_cpu_models_go_one_by_one():
+    assert SharedPass(SerialEngine(Regression(), fabric())).at_once == 1
