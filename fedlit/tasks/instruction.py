@@ -76,7 +76,8 @@ class InstructionTask(FineTuned):
         relation_ends: How relations are compared, see :func:`fedlit.span_metrics.count_spans`.
         quantization: ``"nf4"`` holds the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314),
             with double quantisation and computing in bfloat16; it needs bitsandbytes.
-        dtype: In which frozen weights are held otherwise. Adapters are always float32.
+        dtype: In which weights that are not in 4 bits are held; None: ``"float32"``, and ``"bfloat16"`` beside those in
+            4 bits. Adapters are always float32.
         start_from: Folder of a PEFT adapter to start from, made on this backbone with these LoRA settings.
         seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
         gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
@@ -111,7 +112,7 @@ class InstructionTask(FineTuned):
         validation: Literal["answers", "loss"] = "answers",
         relation_ends: Ends = "mention",
         quantization: Quantization | None = None,
-        dtype: Held = "float32",
+        dtype: Held | None = None,
         start_from: str | None = None,
         seed: int | None = None,
         gradient_checkpointing: bool = False,
@@ -122,7 +123,7 @@ class InstructionTask(FineTuned):
             ("loss_on", loss_on, ("completion", "both")),
             ("validation", validation, ("answers", "loss")),
             ("quantization", quantization, (None, "nf4")),
-            ("dtype", dtype, ("float32", "bfloat16")),
+            ("dtype", dtype, (None, "float32", "bfloat16")),
         ):
             if value not in known:
                 raise FedlitError(f"model.{name} is {value!r}, expected one of {known}")
@@ -169,7 +170,8 @@ class InstructionTask(FineTuned):
         from fedlit.backbones.lora import attach, load_adapter
 
         if self._random:
-            loaded = causal_stand_in(self.backbone, self._texts)
+            storage = (self.quantization, self.dtype_held)
+            loaded = causal_stand_in(self.backbone, self._texts, 1024, *storage)
         else:
             loaded = load_causal_lm(self.backbone, self.quantization, self.dtype_held)
         window = loaded.family.max_length
@@ -281,7 +283,16 @@ class InstructionTask(FineTuned):
         return True
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
-        """As other tasks, and the tokenizer beside a whole network."""
+        """As other tasks, and the tokenizer beside a whole network.
+
+        Raises:
+            FedlitError: ``merge`` was asked for, and the network is held in 4 bits.
+        """
+        if merge and self.quantization is not None:
+            raise FedlitError(
+                "an adapter cannot be merged into weights of 4 bits without losing most of it: train with "
+                "model.quantization null, or export the adapter"
+            )
         super().export(folder, merge)
         if self.adapter is None or merge:
             self._language()[2].save(folder)
