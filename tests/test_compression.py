@@ -220,6 +220,9 @@ def test_chains_that_make_no_sense_are_refused():
         with pytest.raises(FedlitError, match="follows Int8.*put Int8 last"):
             Channel([Int8(), after])
 
+    with pytest.raises(FedlitError, match="trainer.compression: 'Int8' is no Transform"):
+        Channel(["Int8"])
+
     class Half(Transform):
         def wire(self, upload):
             return upload

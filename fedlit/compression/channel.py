@@ -49,9 +49,11 @@ class Channel:
 
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:
         self.transforms = tuple(transforms)
-        self.feedback = any(t.error_feedback for t in self.transforms)
-        self.figures = (ERROR,) if self.transforms else ()
         for transform in self.transforms:
+            if not isinstance(transform, Transform):
+                raise FedlitError(
+                    f"trainer.compression: {transform!r} is no Transform, as TopK(), Int8(), BFloat16() are"
+                )
             for method in ("wire", "encode", "decode"):
                 if getattr(type(transform), method) is getattr(Transform, method):
                     raise FedlitError(f"{type(transform).__name__} is no whole Transform: it has no method `{method}`")
@@ -61,6 +63,8 @@ class Channel:
                     f"trainer.compression: {type(after).__name__} follows {type(before).__name__}, which sends no "
                     f"values that could be compressed further: put {type(before).__name__} last"
                 )
+        self.feedback = any(t.error_feedback for t in self.transforms)
+        self.figures = (ERROR,) if self.transforms else ()
 
     @property
     def label(self) -> str:
