@@ -145,6 +145,11 @@ class InstructionTask(FineTuned):
         self._cuts = Cuts()
         self._told: set[str] = set()
 
+    def use_stand_in(self) -> None:
+        """As other tasks; its answers, which mean nothing, are short."""
+        super().use_stand_in()
+        self.max_new_tokens = min(self.max_new_tokens, 32)
+
     def take_data(self, data: Any) -> None:
         """Check that the data's types are the schema's; for a stand-in, take its own, and texts for its tokenizer.
 
@@ -170,7 +175,7 @@ class InstructionTask(FineTuned):
         from fedlit.backbones.lora import attach, load_adapter
 
         if self._random:
-            storage = (self.quantization, self.dtype_held)
+            storage = (None, None) if self._stand_in else (self.quantization, self.dtype_held)  # bitsandbytes or not
             loaded = causal_stand_in(self.backbone, self._texts, 1024, *storage)
         else:
             loaded = load_causal_lm(self.backbone, self.quantization, self.dtype_held)
