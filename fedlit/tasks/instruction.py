@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
 
 from fedlit.backbones.folders import STAND_IN
@@ -21,19 +20,19 @@ from fedlit.errors import FedlitError
 from fedlit.instructions.markup import Crossing
 from fedlit.instructions.parsed import Parsed
 from fedlit.instructions.schema import Schema
-from fedlit.instructions.sequences import Cuts, Dialogue, LossOn, Rows, TokenSequence, packed, padded
+from fedlit.instructions.sequences import Cuts, LossOn, TokenSequence
 from fedlit.instructions.templates import Format, Relations, Wording
 from fedlit.span_matching import Ends
 from fedlit.span_scores import SpanScores
 from fedlit.tasks.document_schema import take_schema
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
-from fedlit.tasks.generation import greedy
+from fedlit.tasks.language_model import LanguageModel
 from fedlit.tasks.questions import Given, Questions, Together, answered
 from fedlit.tasks.span_predictions import span_columns
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
-    from fedlit.backbones.causal_lms import CausalLM, Held, Quantization
+    from fedlit.backbones.causal_lms import Held, Quantization
 
 ASKED = ("together", "format", "relations", "crossing", "wording", "given")
 
@@ -139,8 +138,7 @@ class InstructionTask(FineTuned):
         self.max_new_tokens, self.validation, self.relation_ends = max_new_tokens, validation, relation_ends
         self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
         self.val_metrics, self.test_metrics = SpanScores(), SpanScores(intervals=True)
-        self._family: CausalLM | None = None
-        self._dialogue: Dialogue | None = None
+        self._model: LanguageModel | None = None
         self._texts: list[str] = []
         self._cuts = Cuts()
         self._told: set[str] = set()
@@ -191,18 +189,18 @@ class InstructionTask(FineTuned):
             network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
             if self.start_from is not None and not self._stand_in:
                 load_adapter(network, self.start_from, self.backbone)
-        self._family, self._source, self.network = loaded.family, loaded.source, network
-        self._dialogue = Dialogue(loaded.family.tokenizer, self.chat_template)
+        self._model = LanguageModel(network, loaded.family, self.chat_template)
+        self._source, self.network = loaded.source, network
         self.train(self.training)
 
     def sequences(self, documents: Sequence[Document]) -> tuple[list[TokenSequence], list[int]]:
         """Questions of documents with their answers, and the index of the document of each."""
-        _, dialogue, family = self._language()
-        longest = min(self.max_length, family.max_length)
+        language = self._language()
+        longest = min(self.max_length, language.family.max_length)
         out, owner = [], []
         for i, document in enumerate(documents):
             for number, one in enumerate(self.questions.instances(document)):
-                sequence = dialogue.sequence(one.prompt, one.target, longest)
+                sequence = language.dialogue.sequence(one.prompt, one.target, longest)
                 out.append(sequence)
                 owner.append(i)
                 if self._cuts.note((document.id, number), sequence):
@@ -218,14 +216,7 @@ class InstructionTask(FineTuned):
                 (p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device)
             )
             return still.expand(len(documents))
-        network = self._language()[0]
-        rows = self._rows(sequences)
-        logits = network(**rows.inputs, logits_to_keep=rows.keep, use_cache=False).logits
-        each = cross_entropy(logits[rows.row, rows.column].float(), rows.target, reduction="none")
-        owners = torch.tensor(owner, device=each.device)[rows.sequence]
-        empty = torch.zeros(len(documents), device=each.device)
-        counts = empty.index_add(0, owners, torch.ones_like(each))
-        return empty.index_add(0, owners, each) / counts.clamp(min=1)
+        return self._language().losses(sequences, owner, len(documents), self.loss_on, self.packing)
 
     def num_targets(self, batch: Batch) -> int:
         """Supervised tokens of a batch, which Fed-MedLoRA may weigh clients by."""
@@ -254,19 +245,13 @@ class InstructionTask(FineTuned):
 
     def generate(self, questions: Sequence[str]) -> list[str]:
         """Answers, written greedily; empty where the question is longer than the backbone's window."""
-        network, dialogue, family = self._language()
-        prompts = [dialogue.prompt(one) for one in questions]
-        fitting = [i for i, one in enumerate(prompts) if len(one) < family.max_length]
-        if left := len(prompts) - len(fitting):
-            self._tell(f"{left} question(s) are longer than the window of {family.max_length} tokens: no answer")
-        out = [""] * len(questions)
-        if fitting:
-            given, ends = [prompts[i] for i in fitting], dialogue.end_tokens
-            pad = family.tokenizer.pad_token_id
-            most = min(self.max_new_tokens, family.max_length - max(len(one) for one in given))
-            for i, tokens in zip(fitting, greedy(network, given, most, pad, ends), strict=True):
-                out[i] = dialogue.text(tokens)
-        return out
+        language = self._language()
+        answers = language.generate(questions, self.max_new_tokens)
+        if left := answers.count(None):
+            self._tell(
+                f"{left} question(s) are longer than the window of {language.family.max_length} tokens: no answer"
+            )
+        return [answer or "" for answer in answers]
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """What is found in each document.
@@ -300,13 +285,12 @@ class InstructionTask(FineTuned):
             )
         super().export(folder, merge)
         if self.adapter is None or merge:
-            self._language()[2].save(folder)
+            self._language().family.save(folder)
 
     def describe(self) -> dict[str, Any]:
-        family = self._language()[2]
         return {
             **super().describe(),
-            "family": family.architecture,
+            "family": self._language().family.architecture,
             "schema": self.questions.schema.to_dict(),
             "quantization": self.quantization,
             "dtype": self.dtype_held,
@@ -321,11 +305,6 @@ class InstructionTask(FineTuned):
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         return {**super().config(), **asked, **own, "dtype": self.dtype_held, "warmup": self.warmup}
-
-    def _rows(self, sequences: Sequence[TokenSequence]) -> Rows:
-        if self.packing:
-            return packed(sequences, self.loss_on, self.device)
-        return padded(sequences, self.loss_on, self._language()[2].tokenizer.pad_token_id, self.device)
 
     def _tell(self, what: str) -> None:
         """Once for each kind."""
@@ -348,8 +327,7 @@ class InstructionTask(FineTuned):
         """Whether the network is a stand-in, asked for by name or by ``fast_dev_run``."""
         return self._stand_in or self.backbone.startswith(STAND_IN)
 
-    def _language(self) -> tuple[Any, Dialogue, CausalLM]:
-        network = self.loaded_network()
-        assert self._dialogue is not None  # set with the network
-        assert self._family is not None
-        return network, self._dialogue, self._family
+    def _language(self) -> LanguageModel:
+        self.loaded_network()
+        assert self._model is not None  # set with the network
+        return self._model
