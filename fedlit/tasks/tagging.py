@@ -173,7 +173,7 @@ class Tagger:
         ids: Sequence[int],
         places: Sequence[tuple[int, int]],
     ) -> Question:
-        offsets = [unmarked(place, focus) for place in places]
+        offsets = unmarked(places, len(document.text), focus)
         if focus is None:
             known, spans = self.known[0], self.given(document)
             types = [one.name for one in self.schema.main]
@@ -201,8 +201,7 @@ class Tagger:
         hint: list[int] = []
         inside: range = range(0)
         if len(ids) > size and focus is not None:
-            opening = OPENING.format(focus.type)
-            stop = focus.stop + len(opening) + len(CLOSING)
+            stop = focus.stop + len(OPENING.format(focus.type)) + len(CLOSING)
             own = [i for i, (a, b) in enumerate(places) if focus.start <= a < b <= stop]
             inside = range(own[0], own[-1] + 1)
             hint = [ids[i] for i in own]
@@ -265,19 +264,20 @@ def marked(text: str, focus: Entity | None) -> str:
     return f"{text[: focus.start]}{opening}{text[focus.start : focus.stop]}{CLOSING}{text[focus.stop :]}"
 
 
-def unmarked(place: tuple[int, int], focus: Entity | None) -> tuple[int, int]:
-    """Where characters of a :func:`marked` text are in the text; ``(0, 0)`` for those of markers."""
-    start, stop = place
-    if focus is None or start >= stop:
-        return (start, stop) if start < stop else (0, 0)
-    one, two = len(OPENING.format(focus.type)), len(CLOSING)
-    pieces = (
-        (0, focus.start, 0),
-        (focus.start + one, focus.stop + one, one),
-        (focus.stop + one + two, stop, one + two),
-    )
-    own = [(max(start, a) - shift, min(stop, b) - shift) for a, b, shift in pieces if max(start, a) < min(stop, b)]
-    return (own[0][0], own[-1][1]) if own else (0, 0)
+def unmarked(places: Iterable[tuple[int, int]], length: int, focus: Entity | None) -> list[tuple[int, int]]:
+    """Where characters of a :func:`marked` text are in the text; ``(0, 0)`` for those of markers, and for none.
+
+    Args:
+        places: (start, stop) in the marked text.
+        length: Of the text.
+        focus: That is marked.
+    """
+    if focus is not None:
+        one, two = len(OPENING.format(focus.type)), len(CLOSING)
+        inside = range(focus.start, focus.stop)
+        at = [*range(focus.start), *[focus.start] * one, *inside, *[focus.stop] * two, *range(focus.stop, length + 1)]
+        places = [(at[start], at[stop]) for start, stop in places]
+    return [(start, stop) if start < stop else (0, 0) for start, stop in places]
 
 
 def _ordered(entities: Iterable[Entity]) -> tuple[Entity, ...]:
@@ -285,7 +285,7 @@ def _ordered(entities: Iterable[Entity]) -> tuple[Entity, ...]:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, with as many primes as make it another than those taken."""
+    """The name, made another than those taken."""
     while name in taken:
         name += "'"
     return name

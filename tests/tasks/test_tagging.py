@@ -183,10 +183,11 @@ def test_characters_of_a_marked_text_are_found_in_the_text(text, data):
     focus = Entity("T1", "Chemical", start, data.draw(st.integers(start + 1, len(text))))
     whole = marked(text, focus)
     assert len(whole) == len(text) + len(OPENING.format("Chemical")) + len(CLOSING)
-    back = [unmarked((i, i + 1), focus) for i in range(len(whole))]
+    back = unmarked([(i, i + 1) for i in range(len(whole))], len(text), focus)
     assert [a for a, b in back if a < b] == list(range(len(text)))
     assert all(whole[i] == text[a] for i, (a, b) in enumerate(back) if a < b)
-    assert unmarked((3, 3), focus) == unmarked((3, 3), None) == (0, 0)
+    assert unmarked([(0, len(whole))], len(text), focus) == [(0, len(text))]
+    assert unmarked([(3, 3)], len(text), focus) == unmarked([(3, 3)], len(text), None) == [(0, 0)]
 
 
 def test_what_tags_cannot_hold_is_counted():
