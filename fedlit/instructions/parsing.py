@@ -66,6 +66,7 @@ class _Reading:
             generated = THOUGHT.sub("", generated)
         if fenced := None if text.lstrip().startswith("```") else FENCE.match(generated):
             generated = fenced[1]
+        self.taken = {one.id for one in (*self.given, *((focus,) if focus else ()))}
         self.generated = generated
         self.count = dict.fromkeys(Counts().to_dict(), 0) | {"documents": 1}
         main, modifiers = ([one.name for one in types] for types in (schema.main, schema.modifiers))
@@ -202,6 +203,8 @@ class _Reading:
             places = markup.joined(places)
             fragments = places if len(places) > 1 else ()
             name = f"P{len(self.entities) + 1}"
+            while name in self.taken:
+                name += "'"
             entity = Entity(name, known, places[0][0], places[-1][1], fragments)
             self.entities.append(entity)
             if number is not None:

@@ -211,3 +211,13 @@ def test_ten_thousand_characters_take_no_time():
             took.append(time.process_time() - begun)
         assert found(parsed) == [("Disease", one.start, one.stop) for one in mentions]
         assert min(took) < 0.05
+
+
+def test_new_mentions_take_no_id_of_a_given_one():
+    """Readers keep the ids of their files, which may be those that answers give."""
+    note = (Entity("P1", "Chemical", 0, 4), Entity("P2", "Disease", 19, 24))
+    answer = NOTE.replace("fever today", '<span class="CID">fever</span> today')
+    parsed = parse(answer, NOTE, SCHEMA, "relations", "html", note, note[0])
+    by_id = {one.id: one for one in parsed.entities}
+    assert len(by_id) == len(parsed.entities) == 3
+    assert [(by_id[one.head].start, by_id[one.tail].start) for one in parsed.relations] == [(0, 29)]
