@@ -1,4 +1,4 @@
-"""Fed-MedLoRA (arXiv 2601.22124) on beginnings of BC5CDR's abstracts, with a small pretrained language model.
+"""Fed-MedLoRA (arXiv 2601.22124) on titles of BC5CDR's abstracts, with a small pretrained language model.
 
 Run: python benchmarks/medlora.py --data ../shared/data --backbone FOLDER --json docs/results/medlora.json [--jobs 2]
      python benchmarks/medlora.py --report docs/results/medlora.md ...   tables from the JSON file

@@ -1,4 +1,4 @@
-"""What ``medlora.py`` runs: every cell is one method on one split of BC5CDR's beginnings among sites, one seed."""
+"""What ``medlora.py`` runs: every cell is one method on one split of BC5CDR's titles among sites, one seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from medlora_data import Beginnings
+from medlora_data import Titles
 
 from fedlit.aggregators import (
     Aggregator,
@@ -32,7 +32,7 @@ from fedlit.tasks.task import Task
 from fedlit.trainer import FederatedTrainer
 
 SITES = 4
-TRAIN, TEST, WORDS = 100, 48, 40
+TRAIN, TEST = 105, 100
 ROUNDS = 2
 RATE, BERT_RATE = 1e-3, 2e-4
 ONE_SITE_FOR_MENTIONS = {f"client-{SITES}": ["entities"]}
@@ -121,17 +121,17 @@ def language_model(backbone: str, seed: int, arguments: dict[str, Any]) -> Instr
     """The task with the study's usual arguments, or others."""
     usual: dict[str, Any] = {
         "format": "json", "wording": "brief", "chat_template": False, "learning_rate": RATE, "schedule": "constant",
-        "validation": "loss", "max_new_tokens": 160, "dtype": "bfloat16", "seed": seed,
+        "validation": "loss", "max_new_tokens": 96, "dtype": "bfloat16", "seed": seed,
     }  # fmt: skip
     return InstructionTask(backbone, LoRA(r=16, alpha=64), **{**usual, **arguments})
 
 
-def data_of(cell: Cell, root: Path) -> Beginnings:
-    """The beginnings of abstracts, in sites; the server holds five."""
+def data_of(cell: Cell, root: Path) -> Titles:
+    """Titles of abstracts, in sites; the server holds five."""
     arguments = {"annotated": ONE_SITE_FOR_MENTIONS, "server_examples": 5, **cell.data}
-    return Beginnings(
-        root, TRAIN, 0, TEST, WORDS, partition=RareTagBalanced(SITES), batch_size=2, eval_batch_size=16,
-        val_fraction=0.0, mask_test=False, seed=cell.seed, **arguments,
+    return Titles(
+        root, TRAIN, TEST, partition=RareTagBalanced(SITES), batch_size=2, eval_batch_size=32, mask_test=False,
+        seed=cell.seed, **arguments,
     )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
-"""The data of ``medlora.py``: beginnings of BC5CDR's abstracts, dealt to sites."""
+"""The data of ``medlora.py``: titles of BC5CDR's abstracts, dealt to sites."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,10 @@ from typing import Any
 from fedlit.data import PubTatorFolder
 from fedlit.data.documents import Document, Relation
 
-SENTENCE = re.compile(r"(?<=[.?!])\s+(?=[A-Z0-9(])|\n")
 
-
-def beginning(document: Document, words: int) -> Document:
-    """The title and as many whole sentences as stay within so many words; at least the title and one sentence.
-
-    Relations are those of concepts that are both mentioned there, between their first mentions.
-    """
-    ends = [found.start() for found in SENTENCE.finditer(document.text)] + [len(document.text)]
-    ends = [end for end in ends if not any(own.start < end < own.stop for own in document.entities)]
-    fitting = [end for end in ends[1:] if len(document.text[:end].split()) <= words]
-    end = max(fitting, default=ends[min(1, len(ends) - 1)])
+def title(document: Document) -> Document:
+    """The first line; relations are those of concepts that are both mentioned there, between their first mentions."""
+    end = document.text.index("\n")
     entities = tuple(own for own in document.entities if own.stop <= end)
     first: dict[str, str] = {}
     for own in entities:
@@ -33,30 +24,26 @@ def beginning(document: Document, words: int) -> Document:
     return replace(document, text=document.text[:end], entities=entities, relations=tuple(relations))
 
 
-class Beginnings(PubTatorFolder):
-    """The beginnings of some abstracts of BC5CDR: its training and development files for train and val, its test file.
+class Titles(PubTatorFolder):
+    """Titles of some abstracts of BC5CDR: those of its training file to train on, of its test file to test.
 
     Args:
         root: Folder of the corpus.
-        train: Training abstracts, in the order of their ids.
-        val: Abstracts of the development file.
-        test: Abstracts of the test file.
-        words: See :func:`beginning`.
+        train: How many training titles, in the order of their ids.
+        test: How many of the test file.
         kwargs: See :class:`fedlit.data.PubTatorFolder`.
     """
 
-    def __init__(
-        self, root: Path, train: int = 240, val: int = 40, test: int = 100, words: int = 60, **kwargs: Any
-    ) -> None:
-        super().__init__(root, split="fold", **kwargs)
-        self.train, self.val, self.test, self.words = train, val, test, words
+    def __init__(self, root: Path, train: int, test: int, **kwargs: Any) -> None:
+        super().__init__(root, split="fold", val_fraction=0.0, **kwargs)
+        self.train, self.test = train, test
 
     def read(self) -> list[Document]:
         """The first so many of each file."""
-        wanted = {"train": self.train, "val": self.val, "test": self.test}
+        wanted = {"train": self.train, "val": 0, "test": self.test}
         out: list[Document] = []
         for own in sorted(super().read(), key=lambda one: one.id):
             if own.fold is not None and wanted[own.fold]:
                 wanted[own.fold] -= 1
-                out.append(beginning(own, self.words))
+                out.append(title(own))
         return out

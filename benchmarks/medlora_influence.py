@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from medlora_data import Beginnings
+from medlora_data import Titles
 
 from fedlit import tree
 from fedlit.aggregators import FedMedLoRA, FedMedLoRAPlus, ReliableInfluence
@@ -32,7 +32,7 @@ from fedlit.trainer import FederatedTrainer
 SITES = {"clean-1": 24, "clean-2": 24, "noisy": 24, "shuffled": 24, "tiny": 9}
 """Training documents, four of each of which go to the server."""
 SIZES, DRAWS, RECORDS = (1, 5, 10, 20), 5, 20
-TEST = 30
+TEST = 60
 TYPES = ("Chemical", "Disease")
 WORD = re.compile(r"\w+")
 
@@ -58,7 +58,7 @@ def noisy(document: Document, share: float = 0.2) -> Document:
     return replace(document, entities=tuple(kept))
 
 
-class Unequal(Beginnings):
+class Unequal(Titles):
     """Five sites of unlike worth; documents of the server and of tests are as their annotators left them."""
 
     def read(self) -> list[Document]:
@@ -123,13 +123,13 @@ RULES: dict[str, Any] = {
 
 def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
     """One seed: weights and test losses by rule, size of the validation set and draw; F1 of some."""
-    from medlora_cells import RATE, WORDS, Recorded, language_model
+    from medlora_cells import RATE, Recorded, language_model
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     data = Unequal(
-        root, sum(SITES.values()), 0, TEST, WORDS, partition=BySite(), types=list(TYPES), batch_size=2,
-        eval_batch_size=16, val_fraction=0.0, server_examples=RECORDS, seed=cell.seed,
+        root, sum(SITES.values()), TEST, partition=BySite(), types=list(TYPES), batch_size=2, eval_batch_size=32,
+        server_examples=RECORDS, seed=cell.seed,
     )  # fmt: skip
     task: InstructionTask = language_model(where["backbone"], cell.seed, {"learning_rate": RATE})
     recorded = Recorded(task)
