@@ -61,9 +61,10 @@ class Cuts:
 class Dialogue:
     """One question and one answer in the form that a tokenizer's model knows.
 
-    With a chat template the question is the user's turn, and the answer the assistant's, up to the mark that ends it.
-    Without one, the answer follows the question directly and ends with the end-of-sequence token. The answer is
-    always exactly what is to be learnt: templates that strip white space do not get to see it.
+    With a chat template the question is the user's turn, and the answer the assistant's, up to the mark that ends it:
+    the first added token that the template writes after it. Without one, the answer follows the question directly and
+    ends with the end-of-sequence token. The answer is always exactly what is to be learnt: templates that strip white
+    space do not get to see it, and a mark that its text spells out is text.
 
     Args:
         tokenizer: Of transformers.
@@ -79,27 +80,23 @@ class Dialogue:
         if chat_template and not has:
             raise FedlitError("model.chat_template is true, and the tokenizer has none: leave it out, or set it false")
         self.chat_template = has if chat_template is None else chat_template
-        end = tokenizer.eos_token
-        if self.chat_template:
-            turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
-            _, found, after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_ANSWER)
-            end = after if found and after.strip() else end
-        if not end:
+        self._end: list[int] = self._written_after() if self.chat_template else []
+        if not self._end and tokenizer.eos_token_id is None:
             raise FedlitError("the tokenizer has no eos_token, so nothing would end an answer: set one in its folder")
-        self._end: list[int] = tokenizer(end, add_special_tokens=False)["input_ids"]
+        self._end = self._end or [tokenizer.eos_token_id]
 
     @property
     def end_tokens(self) -> list[int]:
         """Tokens after which nothing more is generated."""
-        return sorted({self._end[0], self.tokenizer.eos_token_id} - {None})
+        return sorted({self._end[-1], self.tokenizer.eos_token_id} - {None})
 
     def prompt(self, question: str) -> list[int]:
         """Tokens of a question, up to where the answer begins."""
         if not self.chat_template:
-            tokens = self.tokenizer(question, add_special_tokens=False)["input_ids"]
+            tokens = self._plain(question)
             first = self.tokenizer.bos_token_id
             adds = first is not None and self.tokenizer("")["input_ids"][:1] == [first]
-            return [first, *tokens] if adds else list(tokens)
+            return [first, *tokens] if adds else tokens
         turns = [{"role": "user", "content": question}]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -107,7 +104,7 @@ class Dialogue:
     def sequence(self, question: str, answer: str, max_length: int) -> TokenSequence:
         """A question with its answer; what is longer than ``max_length`` tokens is cut off at the end."""
         asked = self.prompt(question)
-        tokens = asked + self.tokenizer(answer, add_special_tokens=False)["input_ids"] + self._end
+        tokens = asked + self._plain(answer) + self._end
         return TokenSequence(tuple(tokens[:max_length]), min(len(asked), max_length), max(0, len(tokens) - max_length))
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -118,6 +115,18 @@ class Dialogue:
             tokens[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return written
+
+    def _plain(self, text: str) -> list[int]:
+        """Tokens of a text in which nothing is a mark."""
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _written_after(self) -> list[int]:
+        """What the template writes after an answer, up to its first mark; nothing if it writes none."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
+        _, _, after = self.tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_ANSWER)
+        tokens = list(self.tokenizer(after, add_special_tokens=False)["input_ids"])
+        marks = [i for i, one in enumerate(tokens) if one in self.tokenizer.added_tokens_decoder]
+        return tokens[: marks[0] + 1] if marks else []
 
 
 @dataclass(frozen=True)
