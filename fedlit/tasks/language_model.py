@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fedlit.backbones.chronos import unwrap
 from fedlit.instructions.sequences import Dialogue, LossOn, TokenSequence, packed, padded
 
 if TYPE_CHECKING:
@@ -55,14 +56,16 @@ class LanguageModel:
         """Answers, written greedily; None to a question that is longer than the network's window."""
         window = self.family.max_length
         prompts = [self.dialogue.prompt(one) for one in questions]
-        fitting = [i for i, one in enumerate(prompts) if len(one) < window]
         out: list[str | None] = [None] * len(questions)
-        if fitting:
-            given, ends = [prompts[i] for i in fitting], self.dialogue.end_tokens
-            most = min(max_new_tokens, window - max(len(one) for one in given))
-            written = greedy(self.network, given, most, self.family.tokenizer.pad_token_id, ends)
-            for i, tokens in zip(fitting, written, strict=True):
-                out[i] = self.dialogue.text(tokens)
+        together: dict[int, list[int]] = {}  # by room: what one may write does not hang on who is beside it
+        for i, one in enumerate(prompts):
+            together.setdefault(min(max_new_tokens, window - len(one)), []).append(i)
+        for room, own in together.items():
+            if room > 0:
+                given, pad = [prompts[i] for i in own], self.family.tokenizer.pad_token_id
+                written = greedy(self.network, given, room, pad, self.dialogue.end_tokens)
+                for i, tokens in zip(own, written, strict=True):
+                    out[i] = self.dialogue.text(tokens)
         return out
 
 
@@ -71,7 +74,8 @@ def greedy(
 ) -> list[list[int]]:
     """The likeliest next token, again and again, by ``transformers.generate``.
 
-    What a network's own settings say of sampling does not count. Prompts are filled up on the left.
+    A network's own settings, of sampling or of a penalty for repetition, do not count. Prompts are filled up on the
+    left.
 
     Args:
         network: Of transformers, adapters and all.
@@ -98,11 +102,17 @@ def greedy(
         pad_token_id=pad,
         eos_token_id=list(ends),
     )
-    with torch.inference_mode():
-        written = network.generate(
-            input_ids=torch.tensor(rows, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            generation_config=settings,
-        )
+    plain = unwrap(network)
+    own = plain.generation_config
+    try:
+        plain.generation_config = configuration()  # what is left open would be filled up from the network's
+        with torch.inference_mode():
+            written = network.generate(
+                input_ids=torch.tensor(rows, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=settings,
+            )
+    finally:
+        plain.generation_config = own
     new: list[list[int]] = written[:, longest:].tolist()
     return new
