@@ -284,9 +284,10 @@ def last(folder: Any) -> tuple[Any, dict[str, Any]]:
     return read(folder.path / "checkpoints" / "last").state, kept
 
 
-def close(a: Any, b: Any) -> None:
-    """Two trees have the same names, and values to 1e-12."""
+def close(a: Any, b: Any) -> bool:
+    """Whether two trees have the same names, and values to 1e-12; fails with the difference where they have not."""
     a, b = tree.flatten(a), tree.flatten(b)
     assert a.keys() == b.keys()
     for path, leaf in a.items():
         torch.testing.assert_close(leaf, b[path], rtol=1e-12, atol=1e-12)
+    return True

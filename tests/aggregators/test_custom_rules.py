@@ -59,7 +59,7 @@ def test_the_local_step_is_known_to_the_objective(fit):
         (plain.losses(data.dataset("client-00", "train").tensors).mean() * (step + 1) / steps).backward()
         optimizer.step()
     state, _ = last(fit(LateLoss(), Regression(**DOUBLE), data, max_rounds=1, local_steps=steps))
-    close({n: p.detach() for n, p in plain.named_parameters()}, state["params"])
+    assert close({n: p.detach() for n, p in plain.named_parameters()}, state["params"])
 
 
 def test_the_server_may_validate_on_its_own_data(fit):
@@ -91,7 +91,7 @@ def test_the_server_knows_how_many_clients_there_are(fit):
     start = {n: p.detach().clone() for n, p in Regression(**DOUBLE).named_parameters()}
     plain, _ = last(fit(FedAvg(), Regression(**DOUBLE), data, clients_per_round=2, max_rounds=1))
     half, _ = last(fit(Counting(), Regression(**DOUBLE), data, clients_per_round=2, max_rounds=1))
-    close(half["params"], tree.lerp(tree.ordered(start), plain["params"], 0.5))
+    assert close(half["params"], tree.lerp(tree.ordered(start), plain["params"], 0.5))
 
 
 @dataclass(frozen=True)

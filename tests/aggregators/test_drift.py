@@ -46,7 +46,7 @@ def test_scaffold_with_one_full_batch_step_is_sgd_on_the_mean_gradient(fit):
             for p, g in zip(plain.parameters(), grads, strict=True):
                 p -= 0.1 * g
     state, _ = last(fit(SCAFFOLD(), task, data, max_rounds=4, local_steps=1))
-    close({n: p.detach() for n, p in plain.named_parameters()}, state["params"])
+    assert close({n: p.detach() for n, p in plain.named_parameters()}, state["params"])
 
 
 @pytest.mark.parametrize("server_lr", [1.0, 0.5])
@@ -70,8 +70,8 @@ def test_scaffold_with_several_steps_is_the_textbook_loop(fit, server_lr):
         c = {n: c[n] + sum(m[n] for m in changes) / 3 for n in x}
     rule = SCAFFOLD(lr=server_lr)
     state, kept = last(fit(rule, Regression(**DOUBLE), data, max_rounds=3, local_steps=steps))
-    close({"params": x, "control": c}, state)
-    close(own["client-01"], kept["client-01"])
+    assert close({"params": x, "control": c}, state)
+    assert close(own["client-01"], kept["client-01"])
 
 
 def test_scaffolds_control_is_the_mean_gradient_under_a_schedule_too(fit):
@@ -86,8 +86,8 @@ def test_scaffolds_control_is_the_mean_gradient_under_a_schedule_too(fit):
     mean = {n: sum(r * g[n] for r, g in zip(rates, seen, strict=True)) / sum(rates) for n in y}
     task = Regression(linear_schedule=True, **DOUBLE)
     state, kept = last(fit(SCAFFOLD(), task, data, max_rounds=1, local_steps=steps))
-    close({"params": y, "control": mean}, state)
-    close(mean, kept["client-00"])
+    assert close({"params": y, "control": mean}, state)
+    assert close(mean, kept["client-00"])
 
 
 def test_scaffolds_control_moves_by_the_share_that_takes_part():
@@ -151,8 +151,8 @@ def test_feddyn_is_the_textbook_loop(fit):
         h = {n: h[n] - alpha / 3 * sum(y[n] - x[n] for y in models) for n in x}
         x = {n: sum(y[n] for y in models) / 3 - h[n] / alpha for n in x}
     state, kept = last(fit(FedDyn(alpha=alpha), Regression(**DOUBLE), data, max_rounds=3, local_steps=steps))
-    close({"params": x, "h": h}, state)
-    close(own["client-02"], kept["client-02"])
+    assert close({"params": x, "h": h}, state)
+    assert close(own["client-02"], kept["client-02"])
 
 
 def test_feddyns_h_moves_by_the_share_that_takes_part():
@@ -208,8 +208,8 @@ def test_moon_is_the_papers_loop(fit):
         previous = trained
     rule = MOON(mu=mu, temperature=temperature)
     state, kept = last(fit(rule, Classifier(lr=lr, **DOUBLE), data, max_rounds=3, local_steps=3))
-    close({n: p.detach() for n, p in shared.named_parameters()}, state["params"])
-    close({n: p.detach() for n, p in previous["client-01"].named_parameters()}, kept["client-01"])
+    assert close({n: p.detach() for n, p in shared.named_parameters()}, state["params"])
+    assert close({n: p.detach() for n, p in previous["client-01"].named_parameters()}, kept["client-01"])
     plain, _ = last(fit(FedAvg(), Classifier(lr=lr, **DOUBLE), data, max_rounds=3, local_steps=3))
     moved = tree.sub(plain["params"], state["params"])
     assert max(float(leaf.abs().max()) for leaf in tree.leaves(moved)) > 1e-3

@@ -73,12 +73,12 @@ def test_fedala_is_the_loop_of_its_paper(fit, pattern, mixed):
     w, own, mix, ends = fedala_loop(plain, 4, torch.tensor(mixed), 2, 3, 0.1, 1.5)
     assert ends or pattern != "."  # some weights were cut to an end
     state, kept = last(fit(rule, Regression(**DOUBLE), plain.data, max_rounds=4, local_steps=5))
-    close(state["params"], plain.params(w))
+    assert close(state["params"], plain.params(w))
     for k in plain.sets:
-        close(kept[k]["own"], plain.params(own[k]))
-        close(kept[k]["mix"], {n: x for n, x in plain.params(mix[k]).items() if n in kept[k]["mix"]})
+        assert close(kept[k]["own"], plain.params(own[k]))
+        assert close(kept[k]["mix"], {n: x for n, x in plain.params(mix[k]).items() if n in kept[k]["mix"]})
         v = torch.where(torch.tensor(mixed), own[k] + (w - own[k]) * mix[k], w)
-        close(rule.personal(state["params"], kept[k]), plain.params(v))
+        assert close(rule.personal(state["params"], kept[k]), plain.params(v))
     assert min(float(x.min()) for x in mix.values()) < 0.99
 
 
@@ -89,8 +89,8 @@ def test_fedala_with_one_mixing_step_is_the_loop_even_at_the_ends(fit):
     assert ends > 10
     rule = FedALA(mix_share=0.3, mix_scale=30.0)
     state, kept = last(fit(rule, Regression(**DOUBLE), plain.data, max_rounds=6, local_steps=3))
-    close(state["params"], plain.params(w))
-    close(kept, {k: {"own": plain.params(own[k]), "mix": plain.params(mix[k])} for k in own})
+    assert close(state["params"], plain.params(w))
+    assert close(kept, {k: {"own": plain.params(own[k]), "mix": plain.params(mix[k])} for k in own})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -180,12 +180,12 @@ def test_apple_is_the_loop_of_its_paper(fit, mu, pull_rounds, weighting):
         cores = sent
     rule = APPLE(mu=mu, pull_rounds=pull_rounds, mix_scale=scale, weighting=weighting)
     state, kept = last(fit(rule, Regression(**DOUBLE), plain.data, max_rounds=4, local_steps=3))
-    close(state["cores"], {k: plain.params(core) for k, core in cores.items()})
+    assert close(state["cores"], {k: plain.params(core) for k, core in cores.items()})
     for k in clients:
         far = dict(zip(clients, p[k] - p0, strict=True))
-        close(kept[k], {"own": far.pop(k), "others": far})
+        assert close(kept[k], {"own": far.pop(k), "others": far})
         served = p[k] @ torch.stack([cores[c] for c in clients])
-        close(rule.personal(rule.down(state, k), kept[k]), plain.params(served))
+        assert close(rule.personal(rule.down(state, k), kept[k]), plain.params(served))
     assert max(float((p[k] - p0).abs().max()) for k in clients) > 1e-2
 
 
@@ -193,7 +193,7 @@ def test_apple_of_one_client_whose_share_is_held_is_local_training(fit):
     data, task = ToyData(num_clients=1, **DOUBLE), {"hidden": 4, "optimizer": "adamw", **DOUBLE}
     state, _ = last(fit(APPLE(mix_scale=1e-200), Regression(**task), data, max_rounds=3))
     _, alone = last(fit(LocalOnly(), Regression(**task), data, max_rounds=3))
-    close(state["cores"], alone)
+    assert close(state["cores"], alone)
 
 
 def test_apple_pulls_its_shares(fit):

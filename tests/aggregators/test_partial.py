@@ -56,7 +56,7 @@ def test_is_the_loop_of_its_paper(fit, rule, shared, trains):
     state, kept = last(fit(rule, Regression(hidden=4, **DOUBLE), data, max_rounds=3, local_steps=4))
     assert kept.keys() == own.keys()
     for k, model in own.items():
-        close(rule.personal(rule.down(state, k), kept[k]), model)
+        assert close(rule.personal(rule.down(state, k), kept[k]), model)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_fedper_of_one_client_is_local_training(fit):
     rule = FedPer(head=TOY)
     state, kept = last(fit(rule, task, data, max_rounds=3))
     _, alone = last(fit(LocalOnly(), Regression(hidden=4, **DOUBLE), data, max_rounds=3))
-    close(rule.personal(rule.down(state, "client-00"), kept["client-00"]), alone["client-00"])
+    assert close(rule.personal(rule.down(state, "client-00"), kept["client-00"]), alone["client-00"])
 
 
 @pytest.mark.parametrize(
