@@ -63,7 +63,7 @@ class SimulatedNotes(DocumentDataModule):
 
     def write_stand_in(self, folder: Path) -> None:
         """Nothing: there are no files; fewer notes are drawn."""
-        self.notes = max(8 * self.sites, self.stand_in_size()[0] * 8)
+        self.notes = max(8 * self.sites + self.server_examples, self.stand_in_size(8)[1])
 
     def _note(self, number: int, name: str) -> Document:
         site = number * self.sites // self.notes
