@@ -7,7 +7,8 @@ import json
 import pytest
 from jsonargparse import ArgumentParser
 
-from fedlit.data import IID, BySite, FederatedDataModule
+import fedlit.data
+from fedlit.data import IID, BySite, DocumentDataModule, FederatedDataModule, SimulatedNotes
 from fedlit.data.document_jsonl import write_jsonl
 from fedlit.data.document_partitions import RareTagBalanced
 from fedlit.data.document_readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
@@ -222,6 +223,7 @@ CONFIGS = {
     BratFolder: {"site_pattern": "(.)", "types": ["a"]},
     I2B2Folder: {"assertions": True},
     JSONLDocuments: {"site_by": "folder", "schema": {"entities": ["a"], "relations": {}}},
+    SimulatedNotes: {"notes": 99, "sites": 3, "sentences": 2, "simulation_seed": 5, "eval_batch_size": 7},
 }
 
 
@@ -229,8 +231,8 @@ CONFIGS = {
 def test_a_reader_from_a_config(reader):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(FederatedDataModule, "data")
-    common = {"root": "data", "annotated": {"client-1": ["entities"]}, "split": "record", "batch_size": 2}
-    arguments = CONFIGS[reader] | common
+    common = {"annotated": {"client-1": ["entities"]}, "split": "record", "batch_size": 2}
+    arguments = CONFIGS[reader] | common | ({} if reader is SimulatedNotes else {"root": "data"})
     given = arguments | {"partition": {"class_path": "RareTagBalanced", "init_args": {"clients": 4}}}
     made = parser.parse_object({"data": {"class_path": reader.__name__, "init_args": given}})
     data = parser.instantiate(made).data
@@ -238,3 +240,8 @@ def test_a_reader_from_a_config(reader):
     config = data.config()
     assert config["partition"] == {"class": "RareTagBalanced", "clients": 4, "unit": "subject"}
     assert all(config[name] == value for name, value in arguments.items())
+
+
+def test_every_reader_of_documents_that_is_exported_is_here():
+    made = {cls for cls in vars(fedlit.data).values() if isinstance(cls, type) and issubclass(cls, DocumentDataModule)}
+    assert made - {DocumentDataModule} == CONFIGS.keys()

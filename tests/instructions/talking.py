@@ -18,8 +18,9 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 REASONING = (
-    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|User|>' + message['content'] }}"
-    "{% else %}{{ '<|Assistant|>' + message['content'].split('</think>')[-1] + '<|end|>' }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '<|User|>' + message['content'] }}{% else %}"
+    "{{ '<|Assistant|>' + message['content'].split('</think>')[-1] + '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}"
 )
 LINES = (

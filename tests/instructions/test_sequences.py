@@ -101,9 +101,9 @@ def test_templates_are_optional():
 
 
 def test_a_tokenizer_without_an_end_of_sequence():
-    for given in (tokenizer(), tokenizer(template=LINES)):
+    for made in (tokenizer(), tokenizer(template=LINES)):
         with pytest.raises(FedlitError, match="no eos_token"):
-            Dialogue(given)
+            Dialogue(made)
     assert Dialogue(qwen(eos=None)).end_tokens == [2]  # its template has a mark of its own
 
 
