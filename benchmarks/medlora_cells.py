@@ -32,8 +32,9 @@ from fedlit.tasks.task import Task
 from fedlit.trainer import FederatedTrainer
 
 SITES = 4
-TRAIN, TEST = 105, 100
+TRAIN, TEST = 85, 80
 ROUNDS = 2
+UPPER_HALF = r".*layers\.(1[5-9]|2\d)\..*(q|k|v|o|gate|up|down)_proj"
 RATE, BERT_RATE = 1e-3, 2e-4
 ONE_SITE_FOR_MENTIONS = {f"client-{SITES}": ["entities"]}
 INCOMPLETE: dict[str, dict[str, list[str]]] = {
@@ -123,7 +124,7 @@ def language_model(backbone: str, seed: int, arguments: dict[str, Any]) -> Instr
         "format": "json", "wording": "brief", "chat_template": False, "learning_rate": RATE, "schedule": "constant",
         "validation": "loss", "max_new_tokens": 96, "dtype": "bfloat16", "seed": seed,
     }  # fmt: skip
-    return InstructionTask(backbone, LoRA(r=16, alpha=64), **{**usual, **arguments})
+    return InstructionTask(backbone, LoRA(r=16, alpha=64, target_modules=UPPER_HALF), **{**usual, **arguments})
 
 
 def data_of(cell: Cell, root: Path) -> Titles:
