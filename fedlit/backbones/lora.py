@@ -103,11 +103,12 @@ def load_adapter(network: nn.Module, folder: Path | str, name: str) -> None:
 
     Args:
         network: With an adapter, as :func:`attach` made it.
-        folder: With ``adapter_model.safetensors``; pickles are not read.
-        name: Of the backbone, for errors.
+        folder: With ``adapter_model.safetensors`` and ``adapter_config.json``; pickles are not read.
+        name: Of the backbone. Another name in the folder is warned of: it may be the same backbone elsewhere.
 
     Raises:
-        FedlitError: The file cannot be read, or its tensors are not those of this adapter on this backbone.
+        FedlitError: A file cannot be read, the tensors are not those of this adapter on this backbone, or they were
+            made with another scaling.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -117,12 +118,24 @@ def load_adapter(network: nn.Module, folder: Path | str, name: str) -> None:
     held = read_tensors(path)
     adapted: Any = network
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    made = read_json(Path(folder) / "adapter_config.json")
+    base = made.get("base_model_name_or_path")
     if {n: w.shape for n, w in held.items()} != {n: w.shape for n, w in wanted.items()}:
-        made = read_json(Path(folder) / "adapter_config.json").get("base_model_name_or_path")
-        on = f" (it was made on {made!r})" if made and made != name else ""
+        on = f" (it was made on {base!r})" if base and base != name else ""
         raise FedlitError(
             f"{path} does not fit backbone {name!r}{on}: give the backbone and the LoRA settings it was made with"
         )
+    own = adapted.peft_config["default"].to_dict()
+    scaling = {"lora_alpha": None, "use_rslora": False, "alpha_pattern": {}}
+    for field, usual in scaling.items():
+        value = made.get(field, usual)
+        if value != own[field]:  # the same tensors mean another model
+            raise FedlitError(
+                f"{folder}/adapter_config.json says {field} {value}, and the adapter here has {own[field]}: "
+                "give the LoRA settings it was made with"
+            )
+    if base and base != name:
+        warnings.warn(f"{folder} was made on backbone {base!r}, and is put on {name!r}", UserWarning, stacklevel=2)
     set_peft_model_state_dict(adapted, held)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fedlit.backbones import LoRA, stand_in
-from fedlit.backbones.lora import attach
+from fedlit.backbones.lora import attach, load_adapter
 from fedlit.backbones.storage import hold
 from fedlit.errors import FedlitError
 
@@ -77,3 +77,25 @@ def test_what_is_trained_whole_is_held_in_float32():
     with pytest.raises(FedlitError, match="'output_patch_embedding' is held in bfloat16, and what is trained whole"):
         attach(backbone.network, lora, ["q"], 0, "x")
     assert attach(backbone.network, LoRA(), backbone.targets(), 0, "x")
+
+
+def test_an_adapter_is_loaded_only_with_the_settings_it_was_made_with(tmp_path):
+    made = adapted(LoRA(r=4, alpha=8, target_modules=["q"]), seed=1)
+    made.save_pretrained(tmp_path, save_embedding_layers=False)
+    name = stand_in("amazon/chronos-bolt-tiny", 16).name
+    again = adapted(LoRA(r=4, alpha=8, target_modules=["q"]))
+    load_adapter(again, tmp_path, name)
+    assert all(torch.equal(value, trainable(again)[key]) for key, value in trainable(made).items())
+    with pytest.warns(UserWarning, match=f"was made on backbone '{name}', and is put on 'elsewhere'"):
+        load_adapter(again, tmp_path, "elsewhere")
+    for lora, message in (
+        (LoRA(r=2, alpha=8, target_modules=["q"]), "does not fit backbone .*give the backbone and the LoRA settings"),
+        (LoRA(r=4, alpha=8, target_modules=["v"]), "does not fit backbone"),
+        (LoRA(r=4, alpha=16, target_modules=["q"]), "says lora_alpha 8, and the adapter here has 16"),
+        (LoRA(r=4, alpha=8, target_modules=["q"], use_rslora=True), "says use_rslora False, .* has True"),
+    ):
+        with pytest.raises(FedlitError, match=message):
+            load_adapter(adapted(lora), tmp_path, name)
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(FedlitError, match="says lora_alpha None"):
+        load_adapter(again, tmp_path, name)
