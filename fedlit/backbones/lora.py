@@ -126,7 +126,7 @@ def load_adapter(network: nn.Module, folder: Path | str, name: str) -> None:
             f"{path} does not fit backbone {name!r}{on}: give the backbone and the LoRA settings it was made with"
         )
     own = adapted.peft_config["default"].to_dict()
-    scaling = {"lora_alpha": None, "use_rslora": False, "alpha_pattern": {}}
+    scaling: dict[str, Any] = {"lora_alpha": None, "use_rslora": False, "alpha_pattern": {}}
     for field, usual in scaling.items():
         value = made.get(field, usual)
         if value != own[field]:  # the same tensors mean another model
