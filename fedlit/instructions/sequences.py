@@ -99,7 +99,7 @@ class Dialogue:
             return [first, *tokens] if adds else tokens
         turns = [{"role": "user", "content": question}]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._tokens(text)
 
     def sequence(self, question: str, answer: str, max_length: int) -> TokenSequence:
         """A question with its answer; what is longer than ``max_length`` tokens is cut off at the end."""
@@ -118,13 +118,17 @@ class Dialogue:
 
     def _plain(self, text: str) -> list[int]:
         """Tokens of a text in which nothing is a mark."""
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return self._tokens(text, split_special_tokens=True)
+
+    def _tokens(self, text: str, **options: bool) -> list[int]:
+        # not verbose: whether a text is too long is said elsewhere
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False, **options)["input_ids"])
 
     def _written_after(self) -> list[int]:
         """What the template writes after an answer, up to its first mark; nothing if it writes none."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
         _, _, after = self.tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_ANSWER)
-        tokens = list(self.tokenizer(after, add_special_tokens=False)["input_ids"])
+        tokens = self._tokens(after)
         marks = [i for i, one in enumerate(tokens) if one in self.tokenizer.added_tokens_decoder]
         return tokens[: marks[0] + 1] if marks else []
 

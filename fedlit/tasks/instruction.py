@@ -123,14 +123,20 @@ class InstructionTask(FineTuned):
             ("validation", validation, ("answers", "loss")),
             ("quantization", quantization, (None, "nf4")),
             ("dtype", dtype, (None, "float32", "bfloat16")),
+            ("relation_ends", relation_ends, ("mention", "concept")),
         ):
             if value not in known:
                 raise FedlitError(f"model.{name} is {value!r}, expected one of {known}")
         for name, number in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
             if number < 1:
                 raise FedlitError(f"model.{name} is {number}: give a number above 0")
-        if adapter is None and (quantization or start_from):
-            field = "quantization" if quantization else "start_from"
+        frozen = {
+            "quantization": quantization,
+            "start_from": start_from,
+            "dtype": dtype if dtype == "bfloat16" else None,
+        }
+        if adapter is None and any(frozen.values()):
+            field = next(name for name, value in frozen.items() if value)
             raise FedlitError(f"model.{field} needs an adapter, and model.adapter is null: give LoRA settings")
         self.schema = schema
         self.questions = Questions(Schema.load(schema), together, format, relations, crossing, wording, given)
@@ -140,6 +146,7 @@ class InstructionTask(FineTuned):
         self.val_metrics, self.test_metrics = SpanScores(), SpanScores(intervals=True)
         self._model: LanguageModel | None = None
         self._texts: list[str] = []
+        self._at_hand: list[Document] = []
         self._cuts = Cuts()
         self._told: set[str] = set()
 
@@ -155,9 +162,9 @@ class InstructionTask(FineTuned):
             FedlitError: The data are no annotated documents, or have types that the schema lacks.
         """
         self.questions = replace(self.questions, schema=take_schema(self.questions.schema, data, self._stand_in))
+        self._at_hand = data.dataset(data.clients, "train").documents
         if self._random:
-            held = data.dataset(data.clients, "train").documents
-            asked = [one for document in held for one in self.questions.instances(document)]
+            asked = [one for document in self._at_hand for one in self.questions.instances(document)]
             self._texts = [text for one in asked for text in (one.prompt, one.target)]
 
     def configure_model(self) -> None:
@@ -165,7 +172,8 @@ class InstructionTask(FineTuned):
 
         Raises:
             FedlitError: The backbone cannot be had, is no causal language model, has a shorter window than
-                ``max_length``, or an adapter target matches nothing.
+                ``max_length``, or an adapter target matches nothing; or no training document's answer is within
+                ``max_length``.
         """
         if self.network is not None:
             return
@@ -191,6 +199,7 @@ class InstructionTask(FineTuned):
                 load_adapter(network, self.start_from, self.backbone)
         self._model = LanguageModel(network, loaded.family, self.chat_template)
         self._source, self.network = loaded.source, network
+        self._check_room()
         self.train(self.training)
 
     def sequences(self, documents: Sequence[Document]) -> tuple[list[TokenSequence], list[int]]:
@@ -247,10 +256,9 @@ class InstructionTask(FineTuned):
         """Answers, written greedily; empty where the question is longer than the backbone's window."""
         language = self._language()
         answers = language.generate(questions, self.max_new_tokens)
-        if left := answers.count(None):
-            self._tell(
-                f"{left} question(s) are longer than the window of {language.family.max_length} tokens: no answer"
-            )
+        if None in answers:
+            window = language.family.max_length
+            self._tell(f"questions longer than the window of {window} tokens get no answer, which counts as unparsable")
         return [answer or "" for answer in answers]
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
@@ -306,11 +314,23 @@ class InstructionTask(FineTuned):
         own = {name: getattr(self, name) for name in names}
         return {**super().config(), **asked, **own, "dtype": self.dtype_held, "warmup": self.warmup}
 
+    def _check_room(self) -> None:
+        language = self._language()
+        longest = min(self.max_length, language.family.max_length)
+        asked = (one for document in self._at_hand for one in self.questions.instances(document))
+        if self._at_hand and not any(
+            language.dialogue.sequence(one.prompt, one.target, longest).supervised("completion") for one in asked
+        ):
+            raise FedlitError(
+                f"model.max_length is {self.max_length}, and every training document's question is longer, so that no "
+                "answer is left to learn: raise it, or shorten questions by model.wording 'brief'"
+            )
+        self._at_hand = []
+
     def _tell(self, what: str) -> None:
-        """Once for each kind."""
-        kind = what.lstrip("0123456789")
-        if kind not in self._told:
-            self._told.add(kind)
+        """Once."""
+        if what not in self._told:
+            self._told.add(what)
             warnings.warn(what, UserWarning, stacklevel=3)
 
     def _documents(self, batch: Batch) -> list[Document]:

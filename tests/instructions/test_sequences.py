@@ -121,6 +121,14 @@ def test_what_is_too_long_loses_its_end():
     assert bare.supervised("both") == range(1, 4)
 
 
+def test_transformers_says_nothing_of_long_texts(caplog):
+    made = qwen()
+    made.model_max_length = 8
+    for chat_template in (True, False):
+        Dialogue(made, chat_template).sequence("?" * 20, "a" * 20, 8)
+    assert not caplog.records
+
+
 def test_each_question_is_counted_once():
     cuts, whole, cut = Cuts(), TokenSequence((1, 2, 3), 1), TokenSequence((1, 2, 3), 1, 4)
     assert not cuts.note(("a", 0), whole)
