@@ -26,15 +26,15 @@ class Held:
         return self
 
 
-def ready(backbone: str = STAND_IN, documents=NOTES, **kwargs) -> InstructionTask:
-    """A task with its model, in evaluation mode; short questions, and adapters that change something."""
+def ready(backbone: str = STAND_IN, documents=NOTES, stirred: bool = True, **kwargs) -> InstructionTask:
+    """A task with its model, in evaluation mode; short questions, and, stirred, adapters that change something."""
     task = InstructionTask(backbone, **({"adapter": LoRA(r=4), "format": "json", "wording": "brief"} | kwargs))
     task.take_data(Held(documents))
     task.configure_model()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, one in task.named_parameters():
-            if "lora_B" in name:
+            if stirred and "lora_B" in name:
                 one.copy_(torch.randn(one.shape, generator=generator) / 10)
     return task.eval()
 
