@@ -98,7 +98,10 @@ class SerialEngine:
         value = value.T if name in self._turned else value
         if not frozen.is_floating_point() or frozen.shape != value.shape:
             seen = f"{frozen.dtype}{list(frozen.shape)}"
-            raise FedlitError(f"the rule adds {list(value.shape)} to {name}, which is {seen} and cannot take it")
+            mend = "" if frozen.is_floating_point() else (
+                ": it is quantised; choose a rule that leaves the backbone as it is, or train without quantization"
+            )  # fmt: skip
+            raise FedlitError(f"the rule adds {list(value.shape)} to {name}, which is {seen} and cannot take it{mend}")
         added: Tensor = frozen + value.to(frozen)
         return added
 

@@ -57,14 +57,17 @@ def comparison(
     title = "Test data after the last round; the model each client serves (personal); mean: all clients alike\n"
     title += "; ".join(labels)
     table = Table(Column("rule", no_wrap=True), title=title)
-    for metric in metrics:
-        table.add_column(f"{metric}\nmean", justify="right")
-        table.add_column(f"{metric}\nworst\nclient", justify="right")
+    shown = [(m, row) for m in metrics for row in ("mean", "worst")]
+    if len(metrics) > 3:  # a terminal is no wider
+        shown = [(m, row) for m, row in shown if row == "mean" or m == metrics[0]]
+    for metric, row in shown:
+        name = metric if len(metrics) <= 3 else metric.replace("_", " ")
+        table.add_column(f"{name}\n{'mean' if row == 'mean' else 'worst client'}", justify="right")
     ordered = [*list(results)[1:], next(iter(results))]
     for name in ordered:
         value = cells(results[name])
         nan = math.nan
-        numbers = [_number(value.get((row, m), nan)) for m in metrics for row in ("mean", "worst")]
+        numbers = [_number(value.get((row, m), nan)) for m, row in shown]
         table.add_row(name, *numbers)
     console.print(table)
     _write(results, ordered, folder)
