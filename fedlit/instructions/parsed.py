@@ -59,6 +59,10 @@ class Parsed:
     relations: tuple[Relation, ...]
     counts: Counts
 
+    def to(self, *device: object, **options: object) -> Parsed:
+        """Itself: it is on no device. Lightning asks this of all that is predicted."""
+        return self
+
     def document(self, gold: Document) -> Document:
         """The document with these annotations in place of its own."""
         return replace(gold, entities=self.entities, relations=self.relations)
