@@ -172,12 +172,13 @@ class InstructionTask(FineTuned):
 
         Raises:
             FedlitError: The backbone cannot be had, is no causal language model, has a shorter window than
-                ``max_length``, or an adapter target matches nothing; or no training document's answer is within
-                ``max_length``.
+                ``max_length``, or, with ``packing``, layers that look less far back; or an adapter target matches
+                nothing, or no training document's answer is within ``max_length``.
         """
         if self.network is not None:
             return
         from fedlit.backbones.causal_lms import causal_stand_in, load_causal_lm
+        from fedlit.backbones.chronos import unwrap
         from fedlit.backbones.lora import attach, load_adapter
 
         if self._random:
@@ -191,6 +192,12 @@ class InstructionTask(FineTuned):
                 f"model.max_length is {self.max_length}, and backbone {self.backbone!r} sees {window} tokens: lower it"
             )
         network: nn.Module = loaded.network
+        near = getattr(unwrap(network).config.get_text_config(), "sliding_window", None)
+        if self.packing and near is not None and near < min(self.max_length, window):
+            raise FedlitError(
+                f"model.packing: layers of backbone {self.backbone!r} look {near} tokens back, which packing does not "
+                f"keep to: set model.packing false, or lower model.max_length to {near}"
+            )
         if self.adapter is None:
             network.requires_grad_(True)
         else:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from asked import NOTES, batch, ready
 
+from fedlit.backbones.causal_lms import causal_stand_in
 from fedlit.data.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.tasks import InstructionTask
@@ -87,6 +88,32 @@ def test_packing_changes_no_gradient(asked, loss_on):
         torch.testing.assert_close(packed[name], value, rtol=1e-3, atol=1e-4 * scale)
         mean = torch.stack([one[name] for one in alone]).mean(dim=0)
         torch.testing.assert_close(mean, value, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "qwen3", "mistral", "gemma"])
+def test_packing_on_other_architectures(architecture):
+    """Places are learnt in gpt2, where a row that counts on would show."""
+    task = ready(f"stand-in:{architecture}", FEW)
+    with torch.no_grad():
+        padded = task.losses(batch(FEW[:2]))
+        task.packing = True
+        torch.testing.assert_close(task.losses(batch(FEW[:2])), padded, rtol=1e-5, atol=1e-5)
+    assert padded[0] != padded[1]
+
+
+def test_packing_is_refused_where_layers_look_less_far_back(tmp_path):
+    made = causal_stand_in("stand-in:mistral", [one.text for one in NOTES])
+    made.network.config.sliding_window = 32
+    made.network.save_pretrained(tmp_path)
+    made.family.save(tmp_path)
+    with pytest.raises(FedlitError, match=r"model\.packing: layers of backbone .* look 32 tokens back"):
+        ready(str(tmp_path), packing=True)
+    with torch.no_grad():
+        losses = ready(str(tmp_path)).losses(batch(FEW[:2]))
+        made.network.config.sliding_window = None
+        made.network.save_pretrained(tmp_path)
+        whole = ready(str(tmp_path), packing=True).losses(batch(FEW[:2]))
+    assert (losses - whole).abs().max() > 1e-3
 
 
 def test_what_was_annotated_in_part_is_learnt_in_part(asked):
