@@ -24,7 +24,7 @@ FEW = NOTES[:12]
 
 @pytest.fixture(scope="module")
 def learned():
-    return learn(ready(documents=FEW, adapter=WHOLE, max_new_tokens=160), FEW, steps=100)
+    return learn(ready(documents=FEW, adapter=WHOLE, max_new_tokens=160), FEW, steps=75, rate=7e-3)
 
 
 @pytest.fixture
