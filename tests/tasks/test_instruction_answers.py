@@ -54,9 +54,9 @@ def test_it_learns_what_is_in_the_notes(learned):
 @pytest.mark.parametrize(
     ("count", "ways"),
     [
-        (4, {"format": "html", "together": "joint"}),
-        (3, {"format": "html", "relations": "focus", "given": "predicted"}),
-        (3, {"format": "json", "together": "joint", "packing": True, "loss_on": "both"}),
+        (3, {"format": "html", "together": "joint"}),
+        (2, {"format": "html", "relations": "focus", "given": "predicted"}),
+        (2, {"format": "json", "together": "joint", "packing": True, "loss_on": "both"}),
     ],
     ids=str,
 )
@@ -68,7 +68,7 @@ def test_every_way_of_asking_can_be_learnt(count, ways):
 
 
 def test_an_answer_does_not_hang_on_what_is_asked_beside_it(learned):
-    asked = [one.prompt for note in NOTES[:8] for one in learned.questions.instances(note)]
+    asked = [one.prompt for note in NOTES[:4] for one in learned.questions.instances(note)]
     assert len({len(one) for one in asked}) > 4
     assert learned.generate(asked) == [learned.generate([one])[0] for one in asked]
 
