@@ -77,7 +77,9 @@ def traffic_table(runs: Runs) -> list[str]:
     for title, part, label in METHODS:
         for run in pick(runs, part, label)[:1]:
             told = run["communication"]
-            each = told["per_client_and_round"]["up"]
+            each = told["per_client_and_round"].get("up")
+            if each is None:
+                continue
             base = told["reference"]
             rows.append([
                 title, f"{each['parameters']:,.0f}", f"{each['bytes'] / 1e6:.2f} MB",

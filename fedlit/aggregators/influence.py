@@ -88,11 +88,15 @@ class FedMedLoRAPlus(FedMedLoRA):
         tables = server.losses_of(tree.add(state["params"], u.tensors) for u in updates)
         losses = [float(one.mean()) for one in tables]
         a = {"paper": 1.0, "release": 0.0}[self.preset] if self.a is None else self.a
-        sizes = [u.weight**a for u in updates]
+        sizes = [u.weight**a if u.weight else 0.0 for u in updates]
+        if not any(sizes):
+            raise FedlitError("every client's weight is 0, so none has an influence: look at what they trained on")
         if self.form == "softmax":
             weights = tilted(sizes, losses, self.temperature)
         else:
             reference = server.validate(state["params"])
+            if not math.isfinite(reference):
+                raise FedlitError(f"the shared model's loss on the server's validation data is {reference}")
             weights = [n * max(0.0, reference - x) ** self.b for n, x in zip(sizes, losses, strict=True)]
             server.log("reference_loss", reference)
             server.log("improving_clients", sum(w > 0 for w in weights))

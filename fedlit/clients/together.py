@@ -61,13 +61,14 @@ class SharedPass:
         }
         try:
             yield from self._vmapped(stacked, batches)
+            return
         except torch.OutOfMemoryError:
             self.at_once = max(1, len(models) // 2)
-            for start in range(0, len(models), self.at_once):
-                yield from self._chunk(models[start : start + self.at_once], batches)
         except RuntimeError:  # what vmap raises of operations that it has no rule for
             self.at_once = 1
-            yield from (engine.losses(model, batches) for model in models)
+        del stacked, complete
+        for start in range(0, len(models), self.at_once):
+            yield from self._chunk(models[start : start + self.at_once], batches)
 
     def _vmapped(self, stacked: dict[str, Tensor], batches: Iterable[Any]) -> list[Tensor]:
         engine = self.engine

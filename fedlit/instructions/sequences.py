@@ -13,6 +13,8 @@ from fedlit.errors import FedlitError
 
 LossOn = Literal["completion", "both"]
 _ANSWER = "ANSWER"
+DATE = "26 Jul 2024"
+"""What a template that writes the date (Llama 3) is told: today's would make other tokens each day."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Dialogue:
             adds = first is not None and self.tokenizer("")["input_ids"][:1] == [first]
             return [first, *tokens] if adds else tokens
         turns = [{"role": "user", "content": question}]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
         return self._tokens(text)
 
     def sequence(self, question: str, answer: str, max_length: int) -> TokenSequence:
@@ -127,7 +129,7 @@ class Dialogue:
     def _written_after(self) -> list[int]:
         """What the template writes after an answer, up to its first mark; nothing if it writes none."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
-        _, _, after = self.tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_ANSWER)
+        _, _, after = self.tokenizer.apply_chat_template(turns, tokenize=False, date_string=DATE).rpartition(_ANSWER)
         tokens = self._tokens(after)
         marks = [i for i, one in enumerate(tokens) if one in self.tokenizer.added_tokens_decoder]
         return tokens[: marks[0] + 1] if marks else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -319,7 +320,9 @@ class InstructionTask(FineTuned):
             "relation_ends", "quantization", "start_from",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
-        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "warmup": self.warmup}
+        # A stand-in's tokenizer is made of the texts at hand: other texts make another model.
+        texts = hashlib.sha256("\0".join(self._texts).encode()).hexdigest() if self._texts else None
+        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "warmup": self.warmup, "texts": texts}
 
     def _check_room(self) -> None:
         language = self._language()

@@ -136,12 +136,17 @@ def answered(
     entities = [next((p for a, p in pairs if a.task != "relations"), None) for pairs in first]
     second = ask([questions.second(*pair) for pair in zip(documents, entities, strict=True)])
     relations: list[Parsed | None] = []
-    for document, *pairs in zip(documents, first, second, strict=True):
+    for document, found, *pairs in zip(documents, entities, first, second, strict=True):
         asked = [pair for own in pairs for pair in own if pair[0].task != "entities"]
         if any(one.focus for one, _ in asked):
             relations.append(combined([answer for _, answer in asked], asked[0][0].given))
         elif "relations" in questions.tasks(document) and not asked:  # no mention that may head one
-            relations.append(combined([], questions.template("relations").given(document)))
+            shown = (
+                document
+                if questions.given == "annotated" or found is None
+                else replace(document, entities=found.entities)
+            )
+            relations.append(combined([], questions.template("relations").given(shown)))
         else:
             relations.append(asked[0][1] if asked else None)
     return entities, relations
