@@ -29,10 +29,10 @@ from fedlit.seeds import key
 from fedlit.tasks import InstructionTask
 from fedlit.trainer import FederatedTrainer
 
-SITES = {"clean-1": 24, "clean-2": 24, "noisy": 24, "shuffled": 24, "tiny": 9}
+SITES = {"site-clean-1": 24, "site-clean-2": 24, "site-noisy": 24, "site-shuffled": 24, "site-tiny": 9}
 """Training documents, four of each of which go to the server."""
 SIZES, DRAWS, RECORDS = (1, 5, 10, 20), 5, 20
-TEST = 60
+TEST = 40
 TYPES = ("Chemical", "Disease")
 WORD = re.compile(r"\w+")
 
@@ -74,9 +74,8 @@ class Unequal(Titles):
 
     def _seen(self, client: str, split: str, index: int) -> Document:
         own = super()._seen(client, split, index)
-        if split != "train" or client not in ("shuffled", "noisy"):
-            return own
-        return (shuffled if client == "shuffled" else noisy)(own)
+        spoil = {"site-shuffled": shuffled, "site-noisy": noisy}.get(client)
+        return own if spoil is None or split != "train" else spoil(own)
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
 
     fixed = {
         "FedMedLoRA": weigh(FedMedLoRA(), table, sizes),
-        "clean sites only": [0.5 * name.startswith("clean") for name in names],
+        "clean sites only": [0.5 * name.startswith("site-clean") for name in names],
     }
     rows: list[dict[str, Any]] = [
         {"rule": rule, "shares": shares, "loss": loss(shares), **answers(shares)} for rule, shares in fixed.items()
