@@ -12,6 +12,7 @@ from asked import NOTES, batch, ready
 from fedlit.backbones.causal_lms import causal_stand_in
 from fedlit.data.documents import Document
 from fedlit.errors import FedlitError
+from fedlit.instructions.sequences import Dialogue
 from fedlit.tasks import InstructionTask
 
 FEW = [NOTES[0], replace(NOTES[1], annotated=frozenset({"entities"}), relations=()), NOTES[2],
@@ -259,3 +260,23 @@ def test_the_learning_rate_rises_and_falls(task, schedule):
     assert rates[4:] == pytest.approx(later, abs=1e-6)
     task.schedule, task.warmup = "constant", 0.0
     assert isinstance(task.configure_optimizers(), torch.optim.AdamW)
+
+
+def test_more_tokens_than_the_window_has_are_refused(tmp_path):
+    made = causal_stand_in("stand-in:llama")
+    made.network.save_pretrained(tmp_path)
+    made.family.save(tmp_path)
+    long = InstructionTask(str(tmp_path), max_length=made.family.max_length + 1)
+    with pytest.raises(FedlitError, match=f"sees {made.family.max_length} tokens: lower it"):
+        long.configure_model()
+    InstructionTask(str(tmp_path), max_length=made.family.max_length).configure_model()
+
+
+def test_a_template_that_writes_the_date_gives_the_same_tokens_every_day():
+    made = causal_stand_in("stand-in:llama")
+    made.family.tokenizer.chat_template = (
+        "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
+        "{% if messages|length > 1 %}{{ messages[1]['content'] }}{{ eos_token }}{% endif %}"
+    )
+    dialogue = Dialogue(made.family.tokenizer)
+    assert made.family.tokenizer.decode(dialogue.prompt("Which?")) == "26 Jul 2024 Which?"
