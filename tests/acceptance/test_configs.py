@@ -35,7 +35,12 @@ def drift(folder: Path) -> float:
     return float(tree.sq(tree.pick(params["params"], "lora_B")).sqrt())
 
 
-@pytest.mark.parametrize("config", sorted(p.name for p in CONFIGS.glob("*.yaml")))
+def marked(name: str) -> Any:
+    """A configuration; the nine of FHBench take a minute together."""
+    return pytest.param(name, marks=pytest.mark.slow) if name.startswith("fhbench_") else name
+
+
+@pytest.mark.parametrize("config", [marked(name) for name in sorted(p.name for p in CONFIGS.glob("*.yaml"))])
 def test_a_small_config_runs_on_stand_ins(tmp_path, monkeypatch, config):
     monkeypatch.setenv("FEDLIT_CACHE", str(tmp_path / "cache"))
     folder = fit(tmp_path / "runs", config, "--trainer.fast_dev_run", "2")
