@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -19,17 +19,16 @@ from fedlit.backbones.lora import LoRA
 from fedlit.data.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.instructions.markup import Crossing
-from fedlit.instructions.parsed import Parsed
 from fedlit.instructions.schema import Schema
 from fedlit.instructions.sequences import Cuts, LossOn, TokenSequence
 from fedlit.instructions.templates import Format, Relations, Wording
 from fedlit.span_matching import Ends
-from fedlit.span_scores import SpanScores
 from fedlit.tasks.document_schema import take_schema
-from fedlit.tasks.fine_tuned import FineTuned, Schedule
+from fedlit.tasks.document_task import DocumentTask
+from fedlit.tasks.fine_tuned import Schedule
 from fedlit.tasks.language_model import LanguageModel
 from fedlit.tasks.questions import Given, Questions, Together, answered
-from fedlit.tasks.span_predictions import span_columns
+from fedlit.tasks.span_predictions import Answers
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 ASKED = ("together", "format", "relations", "crossing", "wording", "given")
 
 
-class InstructionTask(FineTuned):
+class InstructionTask(DocumentTask):
     """Find mentions and the relations between them, by fine-tuning a causal language model on questions and answers.
 
     Federated instruction tuning of Li et al. 2026 (Fed-MedLoRA, arXiv 2601.22124), with instructions of our own
@@ -86,8 +85,6 @@ class InstructionTask(FineTuned):
     question is longer than the backbone's window gets no answer, which counts as unparsable.
     """
 
-    prediction_file: ClassVar[str] = "spans.parquet"
-
     def __init__(
         self,
         backbone: str,
@@ -118,33 +115,30 @@ class InstructionTask(FineTuned):
         gradient_checkpointing: bool = False,
     ) -> None:
         tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing, warmup)
-        super().__init__(backbone, adapter, *tuning)
+        super().__init__(backbone, adapter, *tuning, relation_ends)
         for name, value, known in (
             ("loss_on", loss_on, ("completion", "both")),
             ("validation", validation, ("answers", "loss")),
             ("quantization", quantization, (None, "nf4")),
             ("dtype", dtype, (None, "float32", "bfloat16")),
-            ("relation_ends", relation_ends, ("mention", "concept")),
         ):
             if value not in known:
                 raise FedlitError(f"model.{name} is {value!r}, expected one of {known}")
         for name, number in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
             if number < 1:
                 raise FedlitError(f"model.{name} is {number}: give a number above 0")
-        frozen = {
-            "quantization": quantization,
-            "start_from": start_from,
-            "dtype": dtype if dtype == "bfloat16" else None,
-        }
-        if adapter is None and any(frozen.values()):
-            field = next(name for name, value in frozen.items() if value)
-            raise FedlitError(f"model.{field} needs an adapter, and model.adapter is null: give LoRA settings")
+        for name, needed in (
+            ("quantization", quantization),
+            ("start_from", start_from),
+            ("dtype", dtype == "bfloat16"),
+        ):
+            if adapter is None and needed:
+                raise FedlitError(f"model.{name} needs an adapter, and model.adapter is null: give LoRA settings")
         self.schema = schema
         self.questions = Questions(Schema.load(schema), together, format, relations, crossing, wording, given)
         self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
-        self.max_new_tokens, self.validation, self.relation_ends = max_new_tokens, validation, relation_ends
+        self.max_new_tokens, self.validation = max_new_tokens, validation
         self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
-        self.val_metrics, self.test_metrics = SpanScores(), SpanScores(intervals=True)
         self._model: LanguageModel | None = None
         self._texts: list[str] = []
         self._at_hand: list[Document] = []
@@ -226,34 +220,31 @@ class InstructionTask(FineTuned):
 
     def losses(self, batch: Batch) -> Tensor:
         """One loss per document, (batch,), nats per supervised token; 0 where none is left or asked for."""
-        documents = self._documents(batch)
+        documents = self.documents_of(batch)
         sequences, owner = self.sequences(documents)
         if not any(len(one.supervised(self.loss_on)) for one in sequences):
-            still = sum(
-                (p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device)
-            )
-            return still.expand(len(documents))
+            return self.no_losses(len(documents))
         return self._language().losses(sequences, owner, len(documents), self.loss_on, self.packing)
 
     def num_targets(self, batch: Batch) -> int:
         """Supervised tokens of a batch, which Fed-MedLoRA may weigh clients by."""
-        sequences, _ = self.sequences(self._documents(batch))
+        sequences, _ = self.sequences(self.documents_of(batch))
         return sum(len(one.supervised(self.loss_on)) for one in sequences)
 
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
-        documents = self._documents(batch)
         with torch.no_grad():
-            losses = self.losses(batch).double().tolist()
-        entities: list[Parsed | None] = [None] * len(documents)
-        relations = list(entities)
+            losses = self.losses(batch)
+        nothing: Answers = [None] * len(losses)
+        found = (nothing, nothing)
         if metrics is not self.val_metrics or self.validation == "answers":
-            entities, relations = self.answers(documents)
-        clients = list(batch["client"])
-        metrics.update(
-            documents, clients, entities, relations, self.questions.schema, losses, relation_ends=self.relation_ends
-        )
+            found = self.answers(self.documents_of(batch))
+        self.score(batch, found, losses, metrics)
 
-    def answers(self, documents: Sequence[Document]) -> tuple[list[Parsed | None], list[Parsed | None]]:
+    @property
+    def sought(self) -> Schema:
+        return self.questions.schema
+
+    def answers(self, documents: Sequence[Document]) -> tuple[Answers, Answers]:
         """What the model finds: the answers that mentions and those that relations are read from, by document.
 
         They are one object where one question asks for both, and None where none does.
@@ -268,25 +259,6 @@ class InstructionTask(FineTuned):
             window = language.family.max_length
             self._tell(f"questions longer than the window of {window} tokens get no answer, which counts as unparsable")
         return [answer or "" for answer in answers]
-
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
-        """What is found in each document.
-
-        Returns:
-            ``document``, ``client``, and ``entities`` and ``relations`` as :meth:`answers` gives them: lists.
-        """
-        documents = self._documents(batch)
-        entities, relations = self.answers(documents)
-        return {"document": documents, "client": list(batch["client"]), "entities": entities, "relations": relations}
-
-    def prediction_columns(self, prediction: dict[str, Any]) -> dict[str, Any]:
-        """See :func:`fedlit.tasks.span_predictions.span_columns`."""
-        return span_columns(**prediction)
-
-    def score_prediction(self, prediction: dict[str, Any], metrics: Metric) -> bool:
-        names = ("document", "client", "entities", "relations")
-        metrics.update(*(prediction[name] for name in names), self.questions.schema, relation_ends=self.relation_ends)
-        return True
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
         """As other tasks, and the tokenizer beside a whole network.
@@ -317,12 +289,12 @@ class InstructionTask(FineTuned):
         asked = {name: getattr(self.questions, name) for name in ASKED}
         names = (
             "schema", "loss_on", "max_length", "packing", "chat_template", "max_new_tokens", "validation",
-            "relation_ends", "quantization", "start_from",
+            "quantization", "start_from",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         # A stand-in's tokenizer is made of the texts at hand: other texts make another model.
         texts = hashlib.sha256("\0".join(self._texts).encode()).hexdigest() if self._texts else None
-        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "warmup": self.warmup, "texts": texts}
+        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "texts": texts}
 
     def _check_room(self) -> None:
         language = self._language()
@@ -342,15 +314,6 @@ class InstructionTask(FineTuned):
         if what not in self._told:
             self._told.add(what)
             warnings.warn(what, UserWarning, stacklevel=3)
-
-    def _documents(self, batch: Batch) -> list[Document]:
-        documents = batch.get("document")
-        if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
-            raise FedlitError(
-                f"InstructionTask needs batches of documents, and the data's hold {', '.join(batch)}: take data with "
-                "annotated documents, or another task"
-            )
-        return documents
 
     @property
     def _random(self) -> bool:

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from fedlit.backbones.chronos import unwrap
 from fedlit.instructions.sequences import Dialogue, LossOn, TokenSequence, packed, padded
+from fedlit.tasks.document_means import document_means
 
 if TYPE_CHECKING:
     from fedlit.backbones.causal_lms import CausalLM
@@ -47,10 +48,7 @@ class LanguageModel:
             rows = padded(sequences, loss_on, self.family.tokenizer.pad_token_id, device)
         logits = self.network(**rows.inputs, logits_to_keep=rows.keep, use_cache=False).logits
         each = cross_entropy(logits[rows.row, rows.column].float(), rows.target, reduction="none")
-        owner = torch.tensor(owners, device=device)[rows.sequence]
-        empty = torch.zeros(count, device=device)
-        tokens = empty.index_add(0, owner, torch.ones_like(each))
-        return empty.index_add(0, owner, each) / tokens.clamp(min=1)
+        return document_means(each, torch.tensor(owners, device=device)[rows.sequence], count)
 
     def generate(self, questions: Sequence[str], max_new_tokens: int) -> list[str | None]:
         """Answers, written greedily; None to a question that is longer than the network's window."""

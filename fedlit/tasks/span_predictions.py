@@ -9,6 +9,8 @@ from typing import Any
 from fedlit.data.documents import Document
 from fedlit.instructions.parsed import Parsed
 
+Answers = list[Parsed | None]
+
 
 def span_columns(
     document: Sequence[Document],

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from fedlit.backbones.chronos import unwrap
+from fedlit.tasks.document_means import document_means
 from fedlit.tasks.tagging import Question, Window
 
 
@@ -54,9 +55,7 @@ def tag_losses(logits: Tensor, questions: Sequence[Question], count: int) -> Ten
     owner = torch.tensor([one.document for one in questions], dtype=torch.int64).repeat_interleave(_lengths(questions))
     target, owner = target[kept].to(logits.device), owner[kept].to(logits.device)
     each = cross_entropy(logits[kept.to(logits.device)], target, reduction="none")
-    empty = torch.zeros(count, device=logits.device)
-    counts = empty.index_add(0, owner, torch.ones_like(each))
-    return empty.index_add(0, owner, each) / counts.clamp(min=1)
+    return document_means(each, owner, count)
 
 
 def _lengths(questions: Sequence[Question]) -> Tensor:

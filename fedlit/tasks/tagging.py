@@ -25,13 +25,13 @@ from fedlit.instructions.parsed import Counts, Parsed
 from fedlit.instructions.parsing import linked_to
 from fedlit.instructions.schema import Schema
 from fedlit.tasks.questions import combined
+from fedlit.tasks.span_predictions import Answers
 
 OPENING, CLOSING = " @ * {} * ", " @ "
 OVERLAP = 4
 """Windows share one part in so many."""
 SHORTEST = 16
 """Tokens of a window."""
-Answers = list[Parsed | None]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -20,12 +20,12 @@ from fedlit.data.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.instructions.schema import Schema
 from fedlit.span_matching import Ends
-from fedlit.span_scores import SpanScores
 from fedlit.tasks.document_schema import take_schema
-from fedlit.tasks.fine_tuned import FineTuned, Schedule
-from fedlit.tasks.span_predictions import span_columns
+from fedlit.tasks.document_task import DocumentTask
+from fedlit.tasks.fine_tuned import Schedule
+from fedlit.tasks.span_predictions import Answers
 from fedlit.tasks.tag_scores import last_states, only_allowed, tag_losses
-from fedlit.tasks.tagging import SHORTEST, Answers, Question, Seen, Tagger, tokenizer_fault
+from fedlit.tasks.tagging import SHORTEST, Question, Seen, Tagger, tokenizer_fault
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ AT_ONCE = 64
 """Windows that go through the network together where nothing is learnt."""
 
 
-class TokenClassificationTask(FineTuned):
+class TokenClassificationTask(DocumentTask):
     """Find mentions and the relations between them with BIO tags on an encoder's word pieces.
 
     The encoder baseline of Li et al. 2026 (Fed-MedLoRA, arXiv 2601.22124), on the same documents, schema and scores as
@@ -73,8 +73,6 @@ class TokenClassificationTask(FineTuned):
     a word piece has a loss of 0.
     """
 
-    prediction_file: ClassVar[str] = "spans.parquet"
-
     def __init__(
         self,
         backbone: str,
@@ -92,15 +90,12 @@ class TokenClassificationTask(FineTuned):
         gradient_checkpointing: bool = False,
     ) -> None:
         tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing, warmup)
-        super().__init__(backbone, adapter, *tuning)
+        super().__init__(backbone, adapter, *tuning, relation_ends)
         if max_length is not None and max_length < SHORTEST:
             raise FedlitError(f"model.max_length is {max_length}: give at least {SHORTEST} tokens")
-        if relation_ends not in get_args(Ends):
-            raise FedlitError(f"model.relation_ends is {relation_ends!r}, expected one of {get_args(Ends)}")
-        self.schema, self.max_length, self.relation_ends = schema, max_length, relation_ends
+        self.schema, self.max_length = schema, max_length
         self.frozen = ["embeddings"] if frozen is None else list(frozen)
         self.head: nn.Linear | None = None
-        self.val_metrics, self.test_metrics = SpanScores(), SpanScores(intervals=True)
         self._schema = Schema.load(schema)
         self._family: TextEncoder | None = None
         self._tagger: Tagger | None = None
@@ -161,7 +156,7 @@ class TokenClassificationTask(FineTuned):
 
     def losses(self, batch: Batch) -> Tensor:
         """One loss per document, (batch,), nats per word piece; 0 where there is none."""
-        documents = self._documents(batch)
+        documents = self.documents_of(batch)
         questions = self._questions(documents)
         return self._losses(questions, self.logits_of(questions), len(documents))
 
@@ -182,41 +177,25 @@ class TokenClassificationTask(FineTuned):
 
     def num_targets(self, batch: Batch) -> int:
         """Tagged word pieces of a batch, which Fed-MedLoRA may weigh clients by."""
-        return sum(sum(one.tagged) for one in self._questions(self._documents(batch)))
+        return sum(sum(one.tagged) for one in self._questions(self.documents_of(batch)))
 
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
-        documents = self._documents(batch)
+        documents = self.documents_of(batch)
         with torch.no_grad():
             questions = self._questions(documents)
             logits = self.logits_of(questions)
-            losses = self._losses(questions, logits, len(documents)).double().tolist()
-        found, clients = self._answers(documents, questions, logits), list(batch["client"])
-        metrics.update(documents, clients, *found, self._schema, losses, relation_ends=self.relation_ends)
+            losses = self._losses(questions, logits, len(documents))
+        self.score(batch, self._answers(documents, questions, logits), losses, metrics)
+
+    @property
+    def sought(self) -> Schema:
+        return self._schema
 
     def answers(self, documents: Sequence[Document]) -> tuple[Answers, Answers]:
         """What the model finds: mentions, and relations with the mentions that they may link; None where not asked."""
         with torch.no_grad():
             questions = self._questions(documents)
             return self._answers(documents, questions, self.logits_of(questions))
-
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
-        """What is found in each document.
-
-        Returns:
-            ``document``, ``client``, and ``entities`` and ``relations`` as :meth:`answers` gives them: lists.
-        """
-        documents = self._documents(batch)
-        entities, relations = self.answers(documents)
-        return {"document": documents, "client": list(batch["client"]), "entities": entities, "relations": relations}
-
-    def prediction_columns(self, prediction: dict[str, Any]) -> dict[str, Any]:
-        """See :func:`fedlit.tasks.span_predictions.span_columns`."""
-        return span_columns(**prediction)
-
-    def score_prediction(self, prediction: dict[str, Any], metrics: Metric) -> bool:
-        names = ("document", "client", "entities", "relations")
-        metrics.update(*(prediction[name] for name in names), self._schema, relation_ends=self.relation_ends)
-        return True
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
         """The encoder as in other tasks, its tokenizer where it is whole, and the head beside it, with its tags.
@@ -248,7 +227,7 @@ class TokenClassificationTask(FineTuned):
         }
 
     def config(self) -> dict[str, Any]:
-        names = ("schema", "max_length", "frozen", "relation_ends", "warmup")
+        names = ("schema", "max_length", "frozen")
         return {**super().config(), **{name: getattr(self, name) for name in names}}
 
     def _questions(self, documents: Sequence[Document]) -> list[Question]:
@@ -271,24 +250,13 @@ class TokenClassificationTask(FineTuned):
         return questions
 
     def _losses(self, questions: Sequence[Question], logits: Tensor, count: int) -> Tensor:
-        if len(logits):
-            return tag_losses(logits, questions, count)
-        return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), logits.new_zeros(())).expand(count)
+        return tag_losses(logits, questions, count) if len(logits) else self.no_losses(count)
 
     def _answers(
         self, documents: Sequence[Document], questions: Sequence[Question], logits: Tensor
     ) -> tuple[Answers, Answers]:
         tags = iter(logits.argmax(dim=1).tolist())
         return self._loaded().answers(documents, questions, [[*islice(tags, len(one.offsets))] for one in questions])
-
-    def _documents(self, batch: Batch) -> list[Document]:
-        documents = batch.get("document")
-        if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
-            raise FedlitError(
-                f"TokenClassificationTask needs batches of documents, and the data's hold {', '.join(batch)}: take "
-                "data with annotated documents, or another task"
-            )
-        return documents
 
     def _loaded(self) -> Tagger:
         self.loaded_network()
