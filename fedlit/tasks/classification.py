@@ -232,14 +232,14 @@ class ClassificationTask(FineTuned):
             folder: Where to.
             merge: Merge the adapter into a copy of the backbone and write that.
         """
-        from fedlit.tasks.exported import write_head
+        from fedlit.tasks.exported import write_classifier
 
         super().export(folder, merge)
         assert self._family is not None  # set with the network
         whole = self.adapter is None or merge
         if whole:
             self._family.save(folder)
-        write_head(self, folder, whole)
+        write_classifier(self, folder, whole)
 
     def describe(self) -> dict[str, Any]:
         return {
