@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from drawn_documents import SCHEMA as DRAWN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagged import NOTES
@@ -39,17 +40,6 @@ PIECES = (
     "\x00",
     "\u200d",
 )
-DRAWN = Schema.from_dict(
-    {
-        "name": "drawn",
-        "entities": {"Chemical": "A substance.", "Disease": "An illness."},
-        "relations": {
-            "CID": {"heads": ["Chemical"], "tails": ["Disease"], "description": "Causes it."},
-            "near": {"heads": ["Chemical", "Disease"], "tails": ["Chemical", "Disease"], "description": "Close by."},
-        },
-        "modifiers": {"severity": {"of": ["Disease"], "description": "How bad."}},
-    }
-)  # fmt: skip
 
 
 def places(text: str, tokenizer) -> list[tuple[int, int]]:
