@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from span_answers import batch
 
 from fedlit.backbones import LoRA
 from fedlit.data.stand_in_documents import CHEMICALS, stand_in_documents
@@ -37,10 +38,6 @@ def ready(backbone: str = STAND_IN, documents=NOTES, stirred: bool = True, **kwa
             if stirred and "lora_B" in name:
                 one.copy_(torch.randn(one.shape, generator=generator) / 10)
     return task.eval()
-
-
-def batch(documents):
-    return {"document": list(documents), "client": [one.site for one in documents]}
 
 
 def learn(task, documents, steps: int, rate: float = 5e-3):

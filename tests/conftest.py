@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+pytest.register_assert_rewrite("span_answers")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import torch
+from span_answers import batch
 
 from fedlit.backbones.encoder_family import TINY
 from fedlit.backbones.rng import keyed_rng
@@ -54,14 +55,6 @@ def ready(backbone: str, **kwargs) -> TokenClassificationTask:
     task = TokenClassificationTask(backbone, **kwargs)
     task.configure_model()
     return task.eval()
-
-
-def batch(documents):
-    return {
-        "document": list(documents),
-        "client": [one.site for one in documents],
-        "index": torch.arange(len(documents)),
-    }
 
 
 def learn(task, documents, steps: int, rate: float = 1e-2):

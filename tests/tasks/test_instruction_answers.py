@@ -8,17 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from asked import NOTES, STAND_IN, WHOLE, batch, learn, ready
+from asked import NOTES, STAND_IN, WHOLE, learn, ready
+from span_answers import HEADLINE, assert_learnt, assert_predicts, batch, scores
 
 from fedlit.backbones import LoRA
 from fedlit.backbones.causal_lms import causal_stand_in
 from fedlit.data.documents import Document
 from fedlit.errors import FedlitError
-from fedlit.span_scores import SpanScores
 from fedlit.tasks import InstructionTask
 from fedlit.tasks.language_model import LanguageModel
 
-HEADLINE = ("entity_strict_f1", "relation_strict_f1", "entity_lenient_f1", "relation_lenient_f1")
 FEW = NOTES[:12]
 
 
@@ -37,16 +36,8 @@ def model(learned):
     learned._told.clear()
 
 
-def scores(task, documents) -> dict[str, float]:
-    metrics = SpanScores()
-    task.evaluate(batch(documents), metrics)
-    return {name: float(value) for name, value in metrics.compute().items()}
-
-
 def test_it_learns_what_is_in_the_notes(learned):
-    found = scores(learned, FEW)
-    assert [found[name] for name in HEADLINE] == [1.0] * 4
-    assert found["loss"] < 0.05
+    found = assert_learnt(learned, FEW)
     assert not [name for name, value in found.items() if name.startswith("answers_") and value]
     assert scores(learned, NOTES[12:16])["entity_strict_f1"] < 1  # learnt by heart
 
@@ -159,21 +150,7 @@ def test_an_empty_note_is_asked_about_and_nothing_is_found(learned):
 
 
 def test_predictions_are_columns_without_text_and_can_be_scored(learned):
-    own = [replace(FEW[0], annotated=frozenset({"entities"}), relations=()),
-           replace(FEW[1], annotated=frozenset({"relations"})), FEW[2]]  # fmt: skip
-    prediction = learned.predict_step(batch(own))
-    columns = learned.prediction_columns(prediction)
-    assert set(columns) == {"client", "id", "entities", "relations"}
-    assert columns["id"] == [one.id for one in own]
-    entities, relations = ([json.loads(one) for one in columns[name]] for name in ("entities", "relations"))
-    assert (entities[1], relations[0]) == (None, None)
-    gold = {one.id: [one.type, [[one.start, one.stop]]] for one in FEW[2].entities}
-    assert entities[2] == [*gold.values()]
-    wanted = [[one.type, gold[one.head], gold[one.tail]] for one in FEW[2].relations]
-    assert sorted(relations[2], key=str) == sorted(wanted, key=str)
-    metrics = SpanScores()
-    assert learned.score_prediction(prediction, metrics)
-    assert float(metrics.compute()["relation_strict_f1"]) == 1.0
+    assert_predicts(learned, FEW[:3])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from asked import NOTES, batch, ready
+from asked import NOTES, ready
+from span_answers import batch
 
 from fedlit.backbones.causal_lms import causal_stand_in
 from fedlit.data.documents import Document

@@ -8,11 +8,13 @@ import warnings
 from dataclasses import replace
 
 import lightning
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from tagged import NOTES, Notes, batch, learn, ready, word_encoder
+from span_answers import HEADLINE, assert_learnt, assert_predicts, batch, scores
+from tagged import NOTES, Notes, learn, ready, word_encoder
 
 from fedlit.aggregators import FedAvg, PerFedAvg
 from fedlit.backbones import LoRA
@@ -20,13 +22,11 @@ from fedlit.data.documents import Document, Entity, Relation
 from fedlit.data.stand_in_documents import NOTES as TREATMENTS
 from fedlit.data.stand_in_documents import stand_in_documents
 from fedlit.errors import FedlitError
-from fedlit.span_scores import SpanScores
 from fedlit.tasks.exported_tagger import load_tagger
 from fedlit.tasks.token_classification import TokenClassificationTask
 
 STAND_IN = "stand-in:bert"
 FEW = NOTES[:6]
-HEADLINE = ("entity_strict_f1", "relation_strict_f1", "entity_lenient_f1", "relation_lenient_f1")
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +39,12 @@ def learned(words):
     return learn(ready(words, frozen=[]), FEW, steps=130, rate=5e-3)
 
 
-def scores(task, documents) -> dict[str, float]:
-    metrics = SpanScores()
-    task.evaluate(batch(documents), metrics)
-    return {name: float(value) for name, value in metrics.compute().items()}
-
-
 def without(documents, *kinds):
     return [replace(one, annotated=frozenset({"entities", "relations"}) - {*kinds}) for one in documents]
 
 
 def test_it_learns_what_is_in_the_notes(learned):
-    found = scores(learned, FEW)
-    assert [found[name] for name in HEADLINE] == [1.0] * 4
-    assert found["loss"] < 0.05
+    assert_learnt(learned, FEW)
     entities, relations = learned.answers(FEW)
     for own, one, two in zip(FEW, entities, relations, strict=True):
         assert [(e.type, e.start, e.stop) for e in one.entities] == [(e.type, e.start, e.stop) for e in own.entities]
@@ -196,21 +188,7 @@ def test_a_federated_run(fit, words, rule, tmp_path):
 
 
 def test_predictions_are_columns_without_text_and_can_be_scored(learned, tmp_path):
-    own = [*without(FEW[:1], "relations"), *without(FEW[1:2], "entities"), FEW[2]]
-    prediction = learned.predict_step(batch(own))
-    columns = learned.prediction_columns(prediction)
-    assert set(columns) == {"client", "id", "entities", "relations"}
-    entities, relations = ([json.loads(one) for one in columns[name]] for name in ("entities", "relations"))
-    assert (entities[1], relations[0]) == (None, None)
-    gold = {one.id: [one.type, [[one.start, one.stop]]] for one in FEW[2].entities}
-    assert entities[2] == [*gold.values()]
-    wanted = [[one.type, gold[one.head], gold[one.tail]] for one in FEW[2].relations]
-    assert sorted(relations[2], key=str) == sorted(wanted, key=str)
-    metrics = SpanScores()
-    assert learned.score_prediction(prediction, metrics)
-    assert float(metrics.compute()["relation_strict_f1"]) == 1.0
-    import pyarrow as pa
-
+    columns = assert_predicts(learned, FEW[:3])
     pq.write_table(pa.table(columns), tmp_path / "spans.parquet")
 
 
