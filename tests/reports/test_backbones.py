@@ -15,11 +15,22 @@ from fedlit.reports import backbones
 from fedlit.reports.backbones import LANGUAGE_WAYS, WAYS, Line, fits, line, main, row, size
 
 
-def test_line_of_the_built_in():
+@pytest.fixture(scope="module")
+def built_in() -> Line:
+    return line("builtin", batch_size=4)
+
+
+@pytest.fixture
+def built_in_is_known(built_in, monkeypatch):
+    """The built-in's line is not made anew, for tests of what is said around it."""
+    monkeypatch.setattr(backbones, "line", lambda name, *given: built_in if name == "builtin" else line(name, *given))
+
+
+def test_line_of_the_built_in(built_in):
     from fedlit.backbones import LoRA, load_backbone
     from fedlit.backbones.lora import attach
 
-    told = line("builtin", batch_size=4)
+    told = built_in
     backbone = load_backbone("builtin")
     assert told.modality == "signal"
     assert told.parameters == sum(one.numel() for one in backbone.network.parameters())
@@ -29,7 +40,8 @@ def test_line_of_the_built_in():
     assert told.memory["32 + ckpt"].total < told.memory["32-true"].total
 
 
-def test_adapters_of_vit_at_two_ranks():
+def test_adapters_of_vit_at_two_ranks(monkeypatch):
+    monkeypatch.setattr(backbones, "WAYS", {"32-true": WAYS["32-true"]})
     told = {r: line("google/vit-base-patch16-224", batch_size=1, r=r) for r in (8, 16)}
     assert told[8].trainable == 12 * 2 * 8 * (768 + 768)  # 12 layers, query and value
     assert told[16].trainable == 2 * told[8].trainable
@@ -72,7 +84,7 @@ def test_a_language_model_in_every_way(tmp_path):
     assert told.memory["bfloat16"].work < told.memory["float32"].work
 
 
-def test_languages_models_have_a_table_of_their_own(tmp_path, capsys):
+def test_languages_models_have_a_table_of_their_own(built_in_is_known, tmp_path, capsys):
     one = causal_stand_in("stand-in:llama")
     one.network.config.save_pretrained(tmp_path)
     main(["--model", "builtin", "--model", str(tmp_path), "--fits", "24GB"])
@@ -160,7 +172,7 @@ def test_a_backbone_that_cannot_be_had_leaves_no_empty_table(capsys):
     assert not capsys.readouterr().out
 
 
-def test_brackets_are_explained_where_there_can_be_any(capsys):
+def test_brackets_are_explained_where_there_can_be_any(built_in_is_known, capsys):
     main(["--model", "builtin", "--batch_size", "2", "--fits", "1GB"])
     assert "In brackets: more than 1GB." in " ".join(capsys.readouterr().out.split())
     main(["--model", "builtin", "--batch_size", "2"])
