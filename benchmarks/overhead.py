@@ -34,13 +34,15 @@ from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
 
 
-def make_loop(clients: int, steps: int, folder: Path, batch_size: int = 32) -> FederatedLoop:
-    """A loop that is ready for its first round; it never evaluates."""
+def make_loop(
+    clients: int, steps: int, folder: Path, batch_size: int = 32, task: ForecastingTask | None = None, **settings: Any
+) -> FederatedLoop:
+    """A loop that is ready for its first round; it never evaluates. ``settings`` are more of the trainer's arguments."""
     trainer = FederatedTrainer(
         FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6,
-        enable_progress_bar=False, accelerator="cpu", evaluate_at=["after_aggregation"],
+        enable_progress_bar=False, accelerator="cpu", evaluate_at=["after_aggregation"], **settings,
     )  # fmt: skip
-    trainer._prepare(ForecastingTask(), SineData(clients, batch_size=batch_size))
+    trainer._prepare(task or ForecastingTask(), SineData(clients, batch_size=batch_size))
     run = RunFolder(folder)
     run.make()
     loop = FederatedLoop(trainer, trainer.aggregator, run, {})
@@ -51,8 +53,8 @@ def make_loop(clients: int, steps: int, folder: Path, batch_size: int = 32) -> F
 class HandWritten:
     """FedAvg over LoRA parameters as one would write it without a framework."""
 
-    def __init__(self, data: SineData, steps: int) -> None:
-        self.task = ForecastingTask()
+    def __init__(self, data: SineData, steps: int, task: ForecastingTask | None = None) -> None:
+        self.task = task or ForecastingTask()
         self.task.configure_model()
         self.data, self.steps = data, steps
         self.names = [n for n, p in self.task.named_parameters() if p.requires_grad]
