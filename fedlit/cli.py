@@ -5,22 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedlit.commands import OTHERS, PARSER, RUNS, add_config, answer_early, subcommands
 from fedlit.errors import FedlitError
-
-EXTRA = {
-    "aggregators": "fedlit.reports.aggregators",
-    "backbones": "fedlit.reports.backbones",
-    "merge": "fedlit.merge",
-    "sweep": "fedlit.sweep",
-}
-"""Subcommands of their own: modules with a ``main(args)``; the first line of the docstring says what it does."""
+from fedlit.suggestions import one_line
 
 
 def main(args: list[str] | None = None) -> None:
@@ -30,9 +23,10 @@ def main(args: list[str] | None = None) -> None:
     warnings.formatwarning = lambda message, *_, **__: f"fedlit: warning: {message}\n"
     try:
         given = sys.argv[1:] if args is None else args
-        if given and given[0] in EXTRA:
-            importlib.import_module(EXTRA[given[0]]).main(given[1:])
+        if given and given[0] in OTHERS:
+            importlib.import_module(OTHERS[given[0]]).main(given[1:])
             return
+        answer_early(given, list(os.environ))
         if args is None:
             sys.argv[1:] = with_packaged_configs(sys.argv[1:])  # in place: other ranks are launched with it
         build(args if args is None else with_packaged_configs(args))
@@ -73,7 +67,6 @@ def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).p
 def build(args: list[str] | None = None, run: bool = True) -> Any:
     """The command line; with ``run=False`` only parsed and instantiated, its subcommand left undone."""
     import lightning as L  # noqa: N812
-    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.loggers import Logger
@@ -103,26 +96,24 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
+            return {name: {"model", "datamodule"} for name in RUNS}
 
         def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
             super()._add_subcommands(parser, **kwargs)
             assert parser._subcommands_action is not None
-            for name, module in EXTRA.items():  # for --help: `main` runs them
-                about = (importlib.import_module(module).__doc__ or "").splitlines()[0]
+            for name in OTHERS:  # for --help: `main` runs them
+                about = subcommands()[name]
                 parser._subcommands_action.add_subcommand(name, Parser(description=about), help=about)
 
         def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
             check_environment(parser, os.environ)
             super().parse_arguments(parser, args)
-            if self.config.subcommand in EXTRA:
+            if self.config.subcommand in OTHERS:
                 raise FedlitError(f"{self.config.subcommand} takes no options before it: give it as the first argument")
 
         def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
             parser = Parser(**kwargs)
-            parser.add_argument(
-                "-c", "--config", action=ActionConfigFile, help="Path to a configuration file in json or yaml format."
-            )
+            add_config(parser)
             return parser
 
         def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -161,7 +152,7 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
         auto_configure_optimizers=False,
         save_config_callback=None,
         seed_everything_default=0,
-        parser_kwargs={"default_env": True, "env_prefix": "FEDLIT", "allow_abbrev": False},
+        parser_kwargs={"description": fedlit.__doc__, **PARSER},
         args=args,
     )
 
@@ -200,45 +191,6 @@ def known_names(parser: Any, *bases: type) -> list[str]:
         commands.update(getattr(action, "_name_parser_map", {}))
     keys = [*commands, *(action.dest for one in (parser, *commands.values()) for action in one._actions)]
     return keys + [c.__name__ for base in bases for c in below(base) if c is not base]
-
-
-NOISE = re.compile(
-    r"\s*(- )?(Subtypes: |Errors:|Given value|Does not validate against|Expected a path but"
-    r"|Expected a <class 'NoneType'>)"
-)
-
-
-def one_line(message: str, known: list[str]) -> str:
-    """What jsonargparse complains of, without the types that it tried on the way; the nearest name that is known."""
-    path = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    where = f"{path}: " if path else ""
-    option = r"(?:Option|option) '([^']+)' is not accepted|does not accept option '([^']+)'"
-    if found := re.search(option + r"|dot import path string: (\S+)", message):
-        key = found[1] or found[2]
-        what = repr(key) if key else f"class {found[3]!r}"
-        return f"{where}there is no {what}{suggestion(repr(key or found[3]), known)}"
-    lines = dict.fromkeys(line.strip(" -") for line in message.splitlines() if line.strip() and not NOISE.match(line))
-    text = re.sub(r'Parser key "[^"]+":?\s*', "", " ".join(" ".join(lines).split())).strip(" -")
-    return f"{where}{text}" + ("" if "did you mean" in text or "given twice" in text else suggestion(text, known))
-
-
-def bare(name: str) -> str:
-    """A name without case, hyphens and the like, as papers write it: ``fedavg``, ``FedEx-LoRA``, ``Fed-MedLoRA+``."""
-    return re.sub(r"[\W_]", "", name.replace("+", "plus")).lower()
-
-
-def suggestion(message: str, known: list[str]) -> str:
-    """``; did you mean ...?`` if a name in the message is near one that is known."""
-    wrong = re.findall(r"[Kk]ey ['\"]?([\w.]+)|argument[s]?:? --?([\w.]+)|['\"]([\w.+-]+)['\"]", message)
-    for name in (n for group in wrong for n in group if n and n not in known):
-        if same := [k for k in known if bare(k) == bare(name)]:
-            return f"; did you mean {same[0]!r}?"
-        cutoff = 0.75 if len(name) > 3 else 0.6
-        whole = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-        last = difflib.get_close_matches(name.split(".")[-1], [k.split(".")[-1] for k in known], n=1, cutoff=cutoff)
-        if near := whole or last:
-            return f"; did you mean {near[0]!r}?"
-    return ""
 
 
 if __name__ == "__main__":
