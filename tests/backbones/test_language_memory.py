@@ -16,11 +16,11 @@ from fedlit.backbones.storage import PackedLinear, hold, measurable
 
 CONFIGS = {
     "small": LlamaConfig(
-        vocab_size=500, hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=500, hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2,
     ),
     "larger": Qwen3Config(
-        vocab_size=2000, hidden_size=256, intermediate_size=640, num_hidden_layers=6, num_attention_heads=4,
+        vocab_size=2000, hidden_size=256, intermediate_size=640, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, head_dim=64, tie_word_embeddings=True,
     ),
 }  # fmt: skip
