@@ -66,6 +66,7 @@ class FederatedLoop:
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
         self.transport = RankTransport(self.local, self.fabric, {*self.cohorts, *self.data.clients})
         self.state: Tree = tree.ordered(rule.init(self.initial))
+        self.shared_pass = SharedPass(self.engine)
         self.rounds_done = self.first_round = 0
         self.best: float | None = None
 
@@ -273,7 +274,7 @@ class FederatedLoop:
             return None
 
         batches = evaluation_loader(self.data, dataset)
-        return lambda models: SharedPass(self.engine).losses(models, batches)
+        return lambda models: self.shared_pass.losses(models, batches)
 
     # -- the commit ------------------------------------------------------------------------------------------------
     def _commit(self, rows: list[Row], crossed: list[ledger.Row], extra: dict[str, float], done: int = 0) -> None:

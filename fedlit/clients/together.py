@@ -25,7 +25,8 @@ class SharedPass:
 
     Frozen weights are there once, and their products see one batch. Figures equal those of one model after the other
     up to rounding. Where the network has an operation that ``vmap`` cannot do (4-bit layers), or a model changes frozen
-    weights, models are evaluated one by one; where memory does not suffice, half as many at once.
+    weights, models are evaluated one by one; where memory does not suffice, half as many at once. Either is found out
+    once.
 
     Args:
         engine: Whose network is used.
@@ -74,10 +75,11 @@ class SharedPass:
         engine = self.engine
         engine.load({})
         engine.task.eval()
-        seen = []
+        count = len(next(iter(stacked.values())))
+        seen = [torch.zeros(count, 0, dtype=torch.float64)]
         with torch.no_grad(), engine.fabric.autocast(), sdpa_kernel(SDPBackend.MATH):
             for batch in batches:
                 arguments = ("losses", engine.fabric.to_device(batch), 0)
                 each = vmap(lambda values, given=arguments: functional_call(engine.call, values, given))(stacked)
                 seen.append(each.double().cpu())
-        return list(torch.cat(seen, dim=1)) if seen else [torch.zeros(0, dtype=torch.float64) for _ in stacked]
+        return list(torch.cat(seen, dim=1))

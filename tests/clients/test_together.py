@@ -3,8 +3,9 @@
 import lightning as L  # noqa: N812
 import pytest
 import torch
-from toys import Regression
+from toys import Regression, ToyData
 
+from fedlit.aggregators import FedMedLoRAPlus
 from fedlit.backbones import LoRA
 from fedlit.clients.engine import SerialEngine
 from fedlit.clients.together import SharedPass
@@ -69,12 +70,15 @@ def test_the_network_is_run_once_for_all_of_a_chunk():
         torch.testing.assert_close(seen, engine.losses(model, batches), rtol=1e-5, atol=1e-6)
 
 
-def test_a_loss_that_vmap_cannot_do_is_taken_one_by_one():
-    class Branching(Regression):
-        def losses(self, batch):
-            values = super().losses(batch)
-            return values * (2.0 if values.sum().item() > 1e9 else 1.0)
+class Branching(Regression):
+    """Its loss looks at its values, which ``vmap`` cannot do."""
 
+    def losses(self, batch):
+        values = super().losses(batch)
+        return values * (2.0 if values.sum().item() > 1e9 else 1.0)
+
+
+def test_a_loss_that_vmap_cannot_do_is_taken_one_by_one():
     engine = SerialEngine(Branching(), fabric())
     given, batches = models(engine, 3), regression_batches()
     together = SharedPass(engine, at_once=3)
@@ -82,6 +86,17 @@ def test_a_loss_that_vmap_cannot_do_is_taken_one_by_one():
     assert together.at_once == 1
     for model, seen in zip(given, found, strict=True):
         assert torch.equal(seen, engine.losses(model, batches))
+
+
+@pytest.mark.usefixtures("unrehearsed")
+def test_a_run_finds_out_once_what_vmap_cannot_do(fit, monkeypatch):
+    tries, real = [], SharedPass._vmapped
+    monkeypatch.setattr("fedlit.loop.SharedPass", lambda engine: SharedPass(engine, at_once=3))
+    monkeypatch.setattr(SharedPass, "_vmapped", lambda *given: (tries.append(1), real(*given))[1])
+    folder = fit(FedMedLoRAPlus(), Branching(), ToyData(server=True), max_rounds=3)
+    shares = [row for row in folder.metrics.read() if row["metric"].startswith("influence/")]
+    assert {row["round"] for row in shares} == {"1", "2", "3"}
+    assert len(tries) == 1
 
 
 def test_memory_that_does_not_suffice_halves_the_pass(monkeypatch):
@@ -102,6 +117,14 @@ def test_memory_that_does_not_suffice_halves_the_pass(monkeypatch):
     assert together.at_once == 2
     for model, seen in zip(given, found, strict=True):
         torch.testing.assert_close(seen, engine.losses(model, batches), rtol=1e-5, atol=1e-6)
+
+
+def test_without_batches_each_model_has_no_losses():
+    engine = SerialEngine(Regression(hidden=4), fabric())
+    given = models(engine, 3)
+    assert len(engine.parameters) == 4
+    found = SharedPass(engine, at_once=3).losses(given, [])
+    assert [(tuple(one.shape), one.dtype) for one in found] == [((0,), torch.float64)] * 3
 
 
 def test_on_a_cpu_models_go_one_by_one():
