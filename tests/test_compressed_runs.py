@@ -23,6 +23,7 @@ from fedlit.aggregators import (
     Stage,
     Stages,
 )
+from fedlit.checkpoint import read
 from fedlit.clients.memory import ClientMemory
 from fedlit.compression import BFloat16, Int8, TopK
 from fedlit.errors import FedlitError
@@ -215,18 +216,24 @@ def test_a_resume_with_another_compression_is_refused(fit, other, field):
 
 
 def test_one_transform_and_a_list_of_one_are_the_same_run(fit):
+    whole = fit(FedAvg(), Regression(**TASK), compression=TopK(0.2), max_rounds=3)
     folder = fit(FedAvg(), Regression(**TASK), compression=TopK(0.2))
-    fit(FedAvg(), Regression(**TASK), compression=[TopK(0.2)], max_rounds=3, ckpt_path=str(folder.path))
+    later = fit(FedAvg(), Regression(**TASK), compression=[TopK(0.2)], max_rounds=3, ckpt_path=str(folder.path))
+    assert read(later.path / "checkpoints" / "last").round == 3
+    assert outcome(later) == outcome(whole)
 
 
 def test_a_run_of_before_goes_on(fit):
     """Its fingerprint does not know the setting."""
+    whole = fit(FedAvg(), max_rounds=3)
     folder = fit(FedAvg())
     path = folder.path / "checkpoints" / "last" / "meta.json"
     meta = json.loads(path.read_text())
     del meta["fingerprint"]["trainer"]["compression"]
     path.write_text(json.dumps(meta))
-    fit(FedAvg(), max_rounds=3, ckpt_path=str(folder.path))
+    later = fit(FedAvg(), max_rounds=3, ckpt_path=str(folder.path))
+    assert read(later.path / "checkpoints" / "last").round == 3
+    assert outcome(later) == outcome(whole)
 
 
 def test_a_refused_client_keeps_neither_memory_nor_residual(fit, monkeypatch):
