@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,7 @@ import torch
 from medlora_data import Titles
 
 from fedlit import tree
-from fedlit.aggregators import FedMedLoRA, FedMedLoRAPlus, ReliableInfluence
-from fedlit.aggregators.influence import reliability, tilted
+from fedlit.aggregators import FedMedLoRA, FedMedLoRAPlus, ReliableInfluence, Server, Update
 from fedlit.clients.batches import evaluation_loader
 from fedlit.data import BySite
 from fedlit.data.documents import Document, Entity
@@ -93,23 +93,25 @@ KEPT: dict[str, Any] = {}
 
 
 def weigh(rule: Any, table: torch.Tensor, sizes: list[float]) -> list[float]:
-    """Shares that a rule gives to sites.
+    """Shares that a rule gives to sites: what it makes of updates that are a one at the site's own place.
 
     Args:
         rule: Fed-MedLoRA or one of its kin.
         table: Losses (sites, records).
         sizes: Training documents.
     """
-    losses = table.mean(1)
-    if isinstance(rule, FedMedLoRAPlus):
-        a = {"paper": 1.0, "release": 0.0}[rule.preset]
-        weights = tilted([n**a for n in sizes], losses.tolist(), rule.temperature)
-    elif isinstance(rule, ReliableInfluence):
-        rho, spread = reliability(table), float(losses.std())
-        weights = tilted(sizes, losses.tolist(), rule.temperature * spread / rho if rho else float("inf"))
-    else:
-        weights = list(sizes)
-    return [w / sum(weights) for w in weights]
+    ones = torch.eye(len(sizes), dtype=torch.float64)
+    updates = [
+        Update(f"{i:03}", n, lambda one=one: {"share": one}) for i, (n, one) in enumerate(zip(sizes, ones, strict=True))
+    ]
+
+    def losses(models: Iterable[Any]) -> list[torch.Tensor]:
+        return [table[int(model["share"].nonzero())] for model in models]
+
+    server = Server(0, torch.Generator(), losses)
+    found = rule.aggregate({"params": {"share": torch.zeros_like(ones[0])}}, updates, server)
+    shares: list[float] = found["params"]["share"].tolist()
+    return shares
 
 
 RULES: dict[str, Any] = {
@@ -122,7 +124,7 @@ RULES: dict[str, Any] = {
 
 def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
     """One seed: weights and test losses by rule, size of the validation set and draw; F1 of some."""
-    from medlora_cells import RATE, Recorded, language_model
+    from medlora_cells import Recorded, language_model
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -130,7 +132,7 @@ def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
         root, sum(SITES.values()), TEST, partition=BySite(), types=list(TYPES), batch_size=2, eval_batch_size=32,
         server_examples=RECORDS, seed=cell.seed,
     )  # fmt: skip
-    task: InstructionTask = language_model(where["backbone"], cell.seed, {"learning_rate": RATE})
+    task: InstructionTask = language_model(where["backbone"], cell.seed, {})
     recorded = Recorded(task)
     begin = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
