@@ -13,6 +13,7 @@ from typing import Any
 
 from fedlit.commands import OTHERS, PARSER, RUNS, add_config, answer_early, subcommands
 from fedlit.errors import FedlitError
+from fedlit.start_up import without_collection
 from fedlit.suggestions import one_line
 
 
@@ -66,6 +67,15 @@ def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).p
 
 def build(args: list[str] | None = None, run: bool = True) -> Any:
     """The command line; with ``run=False`` only parsed and instantiated, its subcommand left undone."""
+    with without_collection():
+        command = parsed(args)
+    if run:
+        command.run()
+    return command
+
+
+def parsed(args: list[str] | None) -> Any:
+    """The command line, parsed and instantiated; its ``run()`` does the subcommand."""
     import lightning as L  # noqa: N812
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -127,8 +137,10 @@ def build(args: list[str] | None = None, run: bool = True) -> Any:
             parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True)
 
         def _run_subcommand(self, subcommand: str) -> None:
-            if run:
-                super()._run_subcommand(subcommand)
+            """Nothing: this is called by the constructor."""
+
+        def run(self) -> None:
+            super()._run_subcommand(self.config.subcommand)
 
         def _parse_ckpt_path(self) -> None:
             """Nothing: our checkpoints are folders of safetensors, and no pickle is loaded for hyperparameters."""
