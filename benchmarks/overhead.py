@@ -37,7 +37,7 @@ from fedlit.trainer import FederatedTrainer
 def make_loop(
     clients: int, steps: int, folder: Path, batch_size: int = 32, task: ForecastingTask | None = None, **settings: Any
 ) -> FederatedLoop:
-    """A loop that is ready for its first round; it never evaluates. ``settings`` are more of the trainer's arguments."""
+    """A loop that is ready for its first round, without evaluation; ``settings`` are further trainer arguments."""
     trainer = FederatedTrainer(
         FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6,
         enable_progress_bar=False, accelerator="cpu", evaluate_at=["after_aggregation"], **settings,

@@ -16,6 +16,7 @@ from fedlit import codec, ledger, seeds, tree
 from fedlit.aggregators import Aggregator, Server
 from fedlit.checkpoint import Committed
 from fedlit.clients.batches import evaluation_loader
+from fedlit.clients.grouping import grouped
 from fedlit.clients.memory import ClientMemory
 from fedlit.clients.together import SharedPass
 from fedlit.compression import Channel
@@ -60,11 +61,11 @@ class FederatedLoop:
         self.channel, self.parcels = Channel(trainer.compression or ()), Parcels(rule, self.initial)
         limit = trainer.limit_eval_batches
         self.local = LocalClients(
-            rule, self.engine, self.data, self.memory, self.initial, trainer.seed, limit, self.channel
+            rule, trainer.together, self.data, self.memory, self.initial, trainer.seed, limit, self.channel
         )
         cohorts = rule.cohorts(self.data.clients)
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
-        self.transport = RankTransport(self.local, self.fabric, {*self.cohorts, *self.data.clients})
+        self.transport = RankTransport(self.local, self.fabric)
         self.state: Tree = tree.ordered(rule.init(self.initial))
         self.shared_pass = SharedPass(self.engine)
         self.rounds_done = self.first_round = 0
@@ -229,13 +230,14 @@ class FederatedLoop:
         self, index: int, chosen: Sequence[str], token: str, split: str | None, inbox: Inbox, crossed: list[ledger.Row]
     ) -> Iterator[Job]:
         scored = {*self.data.clients[: self.trainer.limit_eval_clients]}
-        for client in chosen:
+        work = {client: self.steps(self.cohorts[client]) for client in chosen}
+        for group, client in grouped(work, self.trainer.clients_at_once):
             members = self.cohorts[client]
             down = self.rule.down(self.state, client)
             measured = split if scored & set(members) else None
             ticket = blake2b(client.encode(), key=token.encode(), digest_size=16).hexdigest()
-            payload, steps = self.parcels.encoded(down), self.steps(members)
-            job = Job(ticket, client, index, "train", payload, measured, members, steps)
+            payload, steps = self.parcels.encoded(down), work[client]
+            job = Job(ticket, client, index, "train", payload, measured, members, steps, group=group)
             crossed.append(ledger.measure(index + 1, client, "down", payload))
             inbox.expect(job, self.parcels.like(down))
             yield job

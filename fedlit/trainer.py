@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from fedlit.aggregators import Aggregator
 from fedlit.callbacks import CallbackHost
+from fedlit.clients.batched import BatchedEngine
 from fedlit.clients.batches import local_work
 from fedlit.clients.engine import SerialEngine
 from fedlit.compression import Channel, Transform
@@ -48,6 +49,9 @@ class FederatedTrainer(CallbackHost):
         baselines: Rules to run on the same data, seeds and compute, for comparison.
         compression: What shortens uploads, one or several in their order: ``TopK``, ``Int8``, ``BFloat16``, see
             :mod:`fedlit.compression`; None: nothing. Baselines use it too. What the server sends is not compressed.
+        clients_at_once: Clients that train in one forward and backward pass; 1 trains one after the other. ``auto``
+            tries out what is fastest here and fits, see :mod:`fedlit.clients.trial`. Figures differ in their last
+            digits between numbers of clients at once, so a resumed run keeps the number that it began with.
         check_val_every_n_rounds: Evaluate on validation data every so many rounds, and after the last.
         evaluate_at: When: before training (``start``), each client's model after its local steps and before
             aggregation (``after_local``), the global and the personal models after it (``after_aggregation``).
@@ -86,6 +90,7 @@ class FederatedTrainer(CallbackHost):
         local_epochs: float | None = None,
         baselines: list[Aggregator] | None = None,
         compression: Transform | list[Transform] | None = None,
+        clients_at_once: int | Literal["auto"] = 1,
         check_val_every_n_rounds: int = 1,
         evaluate_at: list[Point] | None = None,
         limit_eval_clients: int | None = None,
@@ -110,6 +115,7 @@ class FederatedTrainer(CallbackHost):
         self.compression = [compression] if isinstance(compression, Transform) else compression or None
         Channel(self.compression or ())  # refuses an order that makes no sense
         self.max_rounds, self.clients_per_round = max_rounds, clients_per_round
+        self.clients_at_once: Any = clients_at_once
         self.local_steps, self.local_epochs = local_steps, local_epochs
         self.check_val_every_n_rounds = check_val_every_n_rounds
         self.evaluate_at: tuple[Point, ...] = tuple(evaluate_at or ("start", "after_aggregation"))
@@ -290,6 +296,7 @@ class FederatedTrainer(CallbackHost):
         model.configure_model()
         self.datamodule, self.lightning_module = datamodule, model
         self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val)
+        self.together = BatchedEngine(self.engine, self._one_by_one)
 
     def _runs(self, folder: RunFolder) -> list[tuple[Aggregator, RunFolder]]:
         """The rule and its baselines, each with its folder."""
@@ -349,6 +356,9 @@ class FederatedTrainer(CallbackHost):
             what = f"{self._label(self.aggregator)} after {loop.rounds_done} rounds, {split} data"
             print_scores(rows, what, labels(self), folder.path)
         return rows
+
+    def _one_by_one(self, reason: str) -> None:
+        self.fabric.print(f"clients train one after the other: {reason}")
 
     def _announce(self) -> None:
         self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(labels(self))}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 
 def local_work(num_examples: int, batch_size: int, steps: int | None, epochs: float | None) -> int:
@@ -24,10 +24,27 @@ def training_batches(num_examples: int, batch_size: int, steps: int, generator: 
     return batches[:steps]
 
 
-def loader(dataset: Dataset[Any], batches: list[list[int]], collate: Any) -> Iterable[Any]:
-    """The batches with these indices, in this order."""
-    # A generator of its own, or each pass over a DataLoader would draw from the global one.
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, generator=torch.Generator())
+@dataclass(frozen=True)
+class Batches:
+    """Some batches of a data set, in this order, as often as they are gone through.
+
+    Attributes:
+        dataset: A map-style data set; ``__getitems__``, where it has one, is given a whole batch's indices.
+        indices: Of each batch.
+        collate: Makes a batch of a list of examples, or of what ``__getitems__`` gave.
+    """
+
+    dataset: Any
+    indices: list[list[int]]
+    collate: Callable[[Any], Any]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Any]:
+        at_once = getattr(self.dataset, "__getitems__", None)
+        for places in self.indices:
+            yield self.collate(at_once(places) if at_once else [self.dataset[i] for i in places])
 
 
 def evaluation_batches(num_examples: int, batch_size: int) -> list[list[int]]:
@@ -42,4 +59,4 @@ def evaluation_batch_size(data: Any) -> int:
 
 def evaluation_loader(data: Any, dataset: Any, limit: int | None = None) -> Iterable[Any]:
     """All examples of one of ``data``'s data sets in batches, in order; only the first ``limit`` batches if given."""
-    return loader(dataset, evaluation_batches(len(dataset), evaluation_batch_size(data))[:limit], data.collate)
+    return Batches(dataset, evaluation_batches(len(dataset), evaluation_batch_size(data))[:limit], data.collate)

@@ -121,7 +121,7 @@ def split_batch(batch: Any, parts: int) -> list[Any]:
     def cut(value: Any, a: int, b: int) -> Any:
         if isinstance(value, Mapping):
             return {k: cut(v, a, b) for k, v in value.items()}
-        if isinstance(value, list | tuple) and _holds(value, count):
+        if isinstance(value, list | tuple) and holds(value, count):
             made = [cut(v, a, b) for v in value]
             return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
         long = value.ndim > 0 if isinstance(value, Tensor) else isinstance(value, list | tuple)
@@ -136,6 +136,6 @@ def _parts(batch: Any) -> list[Any]:
     return list(batch) if isinstance(batch, list | tuple) else []
 
 
-def _holds(values: Iterable[Any], count: int) -> bool:
+def holds(values: Iterable[Any], count: int) -> bool:
     """Whether a tensor as long as the batch is among the values, or within one of them."""
-    return any(len(v) == count if isinstance(v, Tensor) and v.ndim else _holds(_parts(v), count) for v in values)
+    return any(len(v) == count if isinstance(v, Tensor) and v.ndim else holds(_parts(v), count) for v in values)

@@ -23,6 +23,8 @@ class Job:
         members: Clients whose data are used; more than one for reference rules that pool.
         steps: Optimizer steps for ``train``.
         models: What to ``evaluate``, of ``global`` and ``personal``.
+        group: Jobs of one group come one after the other, and are done together where that can be; the group of most
+            work is 0.
     """
 
     ticket: str
@@ -34,6 +36,7 @@ class Job:
     members: tuple[str, ...] = ()
     steps: int = 0
     models: tuple[str, ...] = ()
+    group: int = 0
 
 
 @dataclass(frozen=True)

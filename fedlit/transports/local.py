@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
-from fedlit.clients.batches import evaluation_batch_size, evaluation_loader, loader, training_batches
-from fedlit.clients.engine import SerialEngine
+from fedlit.clients.batched import Assignment, BatchedEngine
+from fedlit.clients.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
+from fedlit.clients.engine import Trained
 from fedlit.clients.memory import ClientMemory
 from fedlit.compression import Channel
 from fedlit.errors import FedlitError
@@ -24,7 +26,7 @@ class LocalClients:
 
     Args:
         rule: Whose client half they run.
-        engine: Trains and evaluates.
+        together: Trains the clients of a group.
         data: A :class:`~fedlit.data.FederatedDataModule` after ``setup``.
         memory: What they keep.
         initial: The initial parameters, from which a first memory is made.
@@ -36,7 +38,7 @@ class LocalClients:
     def __init__(
         self,
         rule: Aggregator,
-        engine: SerialEngine,
+        together: BatchedEngine,
         data: Any,
         memory: ClientMemory,
         initial: Tree,
@@ -44,24 +46,32 @@ class LocalClients:
         limit_eval_batches: int | None = None,
         channel: Channel | None = None,
     ) -> None:
-        self.rule, self.engine, self.data, self.memory = rule, engine, data, memory
+        self.rule, self.together, self.data, self.memory = rule, together, data, memory
+        self.engine = together.engine
         self.initial, self.seed, self.limit_eval_batches = initial, seed, limit_eval_batches
         self.channel = channel or Channel()
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
-        """Do the jobs in their order. There is no wait that a deadline could cut short."""
-        for job in jobs:
-            yield self.train(job) if job.kind == "train" else self.evaluate(job)
+        """Do the jobs in their order, a group at a time. There is no wait that a deadline could cut short."""
+        for (kind, _), group in groupby(jobs, key=lambda job: (job.kind, job.group)):
+            if kind == "train":
+                yield from self.train(list(group))
+            else:
+                yield from (self.evaluate(job) for job in group)
 
     def remembered(self, client: str) -> Tree:
         """A client's memory, the initial one if it has none yet."""
         kept = self.memory.read(client)
         return tree.ordered(self.rule.init_memory(self.initial)) if kept is None else kept
 
-    def train(self, job: Job) -> Reply:
-        """Local steps, then the reply; with ``job.split`` the trained model is scored too."""
-        down, _ = codec.decode(job.payload)
-        before = self.remembered(job.client)
+    def train(self, jobs: list[Job]) -> Iterator[Reply]:
+        """Local steps of a group, then the replies; with a job's ``split`` the trained model is scored too."""
+        work = [self._assignment(job) for job in jobs]
+        trained = self.together.train(self.rule, work, self.data.batch_size)
+        for job, one, done in zip(jobs, work, trained, strict=True):
+            yield self._reply(job, one.memory, done)
+
+    def _assignment(self, job: Job) -> Assignment:
         dataset = self.data.dataset(job.members, "train")
         count, size = len(dataset), self.data.batch_size
         if not count:
@@ -70,17 +80,17 @@ class LocalClients:
             )
         generator = seeds.generator(self.seed, "batches", job.round, job.client)
         batches = training_batches(count, size, job.steps, generator)
-        key = seeds.key(self.seed, "network", job.round, job.client)
-        trained = self.engine.train(
-            self.rule,
-            down,
-            before,
-            loader(dataset, batches, self.data.collate),
+        return Assignment(
+            codec.decode(job.payload)[0],
+            self.remembered(job.client),
+            Batches(dataset, batches, self.data.collate),
             job.steps,
-            size,
-            key,
+            seeds.key(self.seed, "network", job.round, job.client),
             evaluation_loader(self.data, dataset) if self.rule.measures else (),
         )
+
+    def _reply(self, job: Job, before: Tree, trained: Trained) -> Reply:
+        count = len(self.data.dataset(job.members, "train"))
         if not math.isfinite(trained.loss):
             return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
         kept = tree.leaves(trained.memory)

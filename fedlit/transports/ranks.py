@@ -9,30 +9,28 @@ from dataclasses import asdict
 import lightning as L  # noqa: N812
 import torch
 
+from fedlit.clients.grouping import rank_of
 from fedlit.transports.base import Job, Reply, Transport
 
 
 class RankTransport:
-    """Each rank runs the jobs of its own clients, then all replies are gathered.
+    """Each rank runs the jobs of its own groups, then all replies are gathered.
 
-    A client always meets the same rank, which finds its files in the page cache. The replies travel as JSON and raw
-    bytes.
+    Groups are the same for any number of ranks, and so is what comes of them. The replies travel as JSON and raw bytes.
 
     Args:
         inner: Runs this rank's share.
         fabric: Launched.
-        clients: All names, in one order on all ranks.
     """
 
-    def __init__(self, inner: Transport, fabric: L.Fabric, clients: Iterable[str]) -> None:
+    def __init__(self, inner: Transport, fabric: L.Fabric) -> None:
         self.inner, self.fabric = inner, fabric
-        self.home = {client: i % fabric.world_size for i, client in enumerate(sorted(clients))}
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """All replies, on every rank."""
-        rank = self.fabric.global_rank
-        mine = (job for job in jobs if self.home.get(job.client, 0) == rank)
-        if self.fabric.world_size == 1:
+        rank, ranks = self.fabric.global_rank, self.fabric.world_size
+        mine = (job for job in jobs if rank_of(job.group, ranks) == rank)
+        if ranks == 1:
             yield from self.inner.run(mine, deadline_s)
             return
         for blob in self._gather(pack(self.inner.run(mine, deadline_s))):

@@ -1,0 +1,58 @@
+"""The workload of ``benchmarks/peers.py`` in fedlit, or with ``--bare`` in a bare PyTorch loop; run by that script."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from overhead import HandWritten, make_loop
+from peers_work import Record, Work, arguments
+from roofline import count_flops, matmul_peak
+
+from fedlit.trainer import FederatedTrainer
+
+
+def fedlit(work: Work, record: Record) -> dict[str, Any]:
+    """Rounds of the federated loop, with all that it sends, admits, logs and commits."""
+    settings: dict[str, Any] = {"num_threads": work.threads}
+    known = "clients_at_once" in inspect.signature(FederatedTrainer.__init__).parameters
+    if known and work.clients_at_once is not None:
+        k = work.clients_at_once
+        settings["clients_at_once"] = int(k) if k.isdigit() else k
+    torch.set_num_threads(work.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = make_loop(work.clients, work.steps, Path(folder), work.batch_size, work.task(), **settings)
+        loop.data.signals = work.data().signals
+        for index in range(work.rounds):
+            loop._round(index)
+            record.ended(loop.rule.global_model(loop.state))
+    return {"clients_at_once": str(getattr(loop.trainer, "clients_at_once", "has no such setting"))}
+
+
+def bare(work: Work, record: Record) -> dict[str, Any]:
+    """Rounds of the hand-written loop; and what a local step computes, and what the machine could."""
+    torch.set_num_threads(work.threads)
+    data = work.data()
+    loop = HandWritten(data, work.steps, work.task())
+    for index in range(work.rounds):
+        loop.round(index)
+        record.ended(dict(zip(loop.names, loop.weights, strict=True)))
+    if work.double:
+        return {}
+    batch = next(work.batches(data, data.clients[0], 0))
+    flops = count_flops(lambda: loop.task.losses(batch).mean().backward())
+    return {"flops of a local step": flops, "matmul peak": matmul_peak("cpu", torch.float32)}
+
+
+def main() -> None:
+    """The command line."""
+    work, out, given = arguments()
+    record = Record(out)
+    record.close(**(bare if given.bare else fedlit)(work, record))
+
+
+if __name__ == "__main__":
+    main()

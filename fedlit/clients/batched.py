@@ -1,0 +1,191 @@
+"""Local training of several clients in one forward and backward pass over the backbone that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedlit import tree
+from fedlit.aggregators import Aggregator, Work
+from fedlit.clients.engine import SerialEngine, Trained
+from fedlit.clients.joint import JointRuns
+from fedlit.clients.loss import batch_length
+from fedlit.clients.requests import Asked, AskingLoss, Pending
+from fedlit.clients.stacks import Block, Member, stacked
+from fedlit.tree import Tree
+
+ELEMENTWISE = frozenset(
+    getattr(torch.optim, name)
+    for name in ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD", "Rprop")
+)
+"""Optimizers whose step of one number does not hang on the tensor it is in: clients' tensors can be stacked."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one client is to do; see :meth:`SerialEngine.train`. ``batches`` can be gone through more than once."""
+
+    down: Tree
+    memory: Tree
+    batches: Iterable[Any]
+    steps: int
+    seed: int
+    everything: Iterable[Any] = ()
+
+
+class BatchedEngine:
+    """Trains several clients at once; what each gives is what :class:`SerialEngine` gives, up to rounding.
+
+    A rule's client half is run for each client as it is, until it asks for the network; the questions of all are
+    answered in one pass, and it is run again from its start with the answers, which a pure function does not notice.
+    Parameters of clients are stacked for the optimizer. Clients whose trees differ in names or shapes train apart.
+
+    Where it cannot be, clients train one after the other, and ``tell`` is told why: networks that cannot be folded
+    (found out on the first batches), optimizers that look at whole tensors, second derivatives, loss scaling.
+
+    Args:
+        engine: The serial one.
+        tell: Takes a reason, once each.
+    """
+
+    def __init__(self, engine: SerialEngine, tell: Callable[[str], None] = lambda reason: None) -> None:
+        self.engine, self.tell = engine, tell
+        self.runs = JointRuns(engine)
+        self._told: set[str] = set()
+        self._tried = False
+
+    def train(self, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> list[Trained]:
+        """Local steps of some clients, in their order."""
+        why = self._why_not(rule, work) if len(work) > 1 else "one client"
+        if why is not None:
+            if len(work) > 1 and why not in self._told:
+                self._told.add(why)
+                self.tell(why)
+            return [self._serial(rule, one, batch_size) for one in work]
+        out: list[Trained | None] = [None] * len(work)
+        members = [self._member(rule, i, one) for i, one in enumerate(work)]
+        alike: dict[Any, list[Member]] = {}
+        for member in members:
+            form = tuple((path, leaf.shape, leaf.dtype) for path, leaf in tree.flatten(member.w).items())
+            alike.setdefault(form, []).append(member)
+        for some in alike.values():
+            if len(some) == 1:
+                out[some[0].index] = self._serial(rule, some[0].work, batch_size)
+                continue
+            for member, trained in zip(some, self._train(rule, some, batch_size), strict=True):
+                out[member.index] = trained
+        return [one for one in out if one is not None]
+
+    def _serial(self, rule: Aggregator, one: Assignment, batch_size: int) -> Trained:
+        return self.engine.train(
+            rule, one.down, one.memory, one.batches, one.steps, batch_size, one.seed, one.everything
+        )
+
+    def _why_not(self, rule: Aggregator, work: Sequence[Assignment]) -> str | None:
+        engine = self.engine
+        if rule.second_order:
+            return f"{type(rule).__name__} takes second derivatives"
+        if engine._scaler is not None:
+            return "16-mixed scales the loss"
+        if not callable(getattr(engine.task, "losses", None)):
+            return f"{type(engine.task).__name__} has no losses, one for each example"
+        if not self._tried:
+            engine.load({})
+            engine.task.train()
+            engine.task.num_training_steps = max(1, work[0].steps)
+            kind = type(engine._optimizer({n: p.detach() for n, p in engine.parameters.items()}, 1)[0].optimizer)
+            self.runs.why_not = None if kind in ELEMENTWISE else f"{kind.__name__} looks at whole tensors"
+            if self.runs.why_not is None:
+                first = [next(iter(one.batches)) for one in work[:2]]
+                self.runs.try_out([engine.fabric.to_device(batch) for batch in first])
+            self._tried = True
+        return self.runs.why_not
+
+    def _member(self, rule: Aggregator, index: int, one: Assignment) -> Member:
+        engine, device = self.engine, self.engine.fabric.device
+        down, memory = tree.to(one.down, device), tree.to(one.memory, device)
+        start_loss = math.nan
+        with torch.no_grad():
+            w = rule.start(down, memory)
+            if "start_loss" in rule.measures:
+                start_loss = engine.mean_loss(rule.model(w, down, memory), one.everything)
+        draws = torch.Generator(device).manual_seed(one.seed)
+        return Member(index, one, down, memory, w, start_loss, draws, iter(one.batches))
+
+    def _train(self, rule: Aggregator, members: list[Member], batch_size: int) -> list[Trained]:
+        engine = self.engine
+        ordered = sorted(members, key=lambda m: -m.work.steps)
+        engine.load({})
+        if not engine.task.training:
+            engine.task.train()
+        blocks = [
+            stacked(list(some), partial(engine._optimizer, steps=steps))
+            for steps, some in groupby(ordered, key=lambda m: m.work.steps)
+        ]
+        totals = torch.zeros(1 + max(m.index for m in members), dtype=torch.float64, device=engine.fabric.device)
+        for step in range(ordered[0].work.steps):
+            active = [block for block in blocks if block.steps > step]
+            training = [member for block in active for member in block.members]
+            values = self._values(rule, active, training, step, batch_size)
+            for block in active:
+                block.optimizer.zero_grad()
+            engine.fabric.backward(values.sum())
+            totals[[member.index for member in training]] += values.detach()
+            parts = [part for block in active for part in block.parts()]
+            for part in parts:
+                part.step(engine.gradient_clip_val)
+            blocks = [*parts, *(block for block in blocks if block.steps <= step)]
+        losses, out = totals.tolist(), {}
+        with torch.no_grad():
+            for block in blocks:
+                for member, w in zip(block.members, block.rows(), strict=True):
+                    mean = losses[member.index] / block.steps
+                    out[member.index] = self._finished(rule, member, w, block.travel, mean)
+        return [out[member.index] for member in members]
+
+    def _values(
+        self, rule: Aggregator, blocks: list[Block], members: list[Member], step: int, batch_size: int
+    ) -> Tensor:
+        """Each client's objective on its next batch, (clients,)."""
+        engine = self.engine
+        count = getattr(engine.task, "num_targets", None)
+        for block in blocks:
+            for member, w in zip(block.members, block.rows(), strict=True):
+                batch = next(member.batches)
+                length = batch_length(batch, batch_size)
+                member.examples += length
+                member.targets += length if count is None else int(count(batch))
+                member.batch, member.w, member.asked = engine.fabric.to_device(batch), w, Asked()
+        values: dict[int, Tensor] = {}
+        waiting = members
+        while waiting:
+            requests, asking = [], []
+            for member in waiting:
+                member.asked.next = 0
+                loss = AskingLoss(member.batch, step, member.work.steps, member.asked)
+                try:
+                    values[member.index] = rule.objective(loss, member.w, member.down, member.memory)
+                except Pending as pending:
+                    requests.append(pending.request)
+                    asking.append(member)
+            for member, answer in zip(asking, self.runs.answer(requests, [m.draws for m in asking]), strict=True):
+                member.asked.answers.append(answer)
+            waiting = asking
+        return torch.stack([values[member.index] for member in members])
+
+    def _finished(self, rule: Aggregator, member: Member, w: Tree, travel: float, loss: float) -> Trained:
+        trained = tree.clone(w)
+        down, memory = member.down, member.memory
+        model = rule.model(trained, down, memory)
+        end_loss = self.engine.mean_loss(model, member.work.everything) if "end_loss" in rule.measures else math.nan
+        done = (member.work.steps, member.examples, travel, member.targets, member.start_loss, end_loss)
+        work = Work(*(torch.tensor(float(x), dtype=torch.float64) for x in done))
+        upload, kept = rule.finish(trained, down, memory, work)
+        return Trained(tree.to(upload, "cpu"), tree.to(kept, "cpu"), model, work, loss)

@@ -1,0 +1,202 @@
+"""Runs of the network for several clients at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedlit.clients.engine import SerialEngine
+from fedlit.clients.fold import Fold, Layout, Unfoldable
+from fedlit.clients.loss import BatchLoss
+from fedlit.clients.merging import Unmergeable, merged
+from fedlit.clients.requests import Request, by_form
+from fedlit.rehearsal import check_method
+
+SPREAD = 0.02
+"""Deviation of what is added to parameters where folding is tried out."""
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 0.2, torch.float16: 0.2}
+"""Relative; a network that cannot be folded is wrong by far more."""
+
+
+class JointRuns:
+    """Answers requests of several clients, in one pass where the network can be folded, else one after the other.
+
+    Args:
+        engine: Whose network is used.
+    """
+
+    def __init__(self, engine: SerialEngine) -> None:
+        self.engine = engine
+        self.fold = Fold(engine.task, list(engine.parameters))
+        self.draws_needed: bool | None = None
+        self.why_not: str | None = None
+
+    def answer(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
+        """Answers in the order of the requests.
+
+        Args:
+            requests: One of each client.
+            draws: Of each client, for dropout.
+        """
+        out: list[Any] = [None] * len(requests)
+        for places in by_form(requests):
+            some, their = [requests[i] for i in places], [draws[i] for i in places]
+            for place, answer in zip(places, self._alike(some, their), strict=True):
+                out[place] = answer
+        return out
+
+    def _alike(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
+        first = requests[0]
+        own = isinstance(first.params, dict) and all(
+            name in self.engine.parameters and value.shape == self.engine.parameters[name].shape
+            for name, value in first.params.items()
+        )
+        if len(requests) > 1 and own and first.method != "outputs" and self.why_not is None:
+            before = [g.get_state() for g in draws] if self.draws_needed else []
+            try:
+                return self._folded(requests, draws)
+            except (Unmergeable, Unfoldable):  # of this batch; another one may fit
+                for g, state in zip(draws, before, strict=False):
+                    g.set_state(state)
+        return [self._alone(request, g) for request, g in zip(requests, draws, strict=True)]
+
+    def _folded(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
+        method, graph = requests[0].method, requests[0].graph
+        check_method(self.engine.task, method)
+        batch, sizes = merged([request.batch for request in requests])
+        layout, names = Layout(sizes), list(requests[0].params)
+        stacked = [torch.stack([request.params[name] for request in requests]) for name in names]
+
+        def run(values: Sequence[Tensor]) -> Tensor:
+            given = dict(zip(names, values, strict=True))
+            with self.engine.fabric.autocast(), self.fold.using(given, layout, draws if self.draws_needed else ()):
+                return getattr(self.engine.task, method)(batch)  # type: ignore[no-any-return]
+
+        if method == "losses":
+            joint: Callable[..., Tensor] = _Joint.apply
+            means = partial(_of_run, run, layout)
+            return list((joint(means, *stacked) if graph else means(stacked)).unbind())
+        out = run(stacked)
+        if len(out) != layout.total:
+            raise Unfoldable(f"{method} has {len(out)} rows, and the batch {layout.total}")
+        return list(torch.split(out, list(sizes)))
+
+    def _alone(self, request: Request, draws: torch.Generator) -> Any:
+        loss = BatchLoss(self.engine, {}, 1, 0, request.batch)
+        with _global_draws(draws):
+            if request.method == "losses":
+                return loss(request.params)
+            if request.method == "outputs":
+                return loss.outputs(request.params, request.pattern)
+            return getattr(loss, request.method)(request.params)
+
+    # -- trying it out ---------------------------------------------------------------------------------------------
+    def try_out(self, batches: Sequence[Any]) -> str | None:
+        """Fold the first clients' batches at parameters that differ between them, and compare with each alone.
+
+        Returns:
+            Why the network cannot be folded, or None.
+        """
+        engine, device = self.engine, self.engine.fabric.device
+        noise = torch.Generator().manual_seed(0)
+        requests = [
+            Request("losses", {
+                name: (value + SPREAD * torch.randn(value.shape, generator=noise).to(value)).requires_grad_()
+                for name, value in engine.start_values.items()
+            }, batch, graph=True)
+            for batch in batches
+        ]  # fmt: skip
+        draws = [torch.Generator(device).manual_seed(i) for i in range(len(batches))]
+        self.draws_needed = self._draws(requests[0], draws[0])
+        draws = [torch.Generator(device).manual_seed(i) for i in range(len(batches))]
+        if self.draws_needed and device.type != "cpu":
+            engine.task.eval()  # fused dropout of a GPU draws otherwise than a client's own generator
+        try:
+            self.why_not = self._compare(requests, draws)
+        finally:
+            engine.task.train()
+        return self.why_not
+
+    def _draws(self, request: Request, generator: torch.Generator) -> bool:
+        before = generator.get_state()
+        with torch.no_grad():
+            self._alone(request, generator)
+        return not torch.equal(before, generator.get_state())
+
+    def _compare(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> str | None:
+        names, leaves = list(requests[0].params), [list(request.params.values()) for request in requests]
+        alone = []
+        for i, request in enumerate(requests):
+            value = self._alone(request, torch.Generator(self.engine.fabric.device).manual_seed(i))
+            alone.append((value, torch.autograd.grad(value, leaves[i], materialize_grads=True)))
+        state = torch.get_rng_state()
+        try:
+            folded = self._folded(requests, draws)
+        except (Unmergeable, Unfoldable) as reason:
+            return str(reason)
+        except RuntimeError as error:  # what vmap raises of operations that it has no rule for
+            return str(error).splitlines()[0]
+        if not torch.equal(state, torch.get_rng_state()):
+            return "the network draws random numbers other than dropout's"
+        allowed = TOLERANCE[
+            torch.bfloat16 if "16" in str(self.engine.fabric._precision.precision) else leaves[0][0].dtype
+        ]
+        for (value, grads), got, own in zip(alone, folded, leaves, strict=True):
+            found = torch.autograd.grad(got, own, materialize_grads=True)
+            for name, x, y in zip(["the loss", *names], (got, *found), (value, *grads), strict=True):
+                if not torch.linalg.vector_norm(x - y) <= allowed * torch.linalg.vector_norm(y) + 1e-8:
+                    return f"{name} of a client hangs on who is beside it"
+        return None
+
+
+def _of_run(run: Callable[[Sequence[Tensor]], Tensor], layout: Layout, values: Sequence[Tensor]) -> Tensor:
+    """Mean of each client's losses, (clients,)."""
+    losses = run(values)
+    if losses.shape != (layout.total,):
+        raise Unfoldable(f"losses have the shape {list(losses.shape)}, and the batch {layout.total} examples")
+    if len({*layout.sizes}) == 1:
+        return losses.view(len(layout.sizes), -1).mean(dim=1)
+    return torch.stack([part.mean() for part in torch.split(losses, list(layout.sizes))])
+
+
+class _Joint(torch.autograd.Function):
+    """Losses of several clients (clients,), whose gradients are taken at once and kept.
+
+    So each client's objective may be differentiated by itself, as often as it likes, for no other run.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, losses: Callable[[Sequence[Tensor]], Tensor], *params: Tensor) -> Tensor:
+        with torch.enable_grad():
+            needed = ctx.needs_input_grad[1:]
+            values = [p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)]
+            out = losses(values)
+            wanted = [value for value, need in zip(values, needed, strict=True) if need]
+            grads = iter(torch.autograd.grad(out.sum(), wanted, allow_unused=True))
+        ctx.grads = [next(grads) if need else None for need in needed]
+        return out.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *given: Any) -> Any:
+        (g,) = given
+        return None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
+
+
+@contextmanager
+def _global_draws(generator: torch.Generator) -> Iterator[None]:
+    """Within, what draws from PyTorch's own generators draws from this one."""
+    on_gpu = generator.device.type == "cuda"
+    with torch.random.fork_rng([generator.device] if on_gpu else []):
+        get: Any = torch.cuda.get_rng_state if on_gpu else torch.get_rng_state
+        put: Any = torch.cuda.set_rng_state if on_gpu else torch.set_rng_state
+        where = (generator.device,) if on_gpu else ()
+        put(generator.get_state(), *where)
+        try:
+            yield
+        finally:
+            generator.set_state(get(*where))
