@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -81,8 +80,8 @@ def timed(arguments: Sequence[str]) -> tuple[float, float]:
     return seconds, used.ru_utime + used.ru_stime
 
 
-def row(case: str, setting: str, baseline: str, values: Sequence[float], divisor: Sequence[float] | float) -> Any:
-    """One row, with the values themselves beside their ratio to the baseline."""
+def row(case: str, setting: str, baseline: str, values: Any, divisor: Any) -> dict[str, Any]:
+    """One row: seconds of the repeats, and their ratio to those of the baseline (or to one limit)."""
     ratios = np.asarray(values) / np.asarray(divisor)
     return {
         "case": case,
@@ -128,10 +127,7 @@ def import_seconds(arguments: Sequence[str]) -> dict[str, float]:
     """Each module that a process imports, and the seconds that are its own, without those of what it imports."""
     done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
     lines = re.findall(r"^import time:\s*(\d+) \|\s*\d+ \|\s*(\S+)$", done.stderr, re.MULTILINE)
-    seconds: Counter[str] = Counter()
-    for microseconds, module in lines:
-        seconds[module] += int(microseconds) / 1e6
-    return seconds
+    return {module: int(microseconds) / 1e6 for microseconds, module in lines}
 
 
 def total(seconds: Mapping[str, float], package: str) -> float:
@@ -168,16 +164,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="timed processes of each kind (10)")
     parser.add_argument("--modules", type=int, default=10, help="how many modules and packages to list (10)")
     args = parser.parse_args()
-    rows = times(args.repeats) + shares(max(1, args.repeats // 3), args.modules)
-    report(rows, None)
-    for one in rows:
+    timings, imported = times(args.repeats), shares(max(1, args.repeats // 3), args.modules)
+    report(timings, None)
+    for one in timings:
         if one["baseline"].startswith("limit"):
             said = f"{one['seconds']:.2f} s ({one['seconds_low']:.2f} to {one['seconds_high']:.2f})"
             print(f"{one['case']}: {said}, {'within' if one['ratio'] <= 1 else 'ABOVE'} the {one['baseline']}")
+    print(f"imports of {imported[0]['setting']}:")
+    for one in imported:
+        print(f"  {one['seconds']:.3f} s, {one['ratio']:.1%} of all imports | {one['case']}")
     if args.json:
         packages = {name: version(name) for name in ("transformers", "chronos-forecasting", "peft", "jsonargparse")}
         about = {**header(), **packages, "data": "simulated ECG"}
-        Path(args.json).write_text(json.dumps({"header": about, "rows": rows}, indent=1) + "\n")
+        Path(args.json).write_text(json.dumps({"header": about, "rows": timings + imported}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ def main(args: list[str] | None = None) -> None:
     try:
         given = sys.argv[1:] if args is None else args
         if given and given[0] in OTHERS:
-            importlib.import_module(OTHERS[given[0]]).main(given[1:])
+            with without_collection():
+                command = importlib.import_module(OTHERS[given[0]])
+            command.main(given[1:])
             return
         answer_early(given, list(os.environ))
         if args is None:
