@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from roofline import count_flops, matmul_peak
 from fedlit.trainer import FederatedTrainer
 
 
-def fedlit(work: Work, record: Record) -> dict[str, Any]:
+def fedlit(work: Work, record: Record, given: Namespace) -> dict[str, Any]:
     """Rounds of the federated loop, with all that it sends, admits, logs and commits."""
     settings: dict[str, Any] = {"num_threads": work.threads}
     known = "clients_at_once" in inspect.signature(FederatedTrainer.__init__).parameters
@@ -32,7 +34,7 @@ def fedlit(work: Work, record: Record) -> dict[str, Any]:
     return {"clients_at_once": str(getattr(loop.trainer, "clients_at_once", "has no such setting"))}
 
 
-def bare(work: Work, record: Record) -> dict[str, Any]:
+def bare(work: Work, record: Record, given: Namespace) -> dict[str, Any]:
     """Rounds of the hand-written loop; and what a local step computes, and what the machine could."""
     torch.set_num_threads(work.threads)
     data = work.data()
@@ -40,10 +42,10 @@ def bare(work: Work, record: Record) -> dict[str, Any]:
     for index in range(work.rounds):
         loop.round(index)
         record.ended(dict(zip(loop.names, loop.weights, strict=True)))
-    if work.double:
-        return {}
-    batch = next(work.batches(data, data.clients[0], 0))
-    flops = count_flops(lambda: loop.task.losses(batch).mean().backward())
+    flops = {}
+    for size in given.flops:
+        batch = next(replace(work, batch_size=size).batches(data, data.clients[0], 0))
+        flops[size] = count_flops(lambda batch=batch: loop.task.losses(batch).mean().backward())
     return {"flops of a local step": flops, "matmul peak": matmul_peak("cpu", torch.float32)}
 
 
@@ -51,7 +53,7 @@ def main() -> None:
     """The command line."""
     work, out, given = arguments()
     record = Record(out)
-    record.close(**(bare if given.bare else fedlit)(work, record))
+    record.close(**(bare if given.bare else fedlit)(work, record, given))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class Network(nn.Module):
         self.task = work.task()
 
     def loss(self, context: Tensor, target: Tensor) -> Tensor:
-        return self.task.losses({"context": context, "target": target, "kind": [""] * len(context)}).mean()
+        losses: Tensor = self.task.losses({"context": context, "target": target, "kind": [""] * len(context)})
+        return losses.mean()
 
     def metrics(self, context: Tensor, target: Tensor) -> dict[str, Any]:
         return {"examples": Weighted(float(len(context)), 1.0)}

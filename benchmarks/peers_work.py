@@ -100,7 +100,8 @@ class Record:
         """A round ended; ``weights`` are kept for the first round only, after its time is taken."""
         self.ends.append(time.time())
         if weights is not None and len(self.ends) == 1:
-            np.savez(self.out / "weights.npz", **{name: np.asarray(value) for name, value in weights.items()})
+            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in weights.items()}
+            np.savez(self.out / "weights.npz", **arrays)
 
     def close(self, **more: Any) -> None:
         """Write the file that tells that the run came to its end."""
@@ -113,5 +114,6 @@ def arguments() -> tuple[Work, Path, argparse.Namespace]:
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--flops", type=int, nargs="*", default=[], help="batch sizes of the steps to count")
     given = parser.parse_args()
     return Work(**json.loads(given.work.read_text())), given.out, given
