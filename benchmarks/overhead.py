@@ -42,6 +42,7 @@ def make_loop(
         FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6,
         enable_progress_bar=False, accelerator="cpu", evaluate_at=["after_aggregation"], **settings,
     )  # fmt: skip
+    trainer.fabric.launch()
     trainer._prepare(task or ForecastingTask(), SineData(clients, batch_size=batch_size))
     run = RunFolder(folder)
     run.make()

@@ -8,12 +8,15 @@ with fedlit beside it, so that all of them load the same network, adapter and ba
 theirs. First all must give the same global weights after one round as a bare PyTorch loop, to 1e-5 of the largest
 weight, or nothing is timed. That round is in float64: AdamW turns rounding of gradients that are zero into whole steps.
 
-Each framework runs with the better of two ways to use the threads: one process with all, or a process for each (Flower:
-Ray actors; pfl: torchrun); fedlit with its own defaults. Then runs are timed by turns, each in new processes. Seconds a
-round: the median over a run's rounds after its first. Start-up: from the start of the process to the end of the first
-round, less the seconds of a round. Peak memory: proportional set size summed over all processes of a run, looked at
-every 0.1 s in a run of its own that is not timed. A ratio is fedlit's figure by the peer's in the same turn: the
-median, the least and the greatest. About 15 minutes on two cores, after installation.
+Each framework, fedlit too, runs with the better of two ways to use the threads, which two rounds of each tell: one
+process with all of them, or a process for each (Flower: Ray actors; fedlit and pfl: torchrun). Then runs are timed by
+turns, each in new processes. Seconds a round: the median over a run's rounds after its first. Start-up: from the start
+of the process to the end of the first round, less the seconds of a round. Peak memory: proportional set size summed
+over all processes of a run, looked at every 0.1 s in a run of its own that is not timed. A ratio is fedlit's figure by
+the peer's in the same turn: the median, the least and the greatest.
+
+About 15 minutes on two cores that do nothing else, after installation. Where other work is on the cores, several
+threads in one process wait for each other most of the time: such figures mean nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -55,6 +59,8 @@ class Program:
     """Numbers of processes that are tried."""
     skipped: str | None = None
     """Why it is not measured."""
+    tried: dict[int, dict[int, dict[str, float]]] = field(default_factory=dict)
+    """For each batch size and number of processes, what its trial gave."""
     chosen: dict[int, int] = field(default_factory=dict)
     """For each batch size, the number of processes that was the faster."""
     seconds: dict[int, list[float]] = field(default_factory=dict)
@@ -151,6 +157,8 @@ def trial(program: Program, runner: Runner, work: Work) -> None:
         found[processes] = record
         told = f"{program.name}, batch {work.batch_size}, processes {processes}, watched: "
         print(f"{told}{record['seconds']:.2f} s a round, {record['peak'] / 2**20:.0f} MiB", flush=True)
+    kept = ("seconds", "startup", "peak")
+    program.tried[work.batch_size] = {n: {name: found[n][name] for name in kept} for n in found}
     best = min(found, key=lambda processes: float(found[processes]["seconds"]))
     program.chosen[work.batch_size], program.peak[work.batch_size] = best, found[best]["peak"]
 
@@ -200,6 +208,7 @@ def main() -> None:
     parser.add_argument("--clients-at-once", help="for fedlit's trainer, where it has that setting")
     parser.add_argument("--backbone", help="another backbone than the random one of Chronos-Bolt-tiny's shape")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of a run are ended with this one
     if args.rounds < 2:
         parser.error("--rounds: at least 2, because the first is not timed")
     ways = (1, args.threads) if args.threads > 1 else (1,)
@@ -215,7 +224,7 @@ def main() -> None:
         except Unavailable as error:
             peer.skipped = str(error)
             print(f"{peer.name}: {error}", flush=True)
-    programs = [Program("fedlit", "peers_fedlit.py"), *peers]
+    programs = [Program("fedlit", "peers_fedlit.py", launcher=torchrun, variants=ways), *peers]
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as scratch:
         runner = Runner(Path(scratch))
         backbone = args.backbone or str(Path(scratch) / "backbone")
@@ -234,8 +243,14 @@ def main() -> None:
     rows = table_rows(programs, work, args.batches, facts, shape)
     show(programs, args.batches, rows, facts, work.clients * work.steps)
     if args.json:
+        tried = {program.name: program.tried for program in programs}
         settings = {"machine": f"{machine()}; {args.threads} threads in all", "backbone": shape, "installed": installed}
-        told = {"memory": f"proportional set size of all processes, every {EVERY} s", **settings, **facts}
+        told = {
+            "memory": f"proportional set size of all processes, every {EVERY} s",
+            **settings,
+            **facts,
+            "tried": tried,
+        }
         args.json.write_text(json.dumps({"header": {**header(), **told}, "rows": rows}, indent=1) + "\n")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +16,22 @@ from roofline import count_flops, matmul_peak
 from fedlit.trainer import FederatedTrainer
 
 
-def fedlit(work: Work, record: Record, given: Namespace) -> dict[str, Any]:
+def fedlit(work: Work, record: Record, folder: Path) -> dict[str, Any]:
     """Rounds of the federated loop, with all that it sends, admits, logs and commits."""
-    settings: dict[str, Any] = {"num_threads": work.threads}
+    each = work.threads // work.processes
+    settings: dict[str, Any] = {"num_threads": each}
+    if work.processes > 1:
+        settings.update(devices=work.processes, strategy="ddp")
     known = "clients_at_once" in inspect.signature(FederatedTrainer.__init__).parameters
     if known and work.clients_at_once is not None:
         k = work.clients_at_once
         settings["clients_at_once"] = int(k) if k.isdigit() else k
-    torch.set_num_threads(work.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        loop = make_loop(work.clients, work.steps, Path(folder), work.batch_size, work.task(), **settings)
-        loop.data.signals = work.data().signals
-        for index in range(work.rounds):
-            loop._round(index)
-            record.ended(loop.rule.global_model(loop.state))
+    torch.set_num_threads(each)
+    loop = make_loop(work.clients, work.steps, folder, work.batch_size, work.task(), **settings)
+    loop.data.signals = work.data().signals
+    for index in range(work.rounds):
+        loop._round(index)
+        record.ended(loop.rule.global_model(loop.state))
     return {"clients_at_once": str(getattr(loop.trainer, "clients_at_once", "has no such setting"))}
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     """The command line."""
     work, out, given = arguments()
     record = Record(out)
-    record.close(**(bare if given.bare else fedlit)(work, record, given))
+    record.close(**(bare(work, record, given) if given.bare else fedlit(work, record, out / "run")))
 
 
 if __name__ == "__main__":

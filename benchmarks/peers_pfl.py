@@ -21,7 +21,6 @@ from pfl.data.dataset import Dataset
 from pfl.data.federated_dataset import FederatedDataset
 from pfl.data.sampling import MinimizeReuseUserSampler
 from pfl.hyperparam import NNTrainHyperParams
-from pfl.internal.ops import pytorch_ops
 from pfl.metrics import Metrics, Weighted
 from pfl.model.pytorch import PyTorchModel
 from torch import Tensor, nn
@@ -77,7 +76,6 @@ def main() -> None:
     work, out, _ = arguments()
     torch.set_num_threads(max(1, work.threads // work.processes))
     data, seen = work.data(), Counter[str]()
-    rank = pytorch_ops.distributed.global_rank
 
     def make(client: str) -> Batches:
         index, seen[client] = seen[client], seen[client] + 1
@@ -91,8 +89,7 @@ def main() -> None:
         local_optimizer_create=lambda _, lr: optimizer(live, work.steps, lr),
         central_optimizer=torch.optim.SGD(live, lr=1.0),
     )
-    record = Record(out / f"rank-{rank}" if rank else out)
-    record.out.mkdir(exist_ok=True)
+    record = Record(out)
     FederatedAveraging().run(
         algorithm_params=NNAlgorithmParams(
             central_num_iterations=work.rounds,

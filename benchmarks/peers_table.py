@@ -51,6 +51,7 @@ def table_rows(
                     "unit": "bytes" if case == "peak memory" else "seconds",
                     "fedlit": mine,
                     "peer": theirs,
+                    "processes": ours.chosen.get(size),
                     "peer_processes": processes,
                     "weight_difference": facts["weight_differences"].get(peer.name),
                 }
@@ -90,7 +91,7 @@ def show(
                 feet.append(line(flops, median(seconds), facts["matmul peak"], f"batch {size}, {name}"))
             if program.skipped:
                 skipped[program.name] = program.skipped
-    console = Console(width=150, soft_wrap=False)
+    console = Console(width=170)
     console.print(table)
     for foot in feet:
         console.print(foot, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from workload import SineData
 
 from fedlit import seeds
 from fedlit.backbones import LoRA
+from fedlit.backbones.folders import quiet
 from fedlit.clients.batches import training_batches
 from fedlit.tasks import ForecastingTask
 
@@ -83,17 +85,19 @@ def save_backbone(folder: Path) -> None:
 
     settings = {**KNOWN["amazon/chronos-bolt-tiny"], "dropout_rate": 0.0}
     settings["chronos_config"] = {**settings["chronos_config"], "context_length": 512}
-    with torch.random.fork_rng([]):
+    with torch.random.fork_rng([]), quiet():
         torch.manual_seed(0)
         config = T5Config(**settings, architectures=["ChronosBoltModelForForecasting"], initializer_factor=0.5)
         ChronosBoltModelForForecasting(config).save_pretrained(folder)
 
 
 class Record:
-    """The times at which rounds ended, and the weights after the first."""
+    """The times at which rounds ended, and the weights after the first; each rank above 0 has a folder of its own."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out
+        rank = os.environ.get("RANK", "0")
+        self.out = out if rank == "0" else out / f"rank-{rank}"
+        self.out.mkdir(exist_ok=True)
         self.ends: list[float] = []
 
     def ended(self, weights: dict[str, Tensor] | dict[str, np.ndarray[Any, Any]] | None = None) -> None:
