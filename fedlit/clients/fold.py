@@ -51,7 +51,11 @@ class Layout:
         return tuple(torch.bincount(owner[list(told)], minlength=len(self.sizes)).tolist())
 
     def apart(self, x: Tensor) -> Tensor:
-        """Rows by client: (clients, rows, ...), shorter ones filled up by repeating a row."""
+        """Rows by client: (clients, rows, ...), shorter ones filled up by repeating a row.
+
+        An input of one row, where the batch has more, is one that is meant for all of them.
+        """
+        x = self._spread(x)
         rows = self.of(x)
         if len({*rows}) == 1:
             return x.reshape(len(rows), rows[0], *x.shape[1:])
@@ -59,10 +63,15 @@ class Layout:
 
     def together(self, y: Tensor, like: Tensor) -> Tensor:
         """The inverse of :meth:`apart`, for what was made of the rows of ``like``."""
+        like = self._spread(like)
         rows = self.of(like)
         if len({*rows}) == 1:
             return y.reshape(like.shape[0], *y.shape[2:])
         return y.flatten(0, 1)[self._places(rows, y.device)[1]]
+
+    def _spread(self, x: Tensor) -> Tensor:
+        alone = x.ndim > 1 and x.shape[0] == 1
+        return x.expand(sum(self.rows()), *x.shape[1:]) if alone else x
 
     def of(self, x: Tensor) -> tuple[int, ...]:
         """Rows of each client in ``x``."""
@@ -98,10 +107,13 @@ class Fold:
         self.task = task
         known = {id(p): name for name, p in task.named_parameters() if name in set(names)}
         self._owners: list[tuple[nn.Module, dict[str, str]]] = []
-        for module in task.modules():
-            own = {key: known[id(p)] for key, p in module._parameters.items() if p is not None and id(p) in known}
-            if own:
-                self._owners.append((module, own))
+        inside: set[int] = set()
+        for module in task.modules():  # outer ones first
+            if id(module) in inside or not any(id(p) in known for p in module._parameters.values()):
+                continue
+            inside.update(id(part) for part in module.modules())
+            held = module.named_parameters(remove_duplicate=False)
+            self._owners.append((module, {key: known[id(p)] for key, p in held if id(p) in known}))
 
     @contextmanager
     def using(self, params: dict[str, Tensor], layout: Layout, draws: Sequence[torch.Generator] = ()) -> Iterator[None]:
@@ -132,16 +144,24 @@ def _forward(module: nn.Module, given: dict[str, Tensor], layout: Layout) -> Cal
     if type(module) is nn.Linear and "weight" in given:
         return _linear(module, given, layout)
 
-    def each(x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        if rest or named:
-            raise Unfoldable(f"{type(module).__name__} takes more than one input")
+    def each(*args: Any, **named: Any) -> Tensor:
+        inputs = [value for value in (*args, *named.values()) if isinstance(value, Tensor)]
+        if not inputs:
+            raise Unfoldable(f"{type(module).__name__} takes no tensor")
 
-        def one(own: dict[str, Tensor], rows: Tensor) -> Tensor:
-            out: Tensor = functional_call(_Plain(module), {f"module.{k}": v for k, v in own.items()}, (rows,))
+        def one(own: dict[str, Tensor], rows: list[Tensor]) -> Tensor:
+            left = iter(rows)
+            place = [next(left) if isinstance(value, Tensor) else value for value in args]
+            rest = {key: next(left) if isinstance(value, Tensor) else value for key, value in named.items()}
+            values = {f"module.{key}": value for key, value in own.items()}
+            out: Tensor = functional_call(_Plain(module), values, tuple(place), rest)
             return out
 
-        y: Tensor = vmap(one)(given, layout.apart(x))
-        return layout.together(y, x)
+        rows = [layout.apart(x) for x in inputs]
+        y: Tensor = vmap(one)(given, rows)
+        if not isinstance(y, Tensor):
+            raise Unfoldable(f"{type(module).__name__} gives more than one output")
+        return layout.together(y, inputs[0])
 
     return each
 
@@ -153,8 +173,8 @@ class _Plain(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, x: Tensor) -> Tensor:
-        return type(self.module).forward(self.module, x)  # type: ignore[no-any-return]
+    def forward(self, *args: Any, **named: Any) -> Tensor:
+        return type(self.module).forward(self.module, *args, **named)  # type: ignore[no-any-return]
 
 
 def _linear(module: nn.Module, given: dict[str, Tensor], layout: Layout) -> Callable[[Tensor], Tensor]:

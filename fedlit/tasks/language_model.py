@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from fedlit.backbones.chronos import unwrap
 from fedlit.instructions.sequences import Dialogue, LossOn, TokenSequence, packed, padded
+from fedlit.rows import rows_of
 from fedlit.tasks.document_means import document_means
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class LanguageModel:
             rows = packed(sequences, loss_on, device)
         else:
             rows = padded(sequences, loss_on, self.family.tokenizer.pad_token_id, device)
-        logits = self.network(**rows.inputs, logits_to_keep=rows.keep, use_cache=False).logits
+        with rows_of(None if packing else owners):
+            logits = self.network(**rows.inputs, logits_to_keep=rows.keep, use_cache=False).logits
         each = cross_entropy(logits[rows.row, rows.column].float(), rows.target, reduction="none")
         return document_means(each, torch.tensor(owners, device=device)[rows.sequence], count)
 

@@ -19,6 +19,7 @@ from fedlit.backbones.rng import keyed_rng
 from fedlit.data.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.instructions.schema import Schema
+from fedlit.rows import rows_of
 from fedlit.span_matching import Ends
 from fedlit.tasks.document_schema import take_schema
 from fedlit.tasks.document_task import DocumentTask
@@ -170,10 +171,16 @@ class TokenClassificationTask(DocumentTask):
         network, pad = self.loaded_network(), self._family.tokenizer.pad_token_id
         windows = [one for question in questions for one in question.windows]
         size = max(1, len(windows)) if torch.is_grad_enabled() else AT_ONCE
-        states = [last_states(network, windows[i : i + size], pad) for i in range(0, len(windows), size)]
+        states = []
+        owners = [question.document for question in questions for _ in question.windows]
+        for start in range(0, len(windows), size):
+            with rows_of(owners[start : start + size]):
+                states.append(last_states(network, windows[start : start + size], pad))
         if not states:
             return torch.zeros(0, len(self.tags), device=self.device)
-        return only_allowed(self.head(torch.cat(states)).float(), questions)
+        with rows_of([question.document for question in questions for _ in question.offsets]):
+            logits = self.head(torch.cat(states))
+        return only_allowed(logits.float(), questions)
 
     def num_targets(self, batch: Batch) -> int:
         """Tagged word pieces of a batch, which Fed-MedLoRA may weigh clients by."""
