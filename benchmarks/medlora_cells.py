@@ -33,6 +33,7 @@ from fedlit.trainer import FederatedTrainer
 
 SITES = 4
 TRAIN, TEST = 85, 80
+MORE = (85, 170, 340)
 ROUNDS = 2
 UPPER_HALF = r".*layers\.(1[5-9]|2\d)\..*(q|k|v|o|gate|up|down)_proj"
 RATE, BERT_RATE = 1e-3, 2e-4
@@ -54,7 +55,7 @@ class Cell:
     """One run.
 
     Attributes:
-        part: Of the study: main, bert or incomplete.
+        part: Of the study: main, bert, incomplete, influence or size.
         label: Of the method, for the table.
         rule: The rule.
         seed: Of partition and training.
@@ -91,6 +92,8 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
             yield Cell("main", "zero-shot", ZeroShot(), seed, {"wording": "full", "chat_template": None})
             for label, annotated in INCOMPLETE.items():
                 yield Cell("incomplete", label, FedMedLoRA(), seed, {}, {"annotated": annotated})
+            for size in MORE:
+                yield Cell("size", f"{size} titles", Centralized(), seed, {}, {"annotated": {}, "train": size})
         if seed < 2:
             yield Cell("influence", "five sites", FedMedLoRA(), seed)
 
@@ -129,9 +132,9 @@ def language_model(backbone: str, seed: int, arguments: dict[str, Any]) -> Instr
 
 def data_of(cell: Cell, root: Path) -> Titles:
     """Titles of abstracts, in sites; the server holds five."""
-    arguments = {"annotated": ONE_SITE_FOR_MENTIONS, "server_examples": 5, **cell.data}
+    arguments = {"train": TRAIN, "test": TEST, "annotated": ONE_SITE_FOR_MENTIONS, "server_examples": 5, **cell.data}
     return Titles(
-        root, TRAIN, TEST, partition=RareTagBalanced(SITES), batch_size=2, eval_batch_size=32, mask_test=False,
+        root, partition=RareTagBalanced(SITES), batch_size=2, eval_batch_size=32, mask_test=False,
         seed=cell.seed, **arguments,
     )  # fmt: skip
 
