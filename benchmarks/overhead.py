@@ -1,21 +1,20 @@
-"""What the framework costs: a round against a hand-written PyTorch loop, and memory with many clients.
+"""What the framework costs: a round against a hand-written PyTorch loop, clients one after the other in both.
 
 Run: python benchmarks/overhead.py [--json FILE]
 
 The two loops take the same optimizer steps on the same batches in one process, by turns; the round of fedlit
 includes what it sends, admits, logs and commits to disk. Processor seconds leave out waiting, for the disk or for
-other work of the machine. The ratio is the median over the pairs of rounds, with the
-10th and 90th percentile. Memory is the peak of a process of its own for each number of clients.
+other work of the machine. The ratio is the median over the pairs of rounds, with the 10th and 90th percentile.
+``batched.py`` compares the same loop with several clients at once, ``scale.py`` looks at many clients.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,29 @@ from workload import SineData, report
 from fedlit import seeds
 from fedlit.aggregators import FedAvg
 from fedlit.clients.batches import training_batches
+from fedlit.data import FederatedDataModule
 from fedlit.loop import FederatedLoop
-from fedlit.reports.summary import peak_memory
 from fedlit.run_folder import RunFolder
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
 
 
 def make_loop(
-    clients: int, steps: int, folder: Path, batch_size: int = 32, task: ForecastingTask | None = None, **settings: Any
+    clients: int,
+    steps: int,
+    folder: Path,
+    batch_size: int = 32,
+    task: Any = None,
+    data: FederatedDataModule | None = None,
+    **settings: Any,
 ) -> FederatedLoop:
     """A loop that is ready for its first round, without evaluation; ``settings`` are further trainer arguments."""
+    usual = {"accelerator": "cpu", "enable_progress_bar": False, "evaluate_at": ["after_aggregation"]}
     trainer = FederatedTrainer(
-        FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6,
-        enable_progress_bar=False, accelerator="cpu", evaluate_at=["after_aggregation"], **settings,
-    )  # fmt: skip
+        FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6, **usual | settings
+    )
     trainer.fabric.launch()
-    trainer._prepare(task or ForecastingTask(), SineData(clients, batch_size=batch_size))
+    trainer._prepare(task or ForecastingTask(), data or SineData(clients, batch_size=batch_size))
     run = RunFolder(folder)
     run.make()
     loop = FederatedLoop(trainer, trainer.aggregator, run, {})
@@ -52,15 +57,35 @@ def make_loop(
 
 
 class HandWritten:
-    """FedAvg over LoRA parameters as one would write it without a framework."""
+    """FedAvg over LoRA parameters as one would write it without a framework.
 
-    def __init__(self, data: SineData, steps: int, task: ForecastingTask | None = None) -> None:
+    Args:
+        data: The clients; as many batches of each are taken as there are steps.
+        steps: Of each client in a round.
+        task: Has its network, or gets it here.
+        optimizer: Of the parameters that train; None: AdamW. Its learning rate falls linearly to 0.
+        device: Where the task is moved to.
+        precision: ``32-true`` or ``bf16-mixed``.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        steps: int,
+        task: Any = None,
+        optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] | None = None,
+        device: torch.device | str = "cpu",
+        precision: str = "32-true",
+    ) -> None:
         self.task = task or ForecastingTask()
         self.task.configure_model()
+        self.task.to(device)
         self.data, self.steps = data, steps
         self.names = [n for n, p in self.task.named_parameters() if p.requires_grad]
         self.live = [p for p in self.task.parameters() if p.requires_grad]
         self.weights = [p.detach().clone() for p in self.live]
+        self.optimizer = optimizer or partial(torch.optim.AdamW, lr=self.task.learning_rate, weight_decay=0.0)
+        self.device, self.mixed = torch.device(device), precision == "bf16-mixed"
 
     def round(self, index: int) -> None:
         """One round of all clients."""
@@ -74,10 +99,10 @@ class HandWritten:
             with torch.no_grad():
                 for p, w in zip(self.live, self.weights, strict=True):
                     p.copy_(w)
-            optimizer = torch.optim.AdamW(self.live, lr=self.task.learning_rate, weight_decay=0.0)
+            optimizer = self.optimizer(self.live)
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.0, 1 - s / self.steps))
             for batch in DataLoader(dataset, batch_sampler=batches, collate_fn=self.data.collate):
-                loss = self.task.losses(batch).mean()
+                loss = self.loss(batch)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -85,6 +110,13 @@ class HandWritten:
             with torch.no_grad():  # multiplied, then added, as the server does: a fused add differs in the last bit
                 total = [t + share * (p - w).double() for t, p, w in zip(total, self.live, self.weights, strict=True)]
         self.weights = [w + t.to(w.dtype) for w, t in zip(self.weights, total, strict=True)]
+
+    def loss(self, batch: dict[str, Any]) -> torch.Tensor:
+        """The mean over a batch."""
+        batch = {k: v.to(self.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            mean: torch.Tensor = self.task.losses(batch).mean()
+        return mean
 
 
 def overhead(clients: int, steps: int, repeats: int) -> list[dict[str, Any]]:
@@ -124,37 +156,6 @@ def overhead(clients: int, steps: int, repeats: int) -> list[dict[str, Any]]:
     ]
 
 
-def peak(clients: int) -> None:
-    """Print the peak resident bytes of two rounds in which all clients train; run in a process of its own.
-
-    Batches are small because only the number of clients is of interest.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        loop = make_loop(clients, 1, Path(folder), batch_size=4)
-        for index in range(2):
-            loop._round(index)
-    print(json.dumps(peak_memory(torch.device("cpu"))["host"]))
-
-
-def memory(many: int, few: int, repeats: int) -> dict[str, Any]:
-    """Peak memory with many clients against few, all of them trained in every round."""
-
-    def measure(clients: int) -> float:
-        command = [sys.executable, __file__, "--peak", str(clients)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return float(done.stdout.splitlines()[-1])
-
-    ratios = [measure(many) / measure(few) for _ in range(repeats)]
-    return {
-        "case": "peak memory",
-        "setting": f"{many} clients a round, {repeats} pairs of processes",
-        "baseline": f"{few} clients a round",
-        "ratio": float(np.median(ratios)),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-    }
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,13 +163,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--many", type=int, default=1000)
-    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.peak:
-        peak(args.peak)
-        return
-    rows = [*overhead(args.clients, args.steps, args.repeats), memory(args.many, 20, 2)]
+    rows = overhead(args.clients, args.steps, args.repeats)
     report(rows, args.json)
     print(f"largest relative difference of global weights: {rows[0]['largest_relative_weight_difference']:.2g}")
 

@@ -88,12 +88,21 @@ def header() -> dict[str, Any]:
     }
 
 
-def report(rows: list[dict[str, Any]], path: str | None) -> None:
-    """Print the rows; write them, with the header, where a path is given."""
+def report(rows: list[dict[str, Any]], path: str | None, **about: Any) -> None:
+    """Print the rows; write them, with the header, where a path is given.
+
+    Args:
+        rows: As the JSON file holds them.
+        path: Of that file.
+        about: For the header, in the place of what it says otherwise.
+    """
     for row in rows:
+        if row["ratio"] is None:
+            print(f"{row['case']} | {row['setting']} | against {row['baseline']}: {row['skipped']}")
+            continue
         print(
             f"{row['case']} | {row['setting']} | against {row['baseline']}: "
             f"{row['ratio']:.3f} ({row['ratio_low']:.3f} to {row['ratio_high']:.3f})"
         )
     if path:
-        Path(path).write_text(json.dumps({"header": header(), "rows": rows}, indent=1) + "\n")
+        Path(path).write_text(json.dumps({"header": {**header(), **about}, "rows": rows}, indent=1) + "\n")

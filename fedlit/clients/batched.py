@@ -48,7 +48,8 @@ class BatchedEngine:
     Parameters of clients are stacked for the optimizer. Clients whose trees differ in names or shapes train apart.
 
     Where it cannot be, clients train one after the other, and ``tell`` is told why: networks that cannot be folded
-    (found out on the first batches), optimizers that look at whole tensors, second derivatives, loss scaling.
+    (found out on the first batches), optimizers that look at whole tensors, second derivatives,
+    checkpointed activations, loss scaling.
 
     Args:
         engine: The serial one.
@@ -94,6 +95,8 @@ class BatchedEngine:
             return f"{type(rule).__name__} takes second derivatives"
         if engine._scaler is not None:
             return "16-mixed scales the loss"
+        if getattr(engine.task, "gradient_checkpointing", False):
+            return "activations are computed again in the backward pass"
         if not callable(getattr(engine.task, "losses", None)):
             return f"{type(engine.task).__name__} has no losses, one for each example"
         if not self._tried:

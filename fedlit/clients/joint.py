@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +15,8 @@ from fedlit.clients.loss import BatchLoss
 from fedlit.clients.merging import Unmergeable, merged
 from fedlit.clients.requests import Request, by_form
 from fedlit.rehearsal import check_method
+
+Using = Callable[[Sequence[Tensor]], AbstractContextManager[None]]
 
 SPREAD = 0.02
 """Deviation of what is added to parameters where folding is tried out."""
@@ -72,16 +73,21 @@ class JointRuns:
         layout, names = Layout(sizes), list(requests[0].params)
         stacked = [torch.stack([request.params[name] for request in requests]) for name in names]
 
-        def run(values: Sequence[Tensor]) -> Tensor:
+        def using(values: Sequence[Tensor]) -> AbstractContextManager[None]:
             given = dict(zip(names, values, strict=True))
-            with self.engine.fabric.autocast(), self.fold.using(given, layout, draws if self.draws_needed else ()):
+            return self.fold.using(given, layout, draws if self.draws_needed else ())
+
+        def run() -> Tensor:
+            with self.engine.fabric.autocast():
                 return getattr(self.engine.task, method)(batch)  # type: ignore[no-any-return]
 
-        if method == "losses":
+        if method == "losses" and graph:
             joint: Callable[..., Tensor] = _Joint.apply
-            means = partial(_of_run, run, layout)
-            return list((joint(means, *stacked) if graph else means(stacked)).unbind())
-        out = run(stacked)
+            return list(joint(using, lambda: _means(run(), layout), *stacked).unbind())
+        with using(stacked):
+            out = run()
+        if method == "losses":
+            return list(_means(out, layout).unbind())
         if len(out) != layout.total:
             raise Unfoldable(f"{method} has {len(out)} rows, and the batch {layout.total}")
         return list(torch.split(out, list(sizes)))
@@ -156,9 +162,8 @@ class JointRuns:
         return None
 
 
-def _of_run(run: Callable[[Sequence[Tensor]], Tensor], layout: Layout, values: Sequence[Tensor]) -> Tensor:
+def _means(losses: Tensor, layout: Layout) -> Tensor:
     """Mean of each client's losses, (clients,)."""
-    losses = run(values)
     if losses.shape != (layout.total,):
         raise Unfoldable(f"losses have the shape {list(losses.shape)}, and the batch {layout.total} examples")
     if len({*layout.sizes}) == 1:
@@ -173,15 +178,15 @@ class _Joint(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, losses: Callable[[Sequence[Tensor]], Tensor], *params: Tensor) -> Tensor:
-        with torch.enable_grad():
-            needed = ctx.needs_input_grad[1:]
-            values = [p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)]
-            out = losses(values)
+    def forward(ctx: Any, using: Using, losses: Callable[[], Tensor], *params: Tensor) -> Tensor:
+        needed = ctx.needs_input_grad[2:]
+        values = [p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)]
+        with torch.enable_grad(), using(values):
+            out = losses()
             wanted = [value for value, need in zip(values, needed, strict=True) if need]
             found = torch.autograd.grad(out.sum(), wanted, allow_unused=True)
-            if all(grad is None for grad in found):  # the loss of examples that leave nothing to learn
-                found = tuple(torch.zeros_like(value) for value in wanted)
+        if all(grad is None for grad in found):  # the loss of examples that leave nothing to learn
+            found = tuple(torch.zeros_like(value) for value in wanted)
         grads = iter(found)
         ctx.grads = [next(grads) if need else None for need in needed]
         return out.detach()
@@ -189,7 +194,7 @@ class _Joint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
         (g,) = given
-        return None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
+        return None, None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
 
 
 @contextmanager
