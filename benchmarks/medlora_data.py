@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ def title(document: Document) -> Document:
     there = [(kind, a, b) for kind, (a, b) in pairs if a in first and b in first]
     relations = dict.fromkeys(Relation(kind, first[a], first[b]) for kind, a, b in there)
     return replace(document, text=document.text[:end], entities=entities, relations=tuple(relations))
+
+
+def pairs(document: Document) -> list[tuple[str, str]]:
+    """Each chemical with each disease: the ids of the first mentions of both concepts."""
+    first: dict[tuple[str, str], str] = {}
+    for own in document.entities:
+        if own.concept is not None:
+            first.setdefault((own.type, own.concept), own.id)
+    chemicals, diseases = ([id for (type, _), id in first.items() if type == one] for one in ("Chemical", "Disease"))
+    return list(product(chemicals, diseases))
 
 
 class Titles(PubTatorFolder):

@@ -25,6 +25,14 @@ METHODS = (
     ("encoder, FedAvg of all weights", "bert", "federated"),
     ("encoder, centralised", "bert", "centralised"),
 )
+COMPARED = (
+    ("FedMedLoRA", "single site"), ("FedSALoRA", "single site"), ("FedMedLoRAPlus", "FedMedLoRA"),
+    ("centralised", "FedMedLoRA"), ("encoder, FedAvg of all weights", "encoder, single site"),
+    ("encoder, centralised", "encoder, FedAvg of all weights"), ("encoder, single site", "single site"),
+    ("encoder, FedAvg of all weights", "FedMedLoRA"), ("encoder, centralised", "centralised"),
+)  # fmt: skip
+T_OF_THREE = 4.303
+"""Student's t with two degrees of freedom, two-sided 95 %: for means over three seeds."""
 
 
 def pick(runs: Runs, part: str, label: str) -> Runs:
@@ -71,6 +79,21 @@ def type_table(runs: Runs) -> list[str]:
     return table(["method", "Chemical", "Disease", "precision", "recall"], rows)
 
 
+def difference_table(runs: Runs) -> list[str]:
+    """Strict F1 of mentions of one method less that of another, seed by seed, and what three seeds say of the mean."""
+    by_title = {title: pick(runs, part, label) for title, part, label in METHODS}
+    rows = []
+    for one, other in COMPARED:
+        both = zip(by_title[one], by_title[other], strict=True)
+        found = [100 * (a["test"]["entity_strict_f1"] - b["test"]["entity_strict_f1"]) for a, b in both]
+        if len(found) != 3:
+            continue
+        mean, reach = statistics.fmean(found), T_OF_THREE * statistics.stdev(found) / 3**0.5
+        each = ", ".join(f"{value:+.1f}" for value in found)
+        rows.append([f"{one} less {other}", f"{mean:+.1f}", each, f"{mean - reach:+.1f} to {mean + reach:+.1f}"])
+    return table(["difference", "mean", "seeds 0, 1, 2", "95 % interval of the mean"], rows)
+
+
 def traffic_table(runs: Runs) -> list[str]:
     """What crossed in a round, and the base it is compared with."""
     rows = []
@@ -96,6 +119,25 @@ def incomplete_table(runs: Runs) -> list[str]:
     return table(
         ["sites", *SCORES.values()], [[label, *(percent(found[label], score) for score in SCORES)] for label in order]
     )
+
+
+def size_table(runs: Runs) -> list[str]:
+    """Relations by number of training titles, pooled, every site with both tasks; below, an answer without a model."""
+
+    def bounded(run: dict[str, Any], name: str) -> str:
+        value, low, high = (100 * run["test"][f"{name}{end}"] for end in ("", "/low", "/high"))
+        return f"{value:.1f} ({low:.0f} to {high:.0f})"
+
+    rows = []
+    for run in sorted((r for r in runs if r["part"] == "size" and "train" in r), key=lambda r: sum(r["train"])):
+        shares = [f"{100 * run['test'][f'relation_strict_{name}']:.1f}" for name in ("precision", "recall")]
+        scores = [bounded(run, name) for name in ("relation_strict_f1", "entity_strict_f1")]
+        rows.append([str(sum(run["train"])), *shares, *scores, f"{run['seconds'] / 60:.0f}"])
+    for run in pick(runs, "size", "every pair"):
+        values = [f"{100 * run['test'][f'relation_strict_{name}']:.1f}" for name in ("precision", "recall", "f1")]
+        rows.append(["none: every chemical with every disease", *values, "-", "-"])
+    head = ["training titles", "precision", "recall", "relations, strict F1", "mentions, strict F1"]
+    return table([*head, "processor minutes"], rows)
 
 
 def weights_table(runs: Runs) -> list[str]:
@@ -139,7 +181,8 @@ def write(done: dict[str, Any], path: Path) -> None:
     runs = list(done.values())
     text = path.read_text()
     for name, made in (
-        ("main", main_table), ("types", type_table), ("traffic", traffic_table), ("given", given_table),
+        ("main", main_table), ("differences", difference_table), ("types", type_table), ("size", size_table),
+        ("traffic", traffic_table), ("given", given_table),
         ("losses", losses_table), ("weights", weights_table), ("incomplete", incomplete_table),
     ):  # fmt: skip
         before, found, rest = text.partition(f"<!-- {name} -->\n")
