@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from roofline import count_flops, line, matmul_peak
 from torch.utils.data import DataLoader
 from workload import SineData, report
 
@@ -43,7 +44,7 @@ def make_loop(
     **settings: Any,
 ) -> FederatedLoop:
     """A loop that is ready for its first round, without evaluation; ``settings`` are further trainer arguments."""
-    usual = {"accelerator": "cpu", "enable_progress_bar": False, "evaluate_at": ["after_aggregation"]}
+    usual: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "evaluate_at": ["after_aggregation"]}
     trainer = FederatedTrainer(
         FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6, **usual | settings
     )
@@ -104,12 +105,18 @@ class HandWritten:
             for batch in DataLoader(dataset, batch_sampler=batches, collate_fn=self.data.collate):
                 loss = self.loss(batch)
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
             with torch.no_grad():  # multiplied, then added, as the server does: a fused add differs in the last bit
                 total = [t + share * (p - w).double() for t, p, w in zip(total, self.live, self.weights, strict=True)]
         self.weights = [w + t.to(w.dtype) for w, t in zip(self.weights, total, strict=True)]
+
+    def flops(self) -> int:
+        """Floating-point operations of a round, by those of one batch."""
+        dataset: Any = self.data.dataset(self.data.clients[0], "train")
+        batch = self.data.collate(dataset.__getitems__([*range(self.data.batch_size)]))
+        return count_flops(lambda: torch.autograd.backward(self.loss(batch))) * len(self.data.clients) * self.steps
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """The mean over a batch."""
@@ -126,6 +133,7 @@ def overhead(clients: int, steps: int, repeats: int) -> list[dict[str, Any]]:
         hand = HandWritten(loop.data, steps)
         clocks = {"seconds a round": time.perf_counter, "processor seconds a round": time.process_time}
         ratios: dict[str, list[float]] = {case: [] for case in clocks}
+        spent: list[float] = []
         for index in range(repeats + 1):
             seconds = []
             for work in (loop._round, hand.round) if index % 2 else (hand.round, loop._round):
@@ -136,7 +144,9 @@ def overhead(clients: int, steps: int, repeats: int) -> list[dict[str, Any]]:
             for case in clocks:
                 if index:  # the first pair warms up
                     ratios[case].append(ours[case] / theirs[case])
-        ours_weights = loop.rule.global_model(loop.state)
+            if index:
+                spent.append(ours["seconds a round"])
+        ours_weights: Any = loop.rule.global_model(loop.state)
         worst = max(
             float((ours_weights[n] - w).abs().max() / w.abs().max().clamp_min(1e-12))
             for n, w in zip(hand.names, hand.weights, strict=True)
@@ -151,6 +161,7 @@ def overhead(clients: int, steps: int, repeats: int) -> list[dict[str, Any]]:
             "ratio_low": float(np.quantile(values, 0.1)),
             "ratio_high": float(np.quantile(values, 0.9)),
             "largest_relative_weight_difference": worst,
+            "flops_a_second": hand.flops() / float(np.median(spent)),
         }
         for case, values in ratios.items()
     ]
@@ -166,6 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = overhead(args.clients, args.steps, args.repeats)
     report(rows, args.json)
+    print(line(rows[0]["flops_a_second"], 1.0, matmul_peak()))
     print(f"largest relative difference of global weights: {rows[0]['largest_relative_weight_difference']:.2g}")
 
 
