@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fedlit.clients.engine import SerialEngine
-from fedlit.clients.fold import Fold, Layout, Unfoldable
+from fedlit.clients.fold import Fold
+from fedlit.clients.layout import Layout, Unfoldable
 from fedlit.clients.loss import BatchLoss
 from fedlit.clients.merging import Unmergeable, merged
 from fedlit.clients.requests import Request, by_form
