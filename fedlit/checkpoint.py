@@ -3,6 +3,10 @@
 A committed round is a folder ``checkpoints/round-NNNN`` with ``state.safetensors`` (the server's), ``meta.json`` and
 ``memory/<client>.safetensors``. It is written under a temporary name, synced, renamed, and then the link ``last`` is
 moved to it. Until then the round before stays as it was.
+
+So that a commit takes no longer where there are more clients, the folder of memories is moved on from a round that is
+not kept: the new round first holds what changed in ``changed`` and, as the link ``before``, whose memories the others
+are. Once ``last`` is moved to it, they are put together; after a kill, whoever reads the round does that.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +59,8 @@ class Checkpoints:
         return (self.folder / "last").is_symlink()
 
     def clear_staging(self) -> None:
-        """Remove what a killed run left behind."""
+        """Remove what a killed run left behind, and end what it began."""
+        self._put_together()
         for path in (self.staging, *self.folder.glob(".round-*"), self.folder / ".link"):
             if path.is_symlink() or path.is_file():
                 path.unlink()
@@ -70,22 +75,24 @@ class Checkpoints:
         """
         final = self.folder / f"round-{round:04d}"
         draft = self.folder / f".round-{round:04d}"
+        moved_on = not best and self.memory().exists() and self._target("last") != self._target("best")
         with writing(draft), _undone(draft):
             shutil.rmtree(draft, ignore_errors=True)
-            (draft / "memory").mkdir(parents=True)
-            if self.memory().exists():
-                for path in self.memory().iterdir():
-                    if not (self.staging / path.name).exists():
-                        os.link(path, draft / "memory" / path.name)
-            if self.staging.exists():
-                for path in sorted(self.staging.iterdir()):
-                    _sync(path)
-                    os.replace(path, draft / "memory" / path.name)
+            memories = draft / ("changed" if moved_on else "memory")
+            memories.mkdir(parents=True)
+            changed = sorted(os.listdir(self.staging)) if self.staging.exists() else []
+            if moved_on:
+                (draft / "before").symlink_to(f"../{self._target('last')}")
+            elif self.memory().exists():
+                _link_all(self.memory(), memories, {*changed})
+            for name in changed:
+                _sync(self.staging / name)
+                os.replace(self.staging / name, memories / name)
             blob = codec.encode(state)
             _write(draft / "state.safetensors", blob)
             meta = {**meta, "round": round, "state_sha256": hashlib.sha256(blob).hexdigest()}
             _write(draft / "meta.json", json.dumps(meta, indent=1, sort_keys=True).encode())
-            _sync(draft / "memory")
+            _sync(memories)
             _sync(draft)
             if final.exists():  # of a run whose link was not moved before it was killed
                 shutil.rmtree(final)
@@ -94,8 +101,9 @@ class Checkpoints:
                 self._link("best", final)
             self._link("last", final)
             _sync(self.folder)
+            self._put_together()
         shutil.rmtree(self.staging, ignore_errors=True)
-        keep = {os.readlink(self.folder / name) for name in ("last", "best") if (self.folder / name).is_symlink()}
+        keep = {self._target("last"), self._target("best")}
         for path in self.folder.glob("round-*"):
             if path.name not in keep:
                 shutil.rmtree(path, ignore_errors=True)
@@ -106,7 +114,29 @@ class Checkpoints:
         Raises:
             FedlitError: There is none, or its files were altered.
         """
+        self._put_together()
         return read(self.folder / name)
+
+    def _put_together(self) -> None:
+        """The memories of the last round, where that was not done; ranks may do it side by side."""
+        last = self.folder / "last"
+        before, changed, memory = last / "before", last / "changed", last / "memory"
+        if not before.is_symlink():
+            return
+        done = suppress(FileNotFoundError)
+        with done:
+            os.rename(before / "memory", memory)
+        for name in os.listdir(changed) if changed.exists() else ():
+            with done:
+                os.replace(changed / name, memory / name)
+        _sync(memory)
+        with done:
+            os.rmdir(changed)
+        before.unlink(missing_ok=True)
+
+    def _target(self, name: str) -> str | None:
+        link = self.folder / name
+        return os.readlink(link) if link.is_symlink() else None
 
     def _link(self, name: str, target: Path) -> None:
         temporary = self.folder / ".link"
@@ -142,6 +172,14 @@ def _undone(draft: Path) -> Iterator[None]:
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _link_all(source: Path, target: Path, without: set[str]) -> None:
+    """Give the files of a folder a second name in another one; paths as text, for there may be very many."""
+    old, new = str(source), str(target)
+    for name in os.listdir(old):
+        if name not in without:
+            os.link(f"{old}/{name}", f"{new}/{name}")
 
 
 def _write(path: Path, blob: bytes) -> None:

@@ -15,6 +15,7 @@ import torch
 from fedlit import codec, ledger, seeds, tree
 from fedlit.aggregators import Aggregator, Server
 from fedlit.checkpoint import Committed
+from fedlit.clients.batched import Assignment
 from fedlit.clients.batches import evaluation_loader
 from fedlit.clients.grouping import grouped
 from fedlit.clients.memory import ClientMemory
@@ -229,7 +230,7 @@ class FederatedLoop:
     def _training_jobs(
         self, index: int, chosen: Sequence[str], token: str, split: str | None, inbox: Inbox, crossed: list[ledger.Row]
     ) -> Iterator[Job]:
-        scored = {*self.data.clients[: self.trainer.limit_eval_clients]}
+        scored = {*self._scored}
         work = {client: self.steps(self.cohorts[client]) for client in chosen}
         for group, client in grouped(work, self.trainer.clients_at_once):
             members = self.cohorts[client]
@@ -241,6 +242,16 @@ class FederatedLoop:
             crossed.append(ledger.measure(index + 1, client, "down", payload))
             inbox.expect(job, self.parcels.like(down))
             yield job
+
+    def first_work(self, limit: int, steps: int) -> list[Assignment]:
+        """What the first clients of the first round would do, with so many steps each."""
+        work = {client: self.steps(self.cohorts[client]) for client in self.sample(0)} if self.cohorts else {}
+        jobs = [
+            Job("", client, 0, "train", codec.encode(self.rule.down(self.state, client)), steps=steps,
+                members=self.cohorts[client])
+            for _, client in grouped(work, 1)[:limit]
+        ]  # fmt: skip
+        return [self.local.assignment(job) for job in jobs]
 
     def steps(self, members: Sequence[str]) -> int:
         """Optimizer steps of a job; one on pooled data takes as many as its members would in a round together."""
@@ -260,12 +271,18 @@ class FederatedLoop:
         models = ("personal",) if model is None else ("global", "personal")
         previous: Any = None
         payload = b""
-        for client in self.data.clients[: self.trainer.limit_eval_clients]:
+        work = {client: len(self.data.dataset((client,), split)) for client in self._scored}
+        for group, client in grouped(work, self.trainer.clients_at_once):
             down = self.rule.down(self.state, client)
             if previous is None or down is not previous:
                 payload = codec.encode({"down": down} if model is None else {"down": down, "global": model})
             previous = down
-            yield Job("", client, rounds, "evaluate", payload, split, (client,), models=models)
+            yield Job("", client, rounds, "evaluate", payload, split, (client,), models=models, group=group)
+
+    @property
+    def _scored(self) -> Sequence[str]:
+        scored: Sequence[str] = self.data.clients[: self.trainer.limit_eval_clients]
+        return scored
 
     def _metrics(self, split: str) -> Any:
         return self.engine.task.test_metrics if split == "test" else self.engine.task.val_metrics

@@ -30,6 +30,7 @@ from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
 from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
+from fedlit.trial import settle
 
 Point = Literal["start", "after_local", "after_aggregation"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -50,7 +51,7 @@ class FederatedTrainer(CallbackHost):
         compression: What shortens uploads, one or several in their order: ``TopK``, ``Int8``, ``BFloat16``, see
             :mod:`fedlit.compression`; None: nothing. Baselines use it too. What the server sends is not compressed.
         clients_at_once: Clients that train in one forward and backward pass; 1 trains one after the other. ``auto``
-            tries out what is fastest here and fits, see :mod:`fedlit.clients.trial`. Figures differ in their last
+            tries out what is fastest here and fits, see :mod:`fedlit.trial`. Figures differ in their last
             digits between numbers of clients at once, so a resumed run keeps the number that it began with.
         check_val_every_n_rounds: Evaluate on validation data every so many rounds, and after the last.
         evaluate_at: When: before training (``start``), each client's model after its local steps and before
@@ -159,6 +160,7 @@ class FederatedTrainer(CallbackHost):
         rules = [(getattr(self, field) is None or getattr(self, field) >= 1, field, "at least 1") for field in whole]
         rules += [
             (self.num_threads >= 1, "num_threads", "at least 1"),
+            (_is_count(self.clients_at_once) or self.clients_at_once == "auto", "clients_at_once", "a number or auto"),
             (self.local_epochs is None or self.local_epochs > 0, "local_epochs", "above 0"),
             (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", "above 0"),
             (self.precision in get_args(Precision), "precision", f"one of {get_args(Precision)}"),
@@ -197,6 +199,7 @@ class FederatedTrainer(CallbackHost):
             )
         self._prepare(model, datamodule)
         self._announce()
+        settle(self, folder)
         for rule, run in self._runs(folder):  # before a file of theirs is written
             if run.checkpoints.exists():
                 check_same(run.checkpoints.read().meta["fingerprint"], fingerprint(self, rule), run.path)
@@ -338,6 +341,7 @@ class FederatedTrainer(CallbackHost):
         source, checkpoint = self._open(ckpt_path)
         self._prepare(model, datamodule)
         self._announce()
+        settle(self, None)
         loop = FederatedLoop(self, self.aggregator, source, fingerprint(self, self.aggregator), checkpoint)
         if ckpt_path is not None:
             loop.restore(checkpoint, ("aggregator", "model"))
@@ -377,3 +381,7 @@ class FederatedTrainer(CallbackHost):
     def local_work(self, num_examples: int, batch_size: int) -> int:
         """Optimizer steps of a client with so many examples."""
         return local_work(num_examples, batch_size, self.local_steps, self.local_epochs)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

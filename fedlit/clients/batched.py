@@ -64,7 +64,7 @@ class BatchedEngine:
 
     def train(self, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> list[Trained]:
         """Local steps of some clients, in their order."""
-        why = self._why_not(rule, work) if len(work) > 1 else "one client"
+        why = self.why_not(rule, work) if len(work) > 1 else "one client"
         if why is not None:
             if len(work) > 1 and why not in self._told:
                 self._told.add(why)
@@ -89,7 +89,8 @@ class BatchedEngine:
             rule, one.down, one.memory, one.batches, one.steps, batch_size, one.seed, one.everything
         )
 
-    def _why_not(self, rule: Aggregator, work: Sequence[Assignment]) -> str | None:
+    def why_not(self, rule: Aggregator, work: Sequence[Assignment]) -> str | None:
+        """Why these clients cannot train at once, or None where they can."""
         engine = self.engine
         if rule.second_order:
             return f"{type(rule).__name__} takes second derivatives"

@@ -79,6 +79,7 @@ def write_summary(
         "precision": trainer.precision,
         "world_size": trainer.world_size,
         "num_threads": trainer.num_threads,
+        "clients_at_once": trainer.clients_at_once,
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git_revision": _revision(),
     }

@@ -66,12 +66,17 @@ class LocalClients:
 
     def train(self, jobs: list[Job]) -> Iterator[Reply]:
         """Local steps of a group, then the replies; with a job's ``split`` the trained model is scored too."""
-        work = [self._assignment(job) for job in jobs]
+        work = [self.assignment(job) for job in jobs]
         trained = self.together.train(self.rule, work, self.data.batch_size)
         for job, one, done in zip(jobs, work, trained, strict=True):
             yield self._reply(job, one.memory, done)
 
-    def _assignment(self, job: Job) -> Assignment:
+    def assignment(self, job: Job) -> Assignment:
+        """What the client of a training job is to do.
+
+        Raises:
+            FedlitError: It has no examples.
+        """
         dataset = self.data.dataset(job.members, "train")
         count, size = len(dataset), self.data.batch_size
         if not count:

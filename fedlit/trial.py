@@ -1,0 +1,94 @@
+"""How many clients to train at once: tried out on the clients of the first round, before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from fedlit.aggregators import Aggregator
+from fedlit.clients.batched import Assignment, BatchedEngine
+from fedlit.loop import FederatedLoop
+from fedlit.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from fedlit.trainer import FederatedTrainer
+
+STEPS = 3
+"""Of each client in a trial."""
+REPEATS = 2
+MOST = 64
+"""Clients at once that are tried."""
+LONGER = 1.1
+"""A number of clients that takes so many times the least is the last one tried."""
+
+
+def settle(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
+    """Put a number in the place of ``clients_at_once: auto``, and say which.
+
+    Args:
+        trainer: Ready to train.
+        folder: Of a run, whose number is kept if it has begun; None: nothing is trained.
+    """
+    if trainer.clients_at_once != "auto":
+        return
+    seconds: dict[int, float] = {}
+    trainer.clients_at_once = 1
+    if folder is None or trainer.fast_dev_run:
+        return
+    if folder.checkpoints.exists():
+        made = folder.checkpoints.read().meta["fingerprint"]["trainer"]
+        trainer.clients_at_once = made.get("clients_at_once", 1)
+    elif trainer.fabric.is_global_zero:
+        rule = trainer.aggregator
+        work = FederatedLoop(trainer, rule, folder, {}).first_work(MOST, STEPS)
+        if work:
+            trainer.clients_at_once, seconds = fastest(trainer.together, rule, work, trainer.datamodule.batch_size)
+    trainer.clients_at_once = trainer.fabric.broadcast(trainer.clients_at_once)
+    tried = ", ".join(f"{count}: {each * 1000:.3g} ms" for count, each in seconds.items())
+    trial = f" (tried, {STEPS} steps of a client: {tried})" if tried else ""
+    trainer.fabric.print(f"clients at once: {trainer.clients_at_once}{trial}")
+
+
+def candidates(count: int) -> list[int]:
+    """1, 2, 4, and so on, and ``count`` itself."""
+    powers = [1 << i for i in range(count.bit_length()) if 1 << i < count]
+    return [*powers, max(1, count)]
+
+
+def fastest(
+    together: BatchedEngine, rule: Aggregator, work: Sequence[Assignment], batch_size: int
+) -> tuple[int, dict[int, float]]:
+    """The number of clients at once that takes the least time for each client, of those that fit into memory.
+
+    Args:
+        together: Trains them.
+        rule: Whose client half runs.
+        work: What clients would do, :data:`STEPS` steps each.
+        batch_size: Nominal examples in a batch.
+
+    Returns:
+        The number, and for each number that was tried the seconds for a client, the least of :data:`REPEATS`.
+    """
+    seconds: dict[int, float] = {}
+    for count in candidates(len(work)):
+        try:
+            seconds[count] = min(_seconds(together, rule, work[:count], batch_size) for _ in range(REPEATS)) / count
+        except torch.OutOfMemoryError:
+            if count == 1:
+                raise
+            break
+        if together.why_not(rule, work[:2]) is not None or seconds[count] > LONGER * min(seconds.values()):
+            break
+    return min(seconds, key=lambda count: (seconds[count], count)), seconds
+
+
+def _seconds(together: BatchedEngine, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> float:
+    device = together.engine.fabric.device
+    began = time.perf_counter()
+    together.train(rule, work, batch_size)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
