@@ -75,7 +75,9 @@ class Checkpoints:
         """
         final = self.folder / f"round-{round:04d}"
         draft = self.folder / f".round-{round:04d}"
-        moved_on = not best and self.memory().exists() and self._target("last") != self._target("best")
+        moved_on = (
+            not best and self.memory().exists() and self._target("last") not in (self._target("best"), final.name)
+        )
         with writing(draft), _undone(draft):
             shutil.rmtree(draft, ignore_errors=True)
             memories = draft / ("changed" if moved_on else "memory")

@@ -1,4 +1,4 @@
-"""Rounds that last: torn and altered files are found, a full disk costs nothing, a kill between two steps neither."""
+"""Rounds that last: torn and altered files are found, a full disk costs nothing, a resume goes on from the last."""
 
 from __future__ import annotations
 
@@ -76,62 +76,6 @@ def test_missing_or_torn_meta_is_found(tmp_path):
     assert Checkpoints(tmp_path).exists()  # not taken for a run that has not begun
     with pytest.raises(FedlitError, match=r"it has no meta\.json"):
         read(tmp_path / "last")
-
-
-class Killed(BaseException):
-    """A kill in the middle of a commit."""
-
-
-def steps_of_a_commit(monkeypatch, checkpoints, stop: int | None) -> int:
-    """Commit a round, dying before the ``stop``-th change on disk; the number of changes."""
-    count = 0
-
-    def counted(function):
-        def call(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == stop:
-                raise Killed
-            return function(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for name in ("rename", "replace", "link", "unlink", "symlink", "mkdir", "fsync"):
-            patch.setattr(os, name, counted(getattr(os, name)))
-        checkpoints.staging.mkdir(parents=True)
-        (checkpoints.staging / "a.safetensors").write_bytes(b"new")
-        checkpoints.commit(2, state(2.0), {}, best=True)
-    return count
-
-
-def test_a_kill_at_any_step_of_a_commit_leaves_the_old_round_or_the_new(tmp_path, monkeypatch):
-    def fresh(name: str) -> Checkpoints:
-        checkpoints = Checkpoints(tmp_path / name)
-        checkpoints.staging.mkdir(parents=True)
-        (checkpoints.staging / "a.safetensors").write_bytes(b"old")
-        (checkpoints.staging / "b.safetensors").write_bytes(b"old")
-        checkpoints.commit(1, state(1.0), {}, best=True)
-        return checkpoints
-
-    total = steps_of_a_commit(monkeypatch, fresh("whole"), None)
-    wanted = contents(tmp_path / "whole" / "last")
-    outcomes = set()
-    for stop in range(1, total + 1):
-        checkpoints = fresh(f"stop-{stop}")
-        with pytest.raises(Killed):
-            steps_of_a_commit(monkeypatch, checkpoints, stop)
-        committed = checkpoints.read()
-        outcomes.add(committed.round)
-        assert tree.equal(committed.state, state(float(committed.round)))
-        kept = contents(checkpoints.memory())
-        assert kept == {"a.safetensors": b"old" if committed.round == 1 else b"new", "b.safetensors": b"old"}
-        if committed.round == 1:  # goes on as a resumed run does
-            checkpoints.clear_staging()
-            steps_of_a_commit(monkeypatch, checkpoints, None)
-        assert contents(checkpoints.folder / "last") == wanted
-        assert contents(checkpoints.folder / "best") == wanted
-    assert outcomes == {1, 2}
 
 
 def full_disk(monkeypatch, name: str, after: int = 0):
