@@ -61,6 +61,7 @@ class BatchedEngine:
         self.runs = JointRuns(engine)
         self._told: set[str] = set()
         self._tried = False
+        self._kind: Any = None
 
     def train(self, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> list[Trained]:
         """Local steps of some clients, in their order."""
@@ -100,17 +101,31 @@ class BatchedEngine:
             return "activations are computed again in the backward pass"
         if not callable(getattr(engine.task, "losses", None)):
             return f"{type(engine.task).__name__} has no losses, one for each example"
+        kind = type(self._optimizer_of(work[0].steps))
+        if kind not in ELEMENTWISE:
+            return f"{kind.__name__} looks at whole tensors"
+        return self.runs.why_not if self._tried else self.folds([next(iter(one.batches)) for one in work[:2]])
+
+    def folds(self, batches: Sequence[Any]) -> str | None:
+        """Why the network cannot take several clients in one pass, or None where it can; tried out once.
+
+        Args:
+            batches: Of two clients, to try with.
+        """
         if not self._tried:
-            engine.load({})
-            engine.task.train()
-            engine.task.num_training_steps = max(1, work[0].steps)
-            kind = type(engine._optimizer({n: p.detach() for n, p in engine.parameters.items()}, 1)[0].optimizer)
-            self.runs.why_not = None if kind in ELEMENTWISE else f"{kind.__name__} looks at whole tensors"
-            if self.runs.why_not is None:
-                first = [next(iter(one.batches)) for one in work[:2]]
-                self.runs.try_out([engine.fabric.to_device(batch) for batch in first])
+            if not callable(getattr(self.engine.task, "losses", None)):
+                return f"{type(self.engine.task).__name__} has no losses, one for each example"
+            self.engine.load({})
+            self.engine.task.train()
+            self.runs.try_out([self.engine.fabric.to_device(batch) for batch in batches[:2]])
             self._tried = True
         return self.runs.why_not
+
+    def _optimizer_of(self, steps: int) -> Any:
+        if self._kind is None:
+            values: Tree = {name: p.detach().clone() for name, p in self.engine.parameters.items()}
+            self._kind = self.engine._optimizer(values, steps)[0].optimizer
+        return self._kind
 
     def _member(self, rule: Aggregator, index: int, one: Assignment) -> Member:
         engine, device = self.engine, self.engine.fabric.device

@@ -38,7 +38,7 @@ def _export(loop: FederatedLoop, folder: Path, export: Callable[..., None]) -> N
         _write(loop, export, shared, folder / "global")
     for client in loop.data.clients:
         model: Any = loop.local.personal(client, loop.rule.down(loop.state, client))
-        if shared is None or not tree.equal({**initial, **model}, {**initial, **shared}):
+        if shared is None or (model is not shared and not tree.equal({**initial, **model}, {**initial, **shared})):
             _write(loop, export, model, folder / "clients" / client)
 
 

@@ -184,10 +184,13 @@ class ClassificationTask(FineTuned):
         measure = label_losses if self.multi_label else class_losses
         return measure(logits, target, self.gamma if self.loss == "focal" else 0.0, self._weights(batch, logits))
 
-    def evaluate(self, batch: Batch, metrics: Metric) -> None:
-        target = self._target(batch)
+    def outputs(self, batch: Batch) -> Tensor:
+        """Logits (batch, classes)."""
         with torch.no_grad():
-            metrics.update(self.logits(batch), target)
+            return self.logits(batch)
+
+    def score_outputs(self, outputs: Tensor, batch: Batch, metrics: Metric) -> None:
+        metrics.update(outputs, self._target(batch))
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Probabilities, by softmax, or by sigmoids of labels.

@@ -125,9 +125,13 @@ class ForecastingTask(FineTuned):
         with torch.no_grad():
             return family.forecast(network, context, self.prediction_length, quantiles or self.quantiles).float()
 
-    def evaluate(self, batch: Batch, metrics: Metric) -> None:
+    def outputs(self, batch: Batch) -> Tensor:
+        """Quantile forecasts (batch, quantiles, horizon)."""
         self._check(batch)
-        metrics.update(self.forecast(batch["context"]), batch["target"], batch["context"], batch["kind"])
+        return self.forecast(batch["context"])
+
+    def score_outputs(self, outputs: Tensor, batch: Batch, metrics: Metric) -> None:
+        metrics.update(outputs, batch["target"], batch["context"], batch["kind"])
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Forecasts in the original units.

@@ -19,7 +19,7 @@ class Task(lightning.LightningModule):
     """A model with its loss and its metrics, trainable by the federated engine or by a plain ``lightning.Trainer``.
 
     Subclasses give ``configure_model`` (idempotent; ``__init__`` loads nothing heavy), ``losses``,
-    ``configure_optimizers``, ``evaluate``, ``predict_step``, ``export``, ``describe``, ``config`` and
+    ``configure_optimizers``, ``outputs``, ``score_outputs``, ``predict_step``, ``export``, ``describe``, ``config`` and
     ``use_stand_in``, and set ``val_metrics`` and ``test_metrics``, whose ``compute()`` is a dict of scalars.
     Parameters that need a gradient are the ones that train and travel.
     """
@@ -47,9 +47,17 @@ class Task(lightning.LightningModule):
         """One loss per example, (batch,)."""
         raise NotImplementedError
 
-    def evaluate(self, batch: Batch, metrics: Metric) -> None:
-        """Add the batch to ``metrics``."""
+    def outputs(self, batch: Batch) -> Tensor:
+        """What scores are made of, (batch, ...): without gradients, each example's from itself alone."""
         raise NotImplementedError
+
+    def score_outputs(self, outputs: Tensor, batch: Batch, metrics: Metric) -> None:
+        """Add a batch and what :meth:`outputs` gave for it to ``metrics``."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Batch, metrics: Metric) -> None:
+        """Add the batch to ``metrics``. A task that overrides this one has its clients scored one after the other."""
+        self.score_outputs(self.outputs(batch), batch, metrics)
 
     def prediction_columns(self, prediction: Any) -> dict[str, Any]:
         """What ``predict_step`` gave as columns of one length, by name."""

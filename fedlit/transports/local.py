@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,6 +15,7 @@ from fedlit.clients.batched import Assignment, BatchedEngine
 from fedlit.clients.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
 from fedlit.clients.engine import Trained
 from fedlit.clients.memory import ClientMemory
+from fedlit.clients.scoring import scores_of
 from fedlit.compression import Channel
 from fedlit.errors import FedlitError
 from fedlit.transports.base import Job, Reply
@@ -57,7 +58,7 @@ class LocalClients:
             if kind == "train":
                 yield from self.train(list(group))
             else:
-                yield from (self.evaluate(job) for job in group)
+                yield from self.evaluate(list(group))
 
     def remembered(self, client: str) -> Tree:
         """A client's memory, the initial one if it has none yet."""
@@ -68,8 +69,11 @@ class LocalClients:
         """Local steps of a group, then the replies; with a job's ``split`` the trained model is scored too."""
         work = [self.assignment(job) for job in jobs]
         trained = self.together.train(self.rule, work, self.data.batch_size)
-        for job, one, done in zip(jobs, work, trained, strict=True):
-            yield self._reply(job, one.memory, done)
+        scored = [i for i, job in enumerate(jobs) if job.split is not None]
+        asked = [(trained[i].model, jobs[i].members) for i in scored]
+        scores = dict(zip(scored, self.scores(asked, jobs[scored[0]].split, len(jobs)), strict=True)) if scored else {}
+        for i, (job, one, done) in enumerate(zip(jobs, work, trained, strict=True)):
+            yield self._reply(job, one.memory, done, *scores.get(i, ({}, 0)))
 
     def assignment(self, job: Job) -> Assignment:
         """What the client of a training job is to do.
@@ -94,7 +98,7 @@ class LocalClients:
             evaluation_loader(self.data, dataset) if self.rule.measures else (),
         )
 
-    def _reply(self, job: Job, before: Tree, trained: Trained) -> Reply:
+    def _reply(self, job: Job, before: Tree, trained: Trained, values: dict[str, float], evaluated: int) -> Reply:
         count = len(self.data.dataset(job.members, "train"))
         if not math.isfinite(trained.loss):
             return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
@@ -108,10 +112,7 @@ class LocalClients:
         sent = self.channel.encode(trained.upload, residual, draws)
         if kept or tree.leaves(before) or sent.residual is not None:  # one that never remembers a tensor has no file
             self.memory.stage(job.client, trained.memory, sent.residual)
-        scores, evaluated = {}, 0
-        if job.split is not None:
-            values, evaluated = self.score(trained.model, job.members, job.split)
-            scores = {"personal": values} if evaluated else {}
+        scores = {"personal": values} if evaluated else {}
         return Reply(
             job.ticket,
             job.client,
@@ -122,31 +123,46 @@ class LocalClients:
             count,
         )
 
-    def evaluate(self, job: Job) -> Reply:
-        """Scores of the models that ``job.models`` names; equal models are run once."""
-        sent, _ = codec.decode(job.payload)
-        assert isinstance(sent, dict)
-        assert job.split is not None
-        scores: dict[str, dict[str, float]] = {}
-        num_examples = 0
-        for name in job.models:
-            model = sent["global"] if name == "global" else self.personal(job.client, sent["down"])
-            if name == "personal" and "global" in scores and tree.equal(model, sent["global"]):
-                scores[name] = scores["global"]
-                continue
-            scores[name], num_examples = self.score(model, job.members, job.split)
-        return Reply(job.ticket, job.client, scores=scores, num_examples=num_examples)
+    def evaluate(self, jobs: list[Job]) -> Iterator[Reply]:
+        """Scores of the models that the jobs of a group name; equal models are run once."""
+        asked: dict[tuple[int, str], tuple[Tree, tuple[str, ...]]] = {}
+        same: set[int] = set()
+        payload, sent = b"", dict[str, Any]()
+        for i, job in enumerate(jobs):
+            if job.payload is not payload:
+                payload, sent = job.payload, cast(dict[str, Any], codec.decode(job.payload)[0])
+            for name in job.models:
+                model = sent["global"] if name == "global" else self.personal(job.client, sent["down"])
+                if name == "personal" and (i, "global") in asked and tree.equal(model, sent["global"]):
+                    same.add(i)
+                else:
+                    asked[i, name] = model, job.members
+        asked = dict(sorted(asked.items(), key=lambda item: item[0][1]))  # one model for all side by side
+        scores = dict(zip(asked, self.scores([*asked.values()], jobs[0].split, len(jobs)), strict=True))
+        for i, job in enumerate(jobs):
+            named = {name: scores[i, "global" if i in same else name] for name in job.models}
+            values = {name: found for name, (found, _) in named.items()}
+            yield Reply(job.ticket, job.client, scores=values, num_examples=max(n for _, n in named.values()))
 
     def personal(self, client: str, down: Tree) -> Tree:
         """The model that a client serves."""
         model: Tree = self.rule.personal(down, self.remembered(client))
         return model
 
-    def score(self, model: Tree, members: tuple[str, ...], split: str) -> tuple[dict[str, float], int]:
-        """Metrics on a split, and how many examples it has; none if it is empty."""
-        dataset = self.data.dataset(members, split)
-        if not len(dataset):
-            return {}, 0
-        limit = self.limit_eval_batches
-        scored = len(dataset) if limit is None else min(len(dataset), limit * evaluation_batch_size(self.data))
-        return self.engine.evaluate(model, evaluation_loader(self.data, dataset, limit), split), scored
+    def scores(
+        self, asked: list[tuple[Tree, tuple[str, ...]]], split: str | None, clients: int
+    ) -> list[tuple[dict[str, float], int]]:
+        """Of each model on a split of its clients: metrics, and how many examples there are; none if it is empty."""
+        assert split is not None
+        datasets = [self.data.dataset(members, split) for _, members in asked]
+        limit, size = self.limit_eval_batches, evaluation_batch_size(self.data)
+        counts = [len(d) if limit is None else min(len(d), limit * size) for d in datasets]
+        filled = [i for i, count in enumerate(counts) if count]
+        models = [asked[i][0] for i in filled]
+        batches = [evaluation_loader(self.data, datasets[i], limit) for i in filled]
+        if clients == 1:
+            scores = [self.engine.evaluate(m, b, split) for m, b in zip(models, batches, strict=True)]
+        else:
+            scores = scores_of(self.together, models, batches, split, size)
+        found = dict(zip(filled, scores, strict=True))
+        return [(found.get(i, {}), count) for i, count in enumerate(counts)]
