@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset, default_collate
 
-from fedlit.clients.batches import evaluation_batches, loader, local_work, training_batches
+from fedlit.clients.batches import Batches, evaluation_batches, local_work, training_batches
 
 
 def test_epochs_hold_every_example_once():
@@ -33,5 +33,8 @@ def test_local_work():
 
 def test_a_pass_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
-    assert [b[0].tolist() for b in loader(TensorDataset(torch.arange(3)), [[2, 0], [1]], None)] == [[2, 0], [1]]
+    assert [b[0].tolist() for b in Batches(TensorDataset(torch.arange(3)), [[2, 0], [1]], default_collate)] == [
+        [2, 0],
+        [1],
+    ]
     assert torch.equal(before, torch.get_rng_state())

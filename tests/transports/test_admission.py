@@ -202,9 +202,10 @@ def test_tickets_say_nothing_of_each_other(fit, monkeypatch):
     seen = {}
     inner = LocalClients.train
 
-    def note(self, job):
-        seen.setdefault(job.round, {})[job.client] = job.ticket
-        return inner(self, job)
+    def note(self, jobs):
+        for job in jobs:
+            seen.setdefault(job.round, {})[job.client] = job.ticket
+        return inner(self, jobs)
 
     monkeypatch.setattr(LocalClients, "train", note)
     fit(FedAvg())
@@ -252,7 +253,9 @@ def test_all_refused_is_an_error_and_costs_nothing_committed(fit, monkeypatch):
     with monkeypatch.context() as patch:
         inner = LocalClients.train
         patch.setattr(
-            LocalClients, "train", lambda self, job: Reply(job.ticket, job.client, error="its loss became nan")
+            LocalClients,
+            "train",
+            lambda self, jobs: (Reply(job.ticket, job.client, error="its loss became nan") for job in jobs),
         )
         assert inner is not LocalClients.train
         with pytest.raises(FedlitError, match=r"round 2: every client was refused.*client-00.*became nan"):
