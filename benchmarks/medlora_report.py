@@ -129,14 +129,15 @@ def size_table(runs: Runs) -> list[str]:
         return f"{value:.1f} ({low:.0f} to {high:.0f})"
 
     rows = []
-    for run in sorted((r for r in runs if r["part"] == "size" and "train" in r), key=lambda r: sum(r["train"])):
+    found = [run for run in runs if run["part"] == "size" and "train" in run]
+    for run in sorted(found, key=lambda r: (int(r["label"].split()[0]), r["seed"])):
         shares = [f"{100 * run['test'][f'relation_strict_{name}']:.1f}" for name in ("precision", "recall")]
         scores = [bounded(run, name) for name in ("relation_strict_f1", "entity_strict_f1")]
-        rows.append([str(sum(run["train"])), *shares, *scores, f"{run['seconds'] / 60:.0f}"])
+        rows.append([str(sum(run["train"])), str(run["seed"]), *shares, *scores, f"{run['seconds'] / 60:.0f}"])
     for run in pick(runs, "size", "every pair"):
         values = [f"{100 * run['test'][f'relation_strict_{name}']:.1f}" for name in ("precision", "recall", "f1")]
-        rows.append(["none: every chemical with every disease", *values, "-", "-"])
-    head = ["training titles", "precision", "recall", "relations, strict F1", "mentions, strict F1"]
+        rows.append(["none: every chemical with every disease", "-", *values, "-", "-"])
+    head = ["training titles", "seed", "precision", "recall", "relations, strict F1", "mentions, strict F1"]
     return table([*head, "processor minutes"], rows)
 
 

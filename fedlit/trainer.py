@@ -61,6 +61,8 @@ class FederatedTrainer(CallbackHost):
         monitor: Summary figure whose best round is kept as ``checkpoints/best``, for instance
             ``val/personal/rmse``.
         gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors.
+        accumulate_grad_batches: Batches of an optimizer step, whose gradients are averaged. An epoch then has fewer
+            steps; where it does not go, its last step takes batches of the next.
         fast_dev_run: Run 1 round (or that many) of 1 step with 2 clients, or as many as the rule needs, on a tiny
             stand-in backbone and generated data, to see that a configuration works.
         name: Runs go to ``<default_root_dir>/<name>/version_N``.
@@ -98,6 +100,7 @@ class FederatedTrainer(CallbackHost):
         limit_eval_batches: int | None = None,
         monitor: str | None = None,
         gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
         fast_dev_run: bool | int = False,
         name: str = "fedlit",
         default_root_dir: str = "runs",
@@ -121,6 +124,7 @@ class FederatedTrainer(CallbackHost):
         self.check_val_every_n_rounds = check_val_every_n_rounds
         self.evaluate_at: tuple[Point, ...] = tuple(evaluate_at or ("start", "after_aggregation"))
         self.monitor, self.gradient_clip_val = monitor, gradient_clip_val
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.fast_dev_run, self.name, self.default_root_dir = fast_dev_run, name, Path(default_root_dir)
         self.limit_eval_clients, self.limit_eval_batches = limit_eval_clients, limit_eval_batches
         self.seed, self.num_threads = seed, torch.get_num_threads() if num_threads is None else num_threads
@@ -160,6 +164,7 @@ class FederatedTrainer(CallbackHost):
         rules = [(getattr(self, field) is None or getattr(self, field) >= 1, field, "at least 1") for field in whole]
         rules += [
             (self.num_threads >= 1, "num_threads", "at least 1"),
+            (_is_count(self.accumulate_grad_batches), "accumulate_grad_batches", "a whole number from 1"),
             (_is_count(self.clients_at_once) or self.clients_at_once == "auto", "clients_at_once", "a number or auto"),
             (self.local_epochs is None or self.local_epochs > 0, "local_epochs", "above 0"),
             (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", "above 0"),
@@ -298,7 +303,7 @@ class FederatedTrainer(CallbackHost):
         model.setup("fit")
         model.configure_model()
         self.datamodule, self.lightning_module = datamodule, model
-        self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val)
+        self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val, self.accumulate_grad_batches)
         self.together = BatchedEngine(self.engine, self._one_by_one)
 
     def _runs(self, folder: RunFolder) -> list[tuple[Aggregator, RunFolder]]:
@@ -380,7 +385,8 @@ class FederatedTrainer(CallbackHost):
     # -- what the loop uses ----------------------------------------------------------------------------------------
     def local_work(self, num_examples: int, batch_size: int) -> int:
         """Optimizer steps of a client with so many examples."""
-        return local_work(num_examples, batch_size, self.local_steps, self.local_epochs)
+        steps, epochs = self.local_steps, self.local_epochs
+        return local_work(num_examples, batch_size, steps, epochs, self.accumulate_grad_batches)
 
 
 def _is_count(value: Any) -> bool:

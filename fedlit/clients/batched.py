@@ -18,7 +18,7 @@ from fedlit.clients.engine import SerialEngine, Trained
 from fedlit.clients.joint import JointRuns
 from fedlit.clients.loss import batch_length
 from fedlit.clients.requests import Asked, AskingLoss, Pending
-from fedlit.clients.stacks import Block, Member, stacked
+from fedlit.clients.stacks import Member, stacked
 from fedlit.tree import Tree
 
 ELEMENTWISE = frozenset(
@@ -152,11 +152,13 @@ class BatchedEngine:
         for step in range(ordered[0].work.steps):
             active = [block for block in blocks if block.steps > step]
             training = [member for block in active for member in block.members]
-            values = self._values(rule, active, training, step, batch_size)
             for block in active:
                 block.optimizer.zero_grad()
-            engine.fabric.backward(values.sum())
-            totals[[member.index for member in training]] += values.detach()
+                block.open()
+            for _ in range(engine.accumulate_grad_batches):
+                values = self._values(rule, training, step, batch_size) / engine.accumulate_grad_batches
+                engine.fabric.backward(values.sum())
+                totals[[member.index for member in training]] += values.detach()
             parts = [part for block in active for part in block.parts()]
             for part in parts:
                 part.step(engine.gradient_clip_val)
@@ -169,19 +171,16 @@ class BatchedEngine:
                     out[member.index] = self._finished(rule, member, w, block.travel, mean)
         return [out[member.index] for member in members]
 
-    def _values(
-        self, rule: Aggregator, blocks: list[Block], members: list[Member], step: int, batch_size: int
-    ) -> Tensor:
+    def _values(self, rule: Aggregator, members: list[Member], step: int, batch_size: int) -> Tensor:
         """Each client's objective on its next batch, (clients,)."""
         engine = self.engine
         count = getattr(engine.task, "num_targets", None)
-        for block in blocks:
-            for member, w in zip(block.members, block.rows(), strict=True):
-                batch = next(member.batches)
-                length = batch_length(batch, batch_size)
-                member.examples += length
-                member.targets += length if count is None else int(count(batch))
-                member.batch, member.w, member.asked = engine.fabric.to_device(batch), w, Asked()
+        for member in members:
+            batch = next(member.batches)
+            length = batch_length(batch, batch_size)
+            member.examples += length
+            member.targets += length if count is None else int(count(batch))
+            member.batch, member.asked = engine.fabric.to_device(batch), Asked()
         values: dict[int, Tensor] = {}
         waiting = members
         while waiting:

@@ -10,9 +10,16 @@ from typing import Any
 import torch
 
 
-def local_work(num_examples: int, batch_size: int, steps: int | None, epochs: float | None) -> int:
-    """Optimizer steps for a client: ``steps``, or as many batches as ``epochs`` over its examples hold."""
-    return steps if steps is not None else round((epochs or 0) * math.ceil(num_examples / batch_size))
+def local_work(
+    num_examples: int, batch_size: int, steps: int | None, epochs: float | None, batches_per_step: int = 1
+) -> int:
+    """Optimizer steps for a client: ``steps``, or as many as ``epochs`` over its examples need.
+
+    Args:
+        batches_per_step: Batches of a step; where it does not go, an epoch's last step takes some of the next.
+    """
+    each = math.ceil(math.ceil(num_examples / batch_size) / batches_per_step)
+    return steps if steps is not None else round((epochs or 0) * each)
 
 
 def training_batches(num_examples: int, batch_size: int, steps: int, generator: torch.Generator) -> list[list[int]]:

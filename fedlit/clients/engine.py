@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import lightning as L  # noqa: N812
@@ -46,15 +47,23 @@ class SerialEngine:
         task: A LightningModule; its parameters that require a gradient are what rules see.
         fabric: Gives device, precision and the backward pass.
         gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors, or None.
+        accumulate_grad_batches: Batches of a step, whose objectives are averaged.
 
     Raises:
         FedlitError: The task relies on a hook that this engine does not call, or nothing in it trains.
     """
 
-    def __init__(self, task: L.LightningModule, fabric: L.Fabric, gradient_clip_val: float | None = None) -> None:
+    def __init__(
+        self,
+        task: L.LightningModule,
+        fabric: L.Fabric,
+        gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
+    ) -> None:
         check_task(task)
         self.task: Any = task
         self.fabric, self.gradient_clip_val = fabric, gradient_clip_val
+        self.accumulate_grad_batches = accumulate_grad_batches
         fabric.to_device(task)
         task.train()  # all modules in one mode, so that the task's own flag tells it from here on
         for metric in (m for m in task.modules() if isinstance(m, Metric)):
@@ -122,7 +131,7 @@ class SerialEngine:
             rule: Whose client half runs.
             down: What the client received.
             memory: What it kept.
-            batches: At least ``steps`` batches.
+            batches: At least ``steps`` times ``accumulate_grad_batches``.
             steps: Optimizer steps to take.
             batch_size: Nominal examples in a batch, for :class:`Work` where a batch does not tell.
             seed: Of everything random inside the network, dropout above all.
@@ -146,11 +155,16 @@ class SerialEngine:
             self._scaler.load_state_dict(self._fresh_scaler)  # a client's scale must not depend on who came before
         kernels = sdpa_kernel(SDPBackend.MATH) if rule.second_order else nullcontext()
         with self._keyed_rng(seed), kernels:
-            for loss.step, batch in zip(range(steps), batches, strict=False):
-                loss.batch = self.fabric.to_device(batch)
-                value = rule.objective(loss, w, down, memory)
+            waiting = iter(batches)
+            for loss.step in range(steps):
                 optimizer.zero_grad()
-                self.fabric.backward(value)
+                for batch in islice(waiting, self.accumulate_grad_batches):
+                    loss.batch = self.fabric.to_device(batch)
+                    value = rule.objective(loss, w, down, memory) / self.accumulate_grad_batches
+                    self.fabric.backward(value)
+                    total += value.detach()
+                    length = batch_length(batch, batch_size)
+                    examples, targets = examples + length, targets + (length if count is None else int(count(batch)))
                 if self.gradient_clip_val is not None:
                     # Not an error here: a client whose gradient is not finite is refused by name at admission.
                     self.fabric.clip_gradients(
@@ -160,9 +174,6 @@ class SerialEngine:
                 optimizer.step()
                 for scheduler in schedulers:
                     scheduler.step()
-                total += value.detach()
-                length = batch_length(batch, batch_size)
-                examples, targets = examples + length, targets + (length if count is None else int(count(batch)))
         with torch.no_grad():
             trained = tree.clone(w)
             for leaf in tree.leaves(w):

@@ -65,6 +65,11 @@ class Block:
                 node.register_prehook(_note(reached))
         return [tree.map(lambda leaf, i=i: apart[id(leaf)][i], self.w) for i in range(len(self.members))]
 
+    def open(self) -> None:
+        """Give each member its rows, for the step that begins."""
+        for member, w in zip(self.members, self.rows(), strict=True):
+            member.w = w
+
     def parts(self) -> list[Block]:
         """The block, or blocks of the members that gradients reached alike.
 

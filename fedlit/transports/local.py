@@ -88,7 +88,7 @@ class LocalClients:
                 f"client {job.client!r} has no training examples: leave it out, or split its data otherwise"
             )
         generator = seeds.generator(self.seed, "batches", job.round, job.client)
-        batches = training_batches(count, size, job.steps, generator)
+        batches = training_batches(count, size, job.steps * self.engine.accumulate_grad_batches, generator)
         return Assignment(
             codec.decode(job.payload)[0],
             self.remembered(job.client),
