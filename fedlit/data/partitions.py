@@ -236,11 +236,14 @@ def statistics(records: Sequence[Item], assignment: Mapping[str, Sequence[int]])
     }
     for name in ("label", "kind", "site"):
         counts = {c: Counter(str(getattr(records[i], name)) for i in indices) for c, indices in assignment.items()}
-        total = sum(counts.values(), Counter[str]())
+        total = Counter(str(getattr(records[i], name)) for indices in assignment.values() for i in indices)
         if len(total) < 2:
             continue
         share = {value: count / total.total() for value, count in total.items()}
-        distance = [sum(abs(own[value] / own.total() - share[value]) for value in share) / 2 for own in counts.values()]
+        distance = [  # over a client's own values: there may be as many values as clients
+            (1 + sum(abs(n / own.total() - share[value]) - share[value] for value, n in own.items())) / 2
+            for own in counts.values()
+        ]
         out[name] = {
             "total_variation": round(float(np.mean(distance)), 4),
             "counts": {client: dict(sorted(own.items())) for client, own in counts.items()},

@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -120,6 +121,22 @@ def test_small_alpha_gives_few_labels_and_large_alpha_equal_mixes():
     far = statistics(found, Dirichlet(10, 0.01).assign(found, 0))["label"]["total_variation"]
     near = statistics(found, Dirichlet(10, 1000).assign(found, 0))["label"]["total_variation"]
     assert near < 0.1 < 0.6 < far
+
+
+def test_total_variation_is_the_mean_distance_of_mixes():
+    found = [make(i, label=label) for i, label in enumerate([0, 0, 1, 1, 2, 0])]
+    counts = {"a": [0, 1, 2], "b": [3, 4, 5]}
+    mixes = np.array([[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]])
+    expected = np.abs(mixes - [3 / 6, 2 / 6, 1 / 6]).sum(axis=1).mean() / 2
+    assert statistics(found, counts)["label"]["total_variation"] == round(expected, 4)
+
+
+def test_ten_thousand_clients_of_a_site_each_are_counted_in_a_moment():
+    found = [make(i, site=i) for i in range(10_000)]
+    began = time.process_time()
+    told = statistics(found, {f"client-{i}": [i] for i in range(10_000)})
+    assert time.process_time() - began < 5
+    assert told["site"]["total_variation"] == 0.9999
 
 
 def test_min_records_is_kept_at_extreme_alpha():
