@@ -68,7 +68,7 @@ class FederatedLoop:
         self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
         self.transport = RankTransport(self.local, self.fabric)
         self.state: Tree = tree.ordered(rule.init(self.initial))
-        self.shared_pass = SharedPass(self.engine)
+        self.shared_pass = SharedPass(trainer.together, trainer.clients_at_once)
         self.rounds_done = self.first_round = 0
         self.best: float | None = None
 

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fedlit.clients.batched import BatchedEngine
+from fedlit.clients.layout import Layout, Unfoldable
+from fedlit.clients.merging import Unmergeable, merged
 from fedlit.rehearsal import check_method
 from fedlit.tree import Tree
 
-if TYPE_CHECKING:
-    from fedlit.clients.engine import SerialEngine
-
-AT_ONCE = 8
-
 
 class SharedPass:
-    """Evaluates models that differ in what trains, with ``vmap`` over those tensors.
+    """Evaluates models that differ in what trains as clients train at once: each has the batch's rows to itself.
 
-    Frozen weights are there once, and their products see one batch. Figures equal those of one model after the other
-    up to rounding. Where the network has an operation that ``vmap`` cannot do (4-bit layers), or a model changes frozen
-    weights, models are evaluated one by one; where memory does not suffice, half as many at once. Either is found out
-    once.
+    Figures equal those of one model after the other up to rounding. Where the network cannot be folded, or a model
+    changes frozen weights, models are evaluated one by one; where memory does not suffice, half as many at once. That
+    is found out once.
 
     Args:
-        engine: Whose network is used.
-        at_once: Models in one pass; None: 8 on a GPU, 1 on a CPU, where one by one is faster.
+        together: Whose network is used.
+        at_once: Models in one pass.
     """
 
-    def __init__(self, engine: SerialEngine, at_once: int | None = None) -> None:
-        self.engine = engine
-        self.at_once = at_once or (1 if engine.fabric.device.type == "cpu" else AT_ONCE)
+    def __init__(self, together: BatchedEngine, at_once: int) -> None:
+        self.together, self.engine, self.at_once = together, together.engine, at_once
 
     def losses(self, models: Iterable[Tree], batches: Iterable[Any]) -> list[Tensor]:
         """The task loss of each example by each model, float64, on the CPU.
@@ -56,30 +50,34 @@ class SharedPass:
         if len(models) == 1 or any(one.keys() != engine.parameters.keys() for one in complete):
             yield from (engine.losses(model, batches) for model in models)
             return
+        first = next(iter(batches), None)
+        if first is None:
+            yield from (torch.zeros(0, dtype=torch.float64) for _ in models)
+            return
         device = engine.fabric.device
-        stacked = {
-            f"task.{name}": torch.stack([one[name].to(device) for one in complete]) for name in engine.parameters
-        }
+        stacked = {name: torch.stack([one[name].to(device) for one in complete]) for name in engine.parameters}
         try:
-            yield from self._vmapped(stacked, batches)
+            if (why := self.together.folds([first, first])) is not None:
+                raise Unfoldable(why)
+            yield from self._folded(stacked, len(models), batches)
             return
         except torch.OutOfMemoryError:
             self.at_once = max(1, len(models) // 2)
-        except RuntimeError:  # what vmap raises of operations that it has no rule for
+        except (Unfoldable, Unmergeable):
             self.at_once = 1
         del stacked, complete
         for start in range(0, len(models), self.at_once):
             yield from self._chunk(models[start : start + self.at_once], batches)
 
-    def _vmapped(self, stacked: dict[str, Tensor], batches: Iterable[Any]) -> list[Tensor]:
+    def _folded(self, stacked: dict[str, Tensor], count: int, batches: Iterable[Any]) -> list[Tensor]:
         engine = self.engine
         engine.load({})
         engine.task.eval()
-        count = len(next(iter(stacked.values())))
-        seen = [torch.zeros(count, 0, dtype=torch.float64)]
-        with torch.no_grad(), engine.fabric.autocast(), sdpa_kernel(SDPBackend.MATH):
-            for batch in batches:
-                arguments = ("losses", engine.fabric.to_device(batch), 0)
-                each = vmap(lambda values, given=arguments: functional_call(engine.call, values, given))(stacked)
-                seen.append(each.double().cpu())
+        seen = []
+        for batch in batches:
+            whole, sizes = merged([engine.fabric.to_device(batch)] * count)
+            using = self.together.runs.fold.using(stacked, Layout(sizes))
+            with torch.inference_mode(), engine.fabric.autocast(), using:
+                each = engine.task.losses(whole)
+            seen.append(each.double().cpu().reshape(count, -1))
         return list(torch.cat(seen, dim=1))

@@ -7,7 +7,9 @@ from toys import Regression, ToyData
 
 from fedlit.aggregators import FedMedLoRAPlus
 from fedlit.backbones import LoRA
+from fedlit.clients.batched import BatchedEngine
 from fedlit.clients.engine import SerialEngine
+from fedlit.clients.joint import JointRuns
 from fedlit.clients.together import SharedPass
 from fedlit.data import SimulatedNotes
 from fedlit.data.documents import Document
@@ -46,14 +48,15 @@ def notes() -> tuple[InstructionTask, list[dict]]:
 def test_adapters_of_a_language_model(notes, packing):
     task, batches = notes
     task.packing = packing
+    batches = [{**one, "index": torch.arange(len(one["client"]))} for one in batches]
     engine = SerialEngine(task, fabric())
     given = models(engine, 5)
     one_by_one = torch.stack([engine.losses(model, batches) for model in given])
-    together = SharedPass(engine, at_once=3)
+    together = SharedPass(BatchedEngine(engine), at_once=3)
     found = torch.stack(together.losses(iter(given), batches))
     assert found.shape == (5, 5)
     assert found.dtype == torch.float64
-    assert together.at_once == 3  # the pass was shared: nothing made it go back to one by one
+    assert together.at_once == (1 if packing else 3)  # a row that holds several documents is nobody's own
     torch.testing.assert_close(found, one_by_one, rtol=1e-5, atol=1e-6)
     assert len({round(float(row.mean()), 4) for row in found}) == 5  # each model has losses of its own
 
@@ -64,24 +67,28 @@ def test_the_network_is_run_once_for_all_of_a_chunk():
     losses = task.losses
     task.losses = lambda batch: (calls.append(1), losses(batch))[1]
     given, batches = models(engine, 4), regression_batches()
-    found = SharedPass(engine, at_once=4).losses(given, batches)
-    assert len(calls) == len(batches)
+    found = SharedPass(BatchedEngine(engine), at_once=4).losses(given, batches)
+    tried = 4  # whether the network can be folded: two alone, to see what is dropped, and together
+    assert len(calls) == tried + len(batches)
     for model, seen in zip(given, found, strict=True):
         torch.testing.assert_close(seen, engine.losses(model, batches), rtol=1e-5, atol=1e-6)
 
 
-class Branching(Regression):
-    """Its loss looks at its values, which ``vmap`` cannot do."""
+class Relative(Regression):
+    """The loss of an example hangs on who is beside it."""
 
     def losses(self, batch):
         values = super().losses(batch)
-        return values * (2.0 if values.sum().item() > 1e9 else 1.0)
+        return values / values.detach().sum()
+
+    def training_step(self, batch, batch_idx):
+        return self.losses(batch).mean()
 
 
-def test_a_loss_that_vmap_cannot_do_is_taken_one_by_one():
-    engine = SerialEngine(Branching(), fabric())
+def test_losses_of_examples_that_are_not_their_own_are_taken_one_by_one():
+    engine = SerialEngine(Relative(), fabric())
     given, batches = models(engine, 3), regression_batches()
-    together = SharedPass(engine, at_once=3)
+    together = SharedPass(BatchedEngine(engine), at_once=3)
     found = together.losses(given, batches)
     assert together.at_once == 1
     for model, seen in zip(given, found, strict=True):
@@ -89,11 +96,10 @@ def test_a_loss_that_vmap_cannot_do_is_taken_one_by_one():
 
 
 @pytest.mark.usefixtures("unrehearsed")
-def test_a_run_finds_out_once_what_vmap_cannot_do(fit, monkeypatch):
-    tries, real = [], SharedPass._vmapped
-    monkeypatch.setattr("fedlit.loop.SharedPass", lambda engine: SharedPass(engine, at_once=3))
-    monkeypatch.setattr(SharedPass, "_vmapped", lambda *given: (tries.append(1), real(*given))[1])
-    folder = fit(FedMedLoRAPlus(), Branching(), ToyData(server=True), max_rounds=3)
+def test_a_run_finds_out_once_that_the_network_cannot_be_folded(fit, monkeypatch):
+    tries, real = [], JointRuns.try_out
+    monkeypatch.setattr(JointRuns, "try_out", lambda *given: (tries.append(1), real(*given))[1])
+    folder = fit(FedMedLoRAPlus(), Relative(), ToyData(server=True), max_rounds=3, clients_at_once=3)
     shares = [row for row in folder.metrics.read() if row["metric"].startswith("influence/")]
     assert {row["round"] for row in shares} == {"1", "2", "3"}
     assert len(tries) == 1
@@ -102,16 +108,16 @@ def test_a_run_finds_out_once_what_vmap_cannot_do(fit, monkeypatch):
 def test_memory_that_does_not_suffice_halves_the_pass(monkeypatch):
     engine = SerialEngine(Regression(), fabric())
     given, batches = models(engine, 5), regression_batches()
-    together, sizes = SharedPass(engine, at_once=4), []
-    real = together._vmapped
+    together, sizes = SharedPass(BatchedEngine(engine), at_once=4), []
+    real = together._folded
 
-    def tight(stacked, given_batches):
-        sizes.append(len(next(iter(stacked.values()))))
-        if sizes[-1] > 2:
+    def tight(stacked, count, given_batches):
+        sizes.append(count)
+        if count > 2:
             raise torch.OutOfMemoryError("no room")
-        return real(stacked, given_batches)
+        return real(stacked, count, given_batches)
 
-    monkeypatch.setattr(together, "_vmapped", tight)
+    monkeypatch.setattr(together, "_folded", tight)
     found = together.losses(given, batches)
     assert sizes == [4, 2, 2]
     assert together.at_once == 2
@@ -123,9 +129,5 @@ def test_without_batches_each_model_has_no_losses():
     engine = SerialEngine(Regression(hidden=4), fabric())
     given = models(engine, 3)
     assert len(engine.parameters) == 4
-    found = SharedPass(engine, at_once=3).losses(given, [])
+    found = SharedPass(BatchedEngine(engine), at_once=3).losses(given, [])
     assert [(tuple(one.shape), one.dtype) for one in found] == [((0,), torch.float64)] * 3
-
-
-def test_on_a_cpu_models_go_one_by_one():
-    assert SharedPass(SerialEngine(Regression(), fabric())).at_once == 1
