@@ -21,6 +21,8 @@ from fedlit.errors import FedlitError
 
 SERVER = ""
 """In the place of a client's name, among parts and runs."""
+KEPT = 1000
+"""Data sets that are kept ready, so that memory does not grow with the clients that were asked for."""
 
 
 class SignalDataModule(SignalSource):
@@ -76,6 +78,8 @@ class SignalDataModule(SignalSource):
                 runs += self._runs[name][split]
                 total += count
             kept = np.concatenate(picks) if sum(map(len, picks)) < total else None
+            if len(self._made) >= KEPT:
+                del self._made[next(iter(self._made))]  # the oldest
             self._made[key] = Windows(self._flat, runs, self.context_length, self.prediction_length, self.scale, kept)
         return self._made[key]
 

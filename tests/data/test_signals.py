@@ -31,6 +31,16 @@ def test_clients_splits_and_batches(in_memory, record):
     assert data.records is before
 
 
+def test_so_many_data_sets_are_kept_and_no_more(in_memory, record, monkeypatch):
+    monkeypatch.setattr("fedlit.data.signals.KEPT", 3)
+    data = in_memory(many(record), **SMALL)
+    data.setup()
+    before = data.describe()
+    assert len(data._made) == 3
+    assert data.dataset("site-s1", "test") is data.dataset("site-s1", "test")
+    assert data.describe() == before
+
+
 def test_subjects_never_in_two_splits_and_windows_never_share_samples(in_memory, record):
     for split in ("subject", "time", "record"):
         data = in_memory(many(record), split=split, partition=BySite(), stride=3, **SMALL)
