@@ -57,7 +57,7 @@ def compare(case: Case, folder: Path, clients: int, batch: int, at_once: list[st
     largest = max(float(w.abs().max()) for w in expected)
     moved = max(float((w - b.cpu()).abs().max()) for w, b in zip(expected, begin, strict=True))
     worst = 0.0
-    for k in at_once:
+    for k in (k for k in at_once if k.isdigit()):
         with tempfile.TemporaryDirectory() as scratch:
             task = case.task(folder, data, sgd)
             loop = make_loop(clients, args.steps, Path(scratch), task=task, data=data, **settings(k, args, "32-true"))
@@ -219,7 +219,9 @@ def main() -> None:
             continue
         case = known[name]
         batches = args.batches or ([4, 16, 64] if on_gpu else [2, 8, 32] if case.forecasts else [4])
-        usual = [str(k) for k in AT_ONCE] if on_gpu else ["1", "4", "8", "20"] if case.forecasts else ["1", "8", "20"]
+        usual = (
+            [*map(str, AT_ONCE), "auto"] if on_gpu else ["1", "4", "8", "20"] if case.forecasts else ["1", "8", "20"]
+        )
         with tempfile.TemporaryDirectory() as folder:
             case.save(Path(folder) / "backbone")
             for clients in args.clients or ([20, 50] if on_gpu else [20]):

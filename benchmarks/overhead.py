@@ -32,6 +32,7 @@ from fedlit.loop import FederatedLoop
 from fedlit.run_folder import RunFolder
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
+from fedlit.trial import settle
 
 
 def make_loop(
@@ -52,6 +53,7 @@ def make_loop(
     trainer._prepare(task or ForecastingTask(), data or SineData(clients, batch_size=batch_size))
     run = RunFolder(folder)
     run.make()
+    settle(trainer, run)
     loop = FederatedLoop(trainer, trainer.aggregator, run, {})
     loop._start()
     return loop
