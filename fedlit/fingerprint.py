@@ -39,7 +39,7 @@ def fingerprint(trainer: FederatedTrainer, rule: Aggregator) -> dict[str, Any]:
     described = {name: describe(part) for name, part in parts.items()}
     for place in ("root", "folder", "cache_folder"):
         described["data"].pop(place, None)
-    held = json.dumps(trainer.datamodule.describe().get("clients"), sort_keys=True, default=str)
+    held = json.dumps(trainer.partition.get("clients"), sort_keys=True, default=str)
     described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
     return described
 

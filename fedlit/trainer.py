@@ -214,7 +214,7 @@ class FederatedTrainer(CallbackHost):
             folder.make()
             if self.config_yaml is not None:  # also on a resume, which may ask for more rounds
                 folder.write_text("config.yaml", self.config_yaml)
-            folder.write_json("partition.json", self.datamodule.describe())
+            folder.write_json("partition.json", self.partition)
         for logger in self.fabric.loggers:
             logger.log_hyperparams({**fingerprint(self, self.aggregator), "run_folder": str(folder.path)})
         self.lightning("setup", "fit")
@@ -303,6 +303,7 @@ class FederatedTrainer(CallbackHost):
         model.setup("fit")
         model.configure_model()
         self.datamodule, self.lightning_module = datamodule, model
+        self.partition: dict[str, Any] = datamodule.describe()
         self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val, self.accumulate_grad_batches)
         self.together = BatchedEngine(self.engine, self._one_by_one)
 
