@@ -48,8 +48,9 @@ class BatchedEngine:
     Parameters of clients are stacked for the optimizer. Clients whose trees differ in names or shapes train apart.
 
     Where it cannot be, clients train one after the other, and ``tell`` is told why: networks that cannot be folded
-    (found out on the first batches), optimizers that look at whole tensors, second derivatives,
-    checkpointed activations, loss scaling.
+    (found out on the first batches), optimizers that look at whole tensors, second derivatives, checkpointed
+    activations, loss scaling. Likewise single passes: batches that cannot be one, rules that add to frozen weights or
+    look at what modules put out.
 
     Args:
         engine: The serial one.
@@ -57,18 +58,23 @@ class BatchedEngine:
     """
 
     def __init__(self, engine: SerialEngine, tell: Callable[[str], None] = lambda reason: None) -> None:
-        self.engine, self.tell = engine, tell
-        self.runs = JointRuns(engine)
+        self.engine, self._tell = engine, tell
+        self.runs = JointRuns(engine, self.tell)
         self._told: set[str] = set()
         self._tried = False
         self._kind: Any = None
+
+    def tell(self, reason: str) -> None:
+        """Say why clients do not train at once; each reason is said once."""
+        if reason not in self._told:
+            self._told.add(reason)
+            self._tell(reason)
 
     def train(self, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> list[Trained]:
         """Local steps of some clients, in their order."""
         why = self.why_not(rule, work) if len(work) > 1 else "one client"
         if why is not None:
-            if len(work) > 1 and why not in self._told:
-                self._told.add(why)
+            if len(work) > 1:
                 self.tell(why)
             return [self._serial(rule, one, batch_size) for one in work]
         out: list[Trained | None] = [None] * len(work)

@@ -30,10 +30,11 @@ class JointRuns:
 
     Args:
         engine: Whose network is used.
+        tell: Takes the reason why some requests were not answered in one pass.
     """
 
-    def __init__(self, engine: SerialEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: SerialEngine, tell: Callable[[str], None]) -> None:
+        self.engine, self.tell = engine, tell
         self.fold = Fold(engine.task, list(engine.parameters))
         self.draws_needed: bool | None = None
         self.why_not: str | None = None
@@ -53,19 +54,25 @@ class JointRuns:
         return out
 
     def _alike(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
-        first = requests[0]
-        own = isinstance(first.params, dict) and all(
-            name in self.engine.parameters and value.shape == self.engine.parameters[name].shape
-            for name, value in first.params.items()
-        )
-        if len(requests) > 1 and own and first.method != "outputs" and self.why_not is None:
+        if len(requests) > 1 and self.why_not is None:
             before = [g.get_state() for g in draws] if self.draws_needed else []
             try:
+                self._check(requests[0])
                 return self._folded(requests, draws)
-            except (Unmergeable, Unfoldable):  # of this batch; another one may fit
+            except (Unmergeable, Unfoldable) as reason:  # of these requests; others may fit
+                self.tell(str(reason))
                 for g, state in zip(draws, before, strict=False):
                     g.set_state(state)
         return [self._alone(request, g) for request, g in zip(requests, draws, strict=True)]
+
+    def _check(self, request: Request) -> None:
+        known = self.engine.parameters
+        if request.method == "outputs":
+            raise Unfoldable("the rule looks at what modules put out")
+        if not isinstance(request.params, dict) or not request.params.keys() <= known.keys():
+            raise Unfoldable("the rule adds to frozen weights")
+        if any(value.shape != known[name].shape for name, value in request.params.items()):
+            raise Unfoldable("the rule gives parameters of other shapes")
 
     def _folded(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
         method, graph = requests[0].method, requests[0].graph

@@ -24,7 +24,7 @@ def distance(a, b) -> float:
     return max(each, default=0.0)
 
 
-@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_rounds_of_groups_equal_those_of_single_clients(rule, row, train, dtype):
     alone, together = (train(rule, dtype=dtype, clients_at_once=k) for k in (1, 3))
     one, other = (read(folder.path / "checkpoints" / "last") for folder in (alone, together))
