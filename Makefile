@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A process a core, a file in one of them; one thread each, or they would wait for each other.
+TESTS := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: ecg test test-slow lint setup clean
 
@@ -9,10 +11,10 @@ ecg: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/fedlit fit --config configs/ecg_fedprox.yaml
 
 test: $(VENV)/.installed
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(TESTS)
 
 test-slow: $(VENV)/.installed
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not gpu"
+	$(TESTS) -m "slow and not gpu"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -330,7 +330,9 @@ WRONG = {"gradient twice", "gradient elsewhere", "gradient of features", "gradie
 def test_ways_to_ask(way, data, request):
     if way in WRONG or (way == "gradient" and data is CLASSIFIED):
         request.applymarker(pytest.mark.xfail(strict=True, reason=SHARED_GRAPH))
-    assert_alike(both(classifier(), data, Asks(way=way)), folds=way not in ("outputs", "gradient of outputs"))
+    done = both(classifier(), data, Asks(way=way))
+    assert_alike(done, folds="outputs" not in way)
+    assert done.told == (["the rule looks at what modules put out"] if "outputs" in way else [])
 
 
 @dataclass(frozen=True)
