@@ -122,6 +122,22 @@ def test_parameters_that_are_left_out_are_everybody_s():
     torch.testing.assert_close(folded, torch.cat(alone), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("base", [torch.bfloat16, torch.float64], ids=str)
+def test_adapters_of_another_precision_than_the_base(base):
+    module = lora(lora_alpha=7.0)
+    for name, p in module.named_parameters():
+        p.data = p.data.to(torch.float32 if "lora_" in name else base)
+    given = stacks({n: p for n, p in module.named_parameters() if "lora_" in n}, 2)
+    x = torch.randn(5, 5, generator=torch.Generator().manual_seed(1)).to(base)
+    with Fold(module, list(given)).using(given, Layout((2, 3))):
+        folded = module(x)
+    parts = enumerate(torch.split(x, [2, 3]))
+    alone = torch.cat([functional_call(module, {n: p[i] for n, p in given.items()}, (rows,)) for i, rows in parts])
+    assert folded.dtype == alone.dtype
+    bound = 2e-2 if base == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(folded, alone, rtol=bound, atol=bound)
+
+
 def test_which_layers_are_taken_for_plain_lora():
     def first(module):
         return next(m for m in module.modules() if hasattr(m, "lora_A"))
