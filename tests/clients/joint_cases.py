@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L  # noqa: N812
+import pytest
 import torch
 from torch import Tensor
+from toys import Regression
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
@@ -147,3 +149,70 @@ def assert_serial(done: Both, reason: str) -> None:
         x, y = leaves(joint), leaves(serial)
         assert x.keys() == y.keys()
         assert all(torch.equal(x[path].nan_to_num(), y[path].nan_to_num()) for path in x)
+
+
+UNEQUAL = ((4, 4, 2), (4,), (3, 4, 4, 4, 1), (2, 4))
+"""Unequal sizes, short last batches, and from one to five steps."""
+
+
+def batches(sizes=SIZES, **arguments: Any) -> list:
+    return [examples(theirs, seed, **arguments) for seed, theirs in enumerate(sizes)]
+
+
+class Tuned(Regression):
+    """A regression with the optimizer that a test gives."""
+
+    def __init__(self, optimizer: Any, schedule: bool = False, **arguments: Any) -> None:
+        super().__init__(**{"hidden": 5, "dtype": "float64", **arguments})
+        self.make, self.schedule = optimizer, schedule
+
+    def configure_optimizers(self):
+        optimizer = self.make(self.parameters())
+        if not self.schedule:
+            return optimizer
+        steps = self.num_training_steps
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+
+O = torch.optim  # noqa: E741
+OPTIMIZERS = {
+    "sgd": lambda p: O.SGD(p, lr=0.1, weight_decay=0.05),
+    "momentum": lambda p: O.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.05),
+    "nesterov": lambda p: O.SGD(p, lr=0.1, momentum=0.8, nesterov=True),
+    "adamw": lambda p: O.AdamW(p, lr=0.05, weight_decay=0.2),
+    "amsgrad": lambda p: O.Adam(p, lr=0.05, amsgrad=True),
+    "rmsprop": lambda p: O.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
+    "adagrad": lambda p: O.Adagrad(p, lr=0.1),
+    "adadelta": lambda p: O.Adadelta(p, lr=0.5),
+    "adamax": lambda p: O.Adamax(p, lr=0.05),
+    "nadam": lambda p: O.NAdam(p, lr=0.05),
+    "radam": lambda p: O.RAdam(p, lr=0.05),
+    "asgd": lambda p: O.ASGD(p, lr=0.05),
+    "rprop": lambda p: O.Rprop(p, lr=0.01),
+}
+
+
+def wrong(reason: str) -> Any:
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+NET_SIZES = ((4, 4, 2), (4, 3), (4, 4, 4, 2))
+DATA = [examples(sizes, seed) for seed, sizes in enumerate(NET_SIZES)]
+"""For :class:`Net`."""
+
+
+class Net(Regression):
+    """A regression whose network a test gives, by default with some layers more to choose from."""
+
+    def __init__(self, dtype: str = "float64", **arguments: Any) -> None:
+        super().__init__(hidden=4, dtype=dtype, **{"optimizer": "adamw", **arguments})
+        self.build()
+        g = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(torch.randn(p.shape, generator=g) / 2)
+        self.to(getattr(torch, dtype))
+
+    def build(self) -> None:
+        pass

@@ -90,7 +90,8 @@ def trained(make: Any, at_once: int, root: Any, monkeypatch: Any) -> tuple[dict[
 
 APART = [("forecasting", "whole"), ("signals", "whole")]
 """Chronos-Bolt looks up its positions' distances in a table that trains with it, once for all rows."""
-CASES = [(task, way) for task in TASKS for way in ("lora", "whole") if (task, way) not in (("notes", "whole"), *APART)]
+WHOLE = ("vit", "dinov2", "bert", "roberta", "tags")
+CASES = [(task, "lora") for task in TASKS] + [(task, "whole") for task in WHOLE]
 
 
 @pytest.mark.parametrize(("name", "way"), CASES, ids=[f"{name}-{way}" for name, way in CASES])
