@@ -142,7 +142,8 @@ class BatchedEngine:
             if "start_loss" in rule.measures:
                 start_loss = engine.mean_loss(rule.model(w, down, memory), one.everything)
         draws = torch.Generator(device).manual_seed(one.seed)
-        return Member(index, one, down, memory, w, start_loss, draws, iter(one.batches))
+        asked = Asked(draws, self.runs.by_itself)
+        return Member(index, one, down, memory, w, start_loss, draws, iter(one.batches), asked)
 
     def _train(self, rule: Aggregator, members: list[Member], batch_size: int) -> list[Trained]:
         engine = self.engine
@@ -186,13 +187,13 @@ class BatchedEngine:
             length = batch_length(batch, batch_size)
             member.examples += length
             member.targets += length if count is None else int(count(batch))
-            member.batch, member.asked = engine.fabric.to_device(batch), Asked()
+            member.batch, member.asked = engine.fabric.to_device(batch), Asked(member.draws, self.runs.by_itself)
         values: dict[int, Tensor] = {}
         waiting = members
         while waiting:
             requests, asking = [], []
             for member in waiting:
-                member.asked.next = 0
+                member.asked.rewind()
                 loss = AskingLoss(member.batch, step, member.work.steps, member.asked)
                 try:
                     values[member.index] = rule.objective(loss, member.w, member.down, member.memory)
@@ -200,7 +201,7 @@ class BatchedEngine:
                     requests.append(pending.request)
                     asking.append(member)
             for member, answer in zip(asking, self.runs.answer(requests, [m.draws for m in asking]), strict=True):
-                member.asked.answers.append(answer)
+                member.asked.take(answer)
             waiting = asking
         return torch.stack([values[member.index] for member in members])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +15,12 @@ from fedlit.clients.fold import Fold
 from fedlit.clients.layout import Layout, Unfoldable
 from fedlit.clients.loss import BatchLoss
 from fedlit.clients.merging import Unmergeable, merged
-from fedlit.clients.requests import Request, by_form
+from fedlit.clients.requests import Answer, Request, by_form
 from fedlit.rehearsal import check_method
 
 Using = Callable[[Sequence[Tensor]], AbstractContextManager[None]]
 
+INSIDE = "the rule looks at what modules put out"
 SPREAD = 0.02
 """Deviation of what is added to parameters where folding is tried out."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 0.2, torch.float16: 0.2}
@@ -39,7 +41,7 @@ class JointRuns:
         self.draws_needed: bool | None = None
         self.why_not: str | None = None
 
-    def answer(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
+    def answer(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
         """Answers in the order of the requests.
 
         Args:
@@ -53,7 +55,7 @@ class JointRuns:
                 out[place] = answer
         return out
 
-    def _alike(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
+    def _alike(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
         if len(requests) > 1 and self.why_not is None:
             before = [g.get_state() for g in draws] if self.draws_needed else []
             try:
@@ -63,18 +65,18 @@ class JointRuns:
                 self.tell(str(reason))
                 for g, state in zip(draws, before, strict=False):
                     g.set_state(state)
-        return [self._alone(request, g) for request, g in zip(requests, draws, strict=True)]
+        return [self._answered(request, g) for request, g in zip(requests, draws, strict=True)]
 
     def _check(self, request: Request) -> None:
         known = self.engine.parameters
         if request.method == "outputs":
-            raise Unfoldable("the rule looks at what modules put out")
+            raise Unfoldable(INSIDE)
         if not isinstance(request.params, dict) or not request.params.keys() <= known.keys():
             raise Unfoldable("the rule adds to frozen weights")
         if any(value.shape != known[name].shape for name, value in request.params.items()):
             raise Unfoldable("the rule gives parameters of other shapes")
 
-    def _folded(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Any]:
+    def _folded(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
         method, graph = requests[0].method, requests[0].graph
         check_method(self.engine.task, method)
         batch, sizes = merged([request.batch for request in requests])
@@ -91,16 +93,44 @@ class JointRuns:
 
         if method == "losses" and graph:
             joint: Callable[..., Tensor] = _Joint.apply
-            return list(joint(using, lambda: _means(run(), layout), *stacked).unbind())
-        with using(stacked):
+            found: list[Tensor | None] = []
+            values = joint(using, lambda: _means(run(), layout), found, *stacked).unbind()
+            by_name = dict(zip(names, found, strict=True))
+            return [
+                Answer(value, request.params, {name: None if g is None else g[i] for name, g in by_name.items()})
+                for i, (value, request) in enumerate(zip(values, requests, strict=True))
+            ]
+        # Not by the mode in force here: the objective has been left.
+        with torch.set_grad_enabled(graph), using(stacked):
             out = run()
         if method == "losses":
-            return list(_means(out, layout).unbind())
-        if len(out) != layout.total:
+            parts = _means(out, layout).unbind()
+        elif len(out) != layout.total:
             raise Unfoldable(f"{method} has {len(out)} rows, and the batch {layout.total}")
-        return list(torch.split(out, list(sizes)))
+        else:
+            parts = torch.split(out, list(sizes))
+        return [Answer(part, None) for part in parts]
 
-    def _alone(self, request: Request, draws: torch.Generator) -> Any:
+    def _answered(self, request: Request, draws: torch.Generator) -> Answer:
+        if not request.graph:
+            with torch.no_grad():
+                return Answer(self.alone(request, draws), None)
+        leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in request.params.items()}
+        wanted = [leaf for leaf in leaves.values() if leaf.requires_grad]
+        with torch.enable_grad():
+            value = self.alone(replace(request, params=leaves), draws)
+            found = iter(torch.autograd.grad(value, wanted, allow_unused=True))
+        gradients = {name: next(found) if leaf.requires_grad else None for name, leaf in leaves.items()}
+        return Answer(value.detach(), None, gradients)
+
+    def by_itself(self, request: Request, draws: torch.Generator) -> Any:
+        """As :meth:`alone`, said of rules that look into the network."""
+        if request.method == "outputs":
+            self.tell(INSIDE)
+        return self.alone(request, draws)
+
+    def alone(self, request: Request, draws: torch.Generator) -> Any:
+        """One client's request by itself, in a graph of its own."""
         loss = BatchLoss(self.engine, {}, 1, 0, request.batch)
         with _global_draws(draws):
             if request.method == "losses":
@@ -142,17 +172,17 @@ class JointRuns:
     def _draws(self, request: Request, generator: torch.Generator) -> bool:
         before = generator.get_state()
         with torch.no_grad():
-            self._alone(request, generator)
+            self.alone(request, generator)
         return not torch.equal(before, generator.get_state())
 
     def _compare(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> str | None:
         names, leaves = list(requests[0].params), [list(request.params.values()) for request in requests]
         alone = []
         for i, request in enumerate(requests):
-            value = self._alone(request, torch.Generator(self.engine.fabric.device).manual_seed(i))
+            value = self.alone(request, torch.Generator(self.engine.fabric.device).manual_seed(i))
             alone.append((value, torch.autograd.grad(value, leaves[i], materialize_grads=True)))
         try:
-            folded = self._folded(requests, draws)
+            folded = [answer.value for answer in self._folded(requests, draws)]
         except (Unmergeable, Unfoldable) as reason:
             return str(reason)
         except RuntimeError as error:  # what vmap raises of operations that it has no rule for
@@ -186,8 +216,10 @@ class _Joint(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, using: Using, losses: Callable[[], Tensor], *params: Tensor) -> Tensor:
-        needed = ctx.needs_input_grad[2:]
+    def forward(
+        ctx: Any, using: Using, losses: Callable[[], Tensor], gradients: list[Tensor | None], *params: Tensor
+    ) -> Tensor:
+        needed = ctx.needs_input_grad[3:]
         values = [p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)]
         with torch.enable_grad(), using(values):
             out = losses()
@@ -196,13 +228,14 @@ class _Joint(torch.autograd.Function):
         if all(grad is None for grad in found):  # the loss of examples that leave nothing to learn
             found = tuple(torch.zeros_like(value) for value in wanted)
         grads = iter(found)
-        ctx.grads = [next(grads) if need else None for need in needed]
+        gradients += [next(grads) if need else None for need in needed]
+        ctx.grads = gradients
         return out.detach()
 
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
         (g,) = given
-        return None, None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
+        return None, None, None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
 
 
 @contextmanager

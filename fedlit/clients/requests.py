@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,65 @@ class Pending(BaseException):
         self.request = request
 
 
-class Asked:
-    """What one client's objective was told in this step, in the order of its questions."""
+@dataclass(frozen=True)
+class Answer:
+    """What the network gave.
 
-    def __init__(self) -> None:
-        self.answers: list[Any] = []
+    Attributes:
+        value: A mean loss, or outputs that are not to be differentiated. Its graph, if any, leads to ``params``.
+        params: Those that were asked for; None where the value has no graph that leads to them.
+        gradients: Of a loss that is to be differentiated, by name; None for those it does not hang on.
+    """
+
+    value: Any
+    params: Any
+    gradients: dict[str, Tensor | None] | None = None
+
+    def at(self, params: Any) -> Any:
+        """The value as a function of ``params``, which equal those that were asked for and may be other tensors."""
+        mine = self.params is not None and all(params[name] is p for name, p in self.params.items())
+        if self.gradients is None or mine:
+            return self.value
+        names = list(self.gradients)
+        known: Any = _Known.apply
+        return known(self.value.detach(), [self.gradients[name] for name in names], *(params[name] for name in names))
+
+
+class _Known(torch.autograd.Function):
+    """A value whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], *params: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *given: Any) -> Any:
+        (g,) = given
+        return None, None, *(None if x is None else x * g.to(x) for x in ctx.gradients)
+
+
+class Asked:
+    """What one client's objective was told in this step, in the order of its questions.
+
+    What is to be differentiated and is no loss is run by itself, and again in each run of the objective: its graph must
+    lead to that run's tensors. Random draws are then repeated.
+
+    Args:
+        draws: Of the client, for dropout.
+        alone: Answers a request by itself.
+    """
+
+    def __init__(self, draws: torch.Generator, alone: Callable[[Request, torch.Generator], Any]) -> None:
+        self.draws, self.alone = draws, alone
+        self.answers: list[Answer | None] = []
+        self.states = [draws.get_state()]
         self.next = 0
+
+    def rewind(self) -> None:
+        """Begin again with the first question."""
+        self.next = 0
+        self.draws.set_state(self.states[0])
 
     def ask(self, request: Request) -> Any:
         """The answer.
@@ -63,10 +116,24 @@ class Asked:
         Raises:
             Pending: There is none yet.
         """
-        if self.next == len(self.answers):
+        place = self.next
+        itself = request.graph and request.method != "losses"
+        if itself:
+            value = self.alone(request, self.draws)
+            if place == len(self.answers):
+                self.answers.append(None)
+                self.states.append(self.draws.get_state())
+        elif place == len(self.answers):
             raise Pending(request)
         self.next += 1
-        return self.answers[self.next - 1]
+        self.draws.set_state(self.states[place + 1])
+        answer = self.answers[place]
+        return value if answer is None else answer.at(request.params)
+
+    def take(self, answer: Answer) -> None:
+        """The answer to the question that was pending."""
+        self.answers.append(answer)
+        self.states.append(self.draws.get_state())
 
 
 class AskingLoss:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,10 +28,10 @@ class Member:
     start_loss: float
     draws: torch.Generator
     batches: Iterator[Any]
+    asked: Asked
     examples: int = 0
     targets: int = 0
     batch: Any = None
-    asked: Asked = field(default_factory=Asked)
 
 
 class Block:

@@ -70,10 +70,7 @@ def classifier(**arguments: Any) -> Any:
     ids=lambda rule: type(rule).__name__,
 )
 @pytest.mark.parametrize("data", [EQUAL, CLASSIFIED], ids=["alike", "unequal"])
-def test_rules_that_ask_for_more(rule, data, request):
-    if isinstance(rule, PerFedAvg) and data is CLASSIFIED:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=SHARED_GRAPH))
-
+def test_rules_that_ask_for_more(rule, data):
     def work(on):
         out = []
         for one in work_of(on, data, rule):
@@ -142,15 +139,9 @@ WAYS = ["features", "logits", "split", "outputs", "values", "gradient", "gradien
         "gradient of outputs", "gradient elsewhere", "without gradient", "caught"]  # fmt: skip
 
 
-SHARED_GRAPH = "an answer's graph is used once for all reruns and clients, and is that of the first run's tensors"
-WRONG = {"gradient twice", "gradient elsewhere", "gradient of features", "gradient of outputs", "without gradient"}
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("data", [EQUAL, CLASSIFIED], ids=["alike", "unequal"])
-def test_ways_to_ask(way, data, request):
-    if way in WRONG or (way == "gradient" and data is CLASSIFIED):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=SHARED_GRAPH))
+def test_ways_to_ask(way, data):
     done = both(classifier(), data, Asks(way=way))
     assert_alike(done, folds="outputs" not in way)
     assert done.told == (["the rule looks at what modules put out"] if "outputs" in way else [])
