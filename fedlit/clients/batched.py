@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -15,10 +16,11 @@ from torch import Tensor
 from fedlit import tree
 from fedlit.aggregators import Aggregator, Work
 from fedlit.clients.engine import SerialEngine, Trained
-from fedlit.clients.joint import JointRuns
+from fedlit.clients.joint import JointRuns, global_draws
 from fedlit.clients.loss import batch_length
 from fedlit.clients.requests import Asked, AskingLoss, Pending
 from fedlit.clients.stacks import Member, stacked
+from fedlit.errors import FedlitError
 from fedlit.tree import Tree
 
 ELEMENTWISE = frozenset(
@@ -63,6 +65,7 @@ class BatchedEngine:
         self._told: set[str] = set()
         self._tried = False
         self._kind: Any = None
+        self._data_draw = False
 
     def tell(self, reason: str) -> None:
         """Say why clients do not train at once; each reason is said once."""
@@ -110,7 +113,13 @@ class BatchedEngine:
         kind = type(self._optimizer_of(work[0].steps))
         if kind not in ELEMENTWISE:
             return f"{kind.__name__} looks at whole tensors"
-        return self.runs.why_not if self._tried else self.folds([next(iter(one.batches)) for one in work[:2]])
+        if self._tried:
+            return self.runs.why_not
+        before = torch.get_rng_state()
+        with torch.random.fork_rng([]):
+            batches = [next(iter(one.batches)) for one in work[:2]]
+            self._data_draw = not torch.equal(before, torch.get_rng_state())
+        return self.folds(batches)
 
     def folds(self, batches: Sequence[Any]) -> str | None:
         """Why the network cannot take several clients in one pass, or None where it can; tried out once.
@@ -183,13 +192,16 @@ class BatchedEngine:
         engine = self.engine
         count = getattr(engine.task, "num_targets", None)
         for member in members:
-            batch = next(member.batches)
+            with global_draws(member.draws) if self._data_draw else nullcontext():
+                batch = next(member.batches)
             length = batch_length(batch, batch_size)
             member.examples += length
             member.targets += length if count is None else int(count(batch))
-            member.batch, member.asked = engine.fabric.to_device(batch), Asked(member.draws, self.runs.by_itself)
+            member.batch = engine.fabric.to_device(batch)
+            member.asked = Asked(member.draws, self.runs.by_itself)
         values: dict[int, Tensor] = {}
         waiting = members
+        state = torch.get_rng_state() if step == 0 else None
         while waiting:
             requests, asking = [], []
             for member in waiting:
@@ -203,6 +215,11 @@ class BatchedEngine:
             for member, answer in zip(asking, self.runs.answer(requests, [m.draws for m in asking]), strict=True):
                 member.asked.take(answer)
             waiting = asking
+        if state is not None and not torch.equal(state, torch.get_rng_state()):
+            raise FedlitError(
+                f"{type(rule).__name__}.objective draws random numbers, which only single clients can repeat: set "
+                "trainer.clients_at_once to 1"
+            )
         return torch.stack([values[member.index] for member in members])
 
     def _finished(self, rule: Aggregator, member: Member, w: Tree, travel: float, loss: float) -> Trained:

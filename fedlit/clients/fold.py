@@ -90,7 +90,7 @@ class _Dropout(TorchFunctionMode):
             return x
         parts = torch.split(x, list(self.layout.of(x)))
         kept = [
-            torch.empty_like(part).bernoulli_(1 - p, generator=g).div_(1 - p)
+            torch.empty_like(part).bernoulli_(1 - p, generator=g).mul_(1 / (1 - p) if p < 1 else 0)
             for part, g in zip(parts, self.draws, strict=True)
         ]
         return x * torch.cat(kept)

@@ -132,7 +132,7 @@ class JointRuns:
     def alone(self, request: Request, draws: torch.Generator) -> Any:
         """One client's request by itself, in a graph of its own."""
         loss = BatchLoss(self.engine, {}, 1, 0, request.batch)
-        with _global_draws(draws):
+        with global_draws(draws):
             if request.method == "losses":
                 return loss(request.params)
             if request.method == "outputs":
@@ -147,6 +147,10 @@ class JointRuns:
             Why the network cannot be folded, or None.
         """
         engine, device = self.engine, self.engine.fabric.device
+        try:
+            merged(batches)
+        except Unmergeable:  # of these; what is found out must not hang on which come first
+            batches = [batches[0]] * len(batches)
         noise = torch.Generator().manual_seed(0)
         requests = [
             Request("losses", {
@@ -239,7 +243,7 @@ class _Joint(torch.autograd.Function):
 
 
 @contextmanager
-def _global_draws(generator: torch.Generator) -> Iterator[None]:
+def global_draws(generator: torch.Generator) -> Iterator[None]:
     """Within, what draws from PyTorch's own generators draws from this one."""
     on_gpu = generator.device.type == "cuda"
     with torch.random.fork_rng([generator.device] if on_gpu else []):

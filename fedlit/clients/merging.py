@@ -37,12 +37,13 @@ def _joined(values: list[Any], sizes: tuple[int, ...]) -> Any:
     if isinstance(first, Mapping):
         if any(value.keys() != first.keys() for value in values):
             raise Unmergeable("batches differ in their keys")
-        return {key: _joined([value[key] for value in values], sizes) for key in first}
+        made = {key: _joined([value[key] for value in values], sizes) for key in first}
+        return made if type(first) is dict else type(first)(made)  # type: ignore[call-arg]
     if isinstance(first, list | tuple) and all(holds(v, n) for v, n in zip(values, sizes, strict=True)):
         if any(len(value) != len(first) for value in values):
             raise Unmergeable("batches differ in their lengths")
-        made = [_joined(list(each), sizes) for each in zip(*values, strict=True)]
-        return type(first)(*made) if hasattr(first, "_fields") else type(first)(made)
+        parts = [_joined(list(each), sizes) for each in zip(*values, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
     long = first.ndim > 0 if isinstance(first, Tensor) else isinstance(first, list | tuple)
     if long and all(len(v) == n for v, n in zip(values, sizes, strict=True)):
         if not isinstance(first, Tensor):
@@ -50,7 +51,15 @@ def _joined(values: list[Any], sizes: tuple[int, ...]) -> Any:
         if any(value.shape[1:] != first.shape[1:] or value.dtype != first.dtype for value in values):
             raise Unmergeable("examples of different clients differ in shape")
         return torch.cat(values)
-    same = all(torch.equal(v, first) if isinstance(first, Tensor) else bool(v == first) for v in values)
-    if not same:
+    if not all(_same(value, first) for value in values):
         raise Unmergeable("batches differ in what belongs to no example")
     return first
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    same = a == b
+    return bool(same.all()) if hasattr(same, "all") else bool(same)

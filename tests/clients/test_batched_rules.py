@@ -239,3 +239,55 @@ def test_a_second_group_finds_the_network_as_the_first_one_did():
     on.evaluate(first[0].model, batches()[0], "val")
     again = together.train(rule, work, 4)
     assert [distance(a, b) for a, b in zip(first, again, strict=True)] == [0.0] * 4
+
+
+@dataclass(frozen=True)
+class Choosing(FedAvg):
+    """What a client asks for is in its memory: alike in all but the method."""
+
+    def objective(self, loss, w, down, memory):
+        return loss.features(w).square().mean() if "features" in memory else loss(w)
+
+
+def test_clients_that_ask_for_unlike_things_at_once():
+    def work(on):
+        out = work_of(on, [*CLASSIFIED, *CLASSIFIED])
+        for one in out[::2]:
+            one.memory["features"] = torch.tensor(1.0)
+        return out
+
+    assert_alike(both(classifier(), [], Choosing(), work=work))
+
+
+class Spare(Tuned):
+    """With a layer that the loss does not touch."""
+
+    def __init__(self):
+        super().__init__(OPTIMIZERS["adamw"])
+        self.spare = torch.nn.Linear(2, 2, dtype=torch.float64)
+        torch.nn.init.ones_(self.spare.weight)
+
+
+def test_what_no_loss_touches_does_not_decay():
+    done = both(Spare, batches(UNEQUAL))
+    assert_alike(done)
+    assert all(float(one.upload["spare.weight"].abs().max()) == 0 for one in done.joint)
+
+
+def test_parameters_that_a_rule_leaves_out_keep_their_initial_values():
+    seen, data = [], batches(UNEQUAL)
+    for before in (False, True):
+        on = engine(Tuned(OPTIMIZERS["adamw"]))
+        work = [replace(one, down=tree.pick(one.down, "net.3")) for one in work_of(on, data)]
+        if before:
+            on.evaluate(tree.map(lambda p: p + 1, on.initial()), data[0], "val")
+        seen.append(BatchedEngine(on).train(FedAvg(), work, 4))
+        on.evaluate(tree.map(lambda p: p - 1, on.initial()), data[0], "val")
+        seen.append(BatchedEngine(on).train(FedAvg(), work, 4))
+        together = BatchedEngine(on)
+        together.train(FedAvg(), work, 4)
+        on.evaluate(tree.map(lambda p: p - 1, on.initial()), data[0], "val")  # the trial is over: it loads nothing
+        seen.append(together.train(FedAvg(), work, 4))
+        serial = [on.train(FedAvg(), w.down, w.memory, w.batches, w.steps, 4, w.seed, w.everything) for w in work]
+        for some in seen:
+            assert max(distance(a, b) for a, b in zip(some, serial, strict=True)) <= 1e-12

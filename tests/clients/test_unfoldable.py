@@ -47,6 +47,14 @@ class Ranked(Net):
         return each * (each >= each.median()).to(each)
 
 
+class MixedGradients(Net):
+    """Values are each example's own, and gradients are not."""
+
+    def forward(self, x):
+        out = super().forward(x)
+        return out + out.mean() - out.mean().detach()
+
+
 class Penalised(Net):
     """Its training step is not the mean of its losses."""
 
@@ -137,7 +145,7 @@ BESIDE = "hangs on who is beside it"
     ("make", "reason"),
     [
         pytest.param(BatchStatistics, BESIDE, marks=wrong("rows that fill up enter a trained norm's statistics")),
-        (FrozenBatchStatistics, BESIDE), (Contrasted, BESIDE), (Ranked, BESIDE),
+        (FrozenBatchStatistics, BESIDE), (Contrasted, BESIDE), (Ranked, BESIDE), (MixedGradients, BESIDE),
         (Penalised, BESIDE), (Summed, BESIDE), (Scalar, "losses have the shape []"),
         (TimeMajor, "an input has [3] rows"), (Recurrent, ""), (Tied, BESIDE), (DirectParameter, ""),
         (Noise, "draws random numbers other than dropout's"), (AlphaDropout, "draws random numbers"),
