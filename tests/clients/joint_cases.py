@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L  # noqa: N812
-import pytest
 import torch
 from torch import Tensor
 from toys import Regression
@@ -191,10 +190,6 @@ OPTIMIZERS = {
     "asgd": lambda p: O.ASGD(p, lr=0.05),
     "rprop": lambda p: O.Rprop(p, lr=0.01),
 }
-
-
-def wrong(reason: str) -> Any:
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 NET_SIZES = ((4, 4, 2), (4, 3), (4, 4, 4, 2))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from joint_cases import DATA, Net, assert_alike, assert_serial, both, distance, engine, examples, work_of, wrong
+from joint_cases import DATA, Net, assert_alike, assert_serial, both, distance, engine, examples, work_of
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import BatchEncoding
@@ -16,6 +16,7 @@ from fedlit.aggregators import FedAvg, PerFedAvg
 from fedlit.clients.batched import BatchedEngine
 from fedlit.clients.joint import JointRuns
 from fedlit.clients.requests import Request
+from fedlit.errors import FedlitError
 from fedlit.rows import rows_of
 
 
@@ -150,7 +151,6 @@ def test_batches_that_do_not_fit_are_run_one_by_one(rule):
     assert done.alone > 0
 
 
-@wrong("a trial on batches that do not fit ends the folding of all that comes")
 def test_what_comes_of_a_group_does_not_hang_on_the_group_before():
     """Else a rank, or a resumed run, which sees other groups first, gives other bytes."""
     unlike, alike = [widths(3, 5), widths(5, 3)], [widths(3, 5), widths(3, 5)]
@@ -170,13 +170,11 @@ class Encoded(Net):
         return super().losses([batch.x, batch["y"]])
 
 
-@wrong("they become a plain dict")
 def test_batches_of_a_tokenizer_stay_such():
     data = [[BatchEncoding({"x": x, "y": y}) for x, y in theirs] for theirs in DATA]
     assert_alike(both(Encoded, data))
 
 
-@wrong("batches are drawn outside of the client's stream")
 def test_augmentation_by_the_global_generator_is_keyed_as_it_is_alone():
     """The serial engine draws batches within a client's own stream."""
 
@@ -193,14 +191,14 @@ def test_augmentation_by_the_global_generator_is_keyed_as_it_is_alone():
     assert_alike(done)
 
 
-@wrong("objectives run outside of the client's stream, and several times")
-def test_a_rule_that_draws_is_keyed_as_it_is_alone():
+def test_a_rule_whose_objective_draws_is_refused():
     class Shaken(FedAvg):
         def objective(self, loss, w, down, memory):
             near = {n: p + 0.05 * torch.randn_like(p) for n, p in w.items()}
             return loss(near) + 0.1 * loss(w)
 
-    assert_alike(both(Net, DATA, Shaken()))
+    with pytest.raises(FedlitError, match=r"Shaken\.objective draws random numbers.*clients_at_once to 1"):
+        both(Net, DATA, Shaken())
 
 
 def test_requests_of_several_forms_are_answered_in_their_order():
