@@ -86,11 +86,11 @@ class _Dropout(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _dropped(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        if not training or p == 0:
-            return x
+        if not training or p in (0, 1):  # nothing is drawn
+            return x * 0 if training and p else x
         parts = torch.split(x, list(self.layout.of(x)))
         kept = [
-            torch.empty_like(part).bernoulli_(1 - p, generator=g).mul_(1 / (1 - p) if p < 1 else 0)
+            torch.empty_like(part).bernoulli_(1 - p, generator=g).div_(1 - p)
             for part, g in zip(parts, self.draws, strict=True)
         ]
         return x * torch.cat(kept)

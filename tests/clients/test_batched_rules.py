@@ -265,7 +265,8 @@ class Spare(Tuned):
     def __init__(self):
         super().__init__(OPTIMIZERS["adamw"])
         self.spare = torch.nn.Linear(2, 2, dtype=torch.float64)
-        torch.nn.init.ones_(self.spare.weight)
+        for p in self.spare.parameters():
+            torch.nn.init.ones_(p)
 
 
 def test_what_no_loss_touches_does_not_decay():
