@@ -246,7 +246,8 @@ class Choosing(FedAvg):
     """What a client asks for is in its memory: alike in all but the method."""
 
     def objective(self, loss, w, down, memory):
-        return loss.features(w).square().mean() if "features" in memory else loss(w)
+        seen = loss.features(down) if "features" in memory else loss.logits(down)
+        return loss(w) * seen.square().mean()
 
 
 def test_clients_that_ask_for_unlike_things_at_once():
