@@ -16,6 +16,7 @@ from torch import Tensor
 from fedlit import tree
 from fedlit.aggregators import Aggregator, Work
 from fedlit.clients.engine import SerialEngine, Trained
+from fedlit.clients.fold_trial import why_not_folded
 from fedlit.clients.joint import JointRuns, global_draws
 from fedlit.clients.loss import batch_length
 from fedlit.clients.requests import Asked, AskingLoss, Pending
@@ -132,7 +133,8 @@ class BatchedEngine:
                 return f"{type(self.engine.task).__name__} has no losses, one for each example"
             self.engine.load({})
             self.engine.task.train()
-            self.runs.try_out([self.engine.fabric.to_device(batch) for batch in batches[:2]])
+            moved = [self.engine.fabric.to_device(batch) for batch in batches[:2]]
+            self.runs.why_not = why_not_folded(self.runs, moved)
             self._tried = True
         return self.runs.why_not
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from fedlit.clients.folded_modules import folded_forward, is_adapted
@@ -81,7 +81,7 @@ class _Dropout(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is dropout:
             return self._dropped(*args, **kwargs)
-        if func is torch.nn.functional.scaled_dot_product_attention and kwargs.get("dropout_p"):
+        if func is scaled_dot_product_attention and (kwargs.get("dropout_p") or (len(args) > 4 and args[4])):
             raise Unfoldable("attention drops in a fused kernel")
         return func(*args, **kwargs)
 

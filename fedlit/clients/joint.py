@@ -21,10 +21,6 @@ from fedlit.rehearsal import check_method
 Using = Callable[[Sequence[Tensor]], AbstractContextManager[None]]
 
 INSIDE = "the rule looks at what modules put out"
-SPREAD = 0.02
-"""Deviation of what is added to parameters where folding is tried out."""
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 0.2, torch.float16: 0.2}
-"""Relative; a network that cannot be folded is wrong by far more."""
 
 
 class JointRuns:
@@ -60,7 +56,7 @@ class JointRuns:
             before = [g.get_state() for g in draws] if self.draws_needed else []
             try:
                 self._check(requests[0])
-                return self._folded(requests, draws)
+                return self.folded(requests, draws)
             except (Unmergeable, Unfoldable) as reason:  # of these requests; others may fit
                 self.tell(str(reason))
                 for g, state in zip(draws, before, strict=False):
@@ -76,7 +72,13 @@ class JointRuns:
         if any(value.shape != known[name].shape for name, value in request.params.items()):
             raise Unfoldable("the rule gives parameters of other shapes")
 
-    def _folded(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
+    def folded(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
+        """Answers to requests of one form, in one pass.
+
+        Raises:
+            Unmergeable: Their batches cannot be one.
+            Unfoldable: The network cannot take them.
+        """
         method, graph = requests[0].method, requests[0].graph
         check_method(self.engine.task, method)
         batch, sizes = merged([request.batch for request in requests])
@@ -131,77 +133,13 @@ class JointRuns:
 
     def alone(self, request: Request, draws: torch.Generator) -> Any:
         """One client's request by itself, in a graph of its own."""
-        loss = BatchLoss(self.engine, {}, 1, 0, request.batch)
+        loss = BatchLoss(self.engine, {}, 1, request.step, request.batch)
         with global_draws(draws):
             if request.method == "losses":
                 return loss(request.params)
             if request.method == "outputs":
                 return loss.outputs(request.params, request.pattern)
             return getattr(loss, request.method)(request.params)
-
-    # -- trying it out ---------------------------------------------------------------------------------------------
-    def try_out(self, batches: Sequence[Any]) -> str | None:
-        """Fold the first clients' batches at parameters that differ between them, and compare with each alone.
-
-        Returns:
-            Why the network cannot be folded, or None.
-        """
-        engine, device = self.engine, self.engine.fabric.device
-        try:
-            merged(batches)
-        except Unmergeable:  # of these; what is found out must not hang on which come first
-            batches = [batches[0]] * len(batches)
-        noise = torch.Generator().manual_seed(0)
-        requests = [
-            Request("losses", {
-                name: (value + SPREAD * torch.randn(value.shape, generator=noise).to(value)).requires_grad_()
-                for name, value in engine.start_values.items()
-            }, batch, graph=True)
-            for batch in batches
-        ]  # fmt: skip
-        draws = [torch.Generator(device).manual_seed(i) for i in range(len(batches))]
-        self.draws_needed = self._draws(requests[0], draws[0])
-        engine.task.eval()  # what is dropped hangs on how far a batch is filled up
-        try:
-            self.why_not = self._compare(requests, draws)
-        finally:
-            engine.task.train()
-        if self.why_not is None and self.draws_needed:
-            state = torch.get_rng_state()
-            self._folded(requests, draws)
-            if not torch.equal(state, torch.get_rng_state()):
-                self.why_not = "the network draws random numbers other than dropout's"
-        return self.why_not
-
-    def _draws(self, request: Request, generator: torch.Generator) -> bool:
-        before = generator.get_state()
-        with torch.no_grad():
-            self.alone(request, generator)
-        return not torch.equal(before, generator.get_state())
-
-    def _compare(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> str | None:
-        names, leaves = list(requests[0].params), [list(request.params.values()) for request in requests]
-        alone = []
-        for i, request in enumerate(requests):
-            value = self.alone(request, torch.Generator(self.engine.fabric.device).manual_seed(i))
-            alone.append((value, torch.autograd.grad(value, leaves[i], materialize_grads=True)))
-        try:
-            folded = [answer.value for answer in self._folded(requests, draws)]
-        except (Unmergeable, Unfoldable) as reason:
-            return str(reason)
-        except RuntimeError as error:  # what vmap raises of operations that it has no rule for
-            return str(error).splitlines()[0]
-        allowed = TOLERANCE[
-            torch.bfloat16 if "16" in str(self.engine.fabric._precision.precision) else leaves[0][0].dtype
-        ]
-        for (value, grads), got, own in zip(alone, folded, leaves, strict=True):
-            found = torch.autograd.grad(got, own, materialize_grads=True)
-            whole = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(y) for y in grads]))
-            for name, x, y in zip(["the loss", *names], (got, *found), (value, *grads), strict=True):
-                # Some gradients are nothing but rounding, as those of a key's bias.
-                if not torch.linalg.vector_norm(x - y) <= allowed * max(torch.linalg.vector_norm(y), whole / 1000):
-                    return f"{name} of a client hangs on who is beside it"
-        return None
 
 
 def _means(losses: Tensor, layout: Layout) -> Tensor:

@@ -120,7 +120,8 @@ def split_batch(batch: Any, parts: int) -> list[Any]:
 
     def cut(value: Any, a: int, b: int) -> Any:
         if isinstance(value, Mapping):
-            return {k: cut(v, a, b) for k, v in value.items()}
+            parts = {k: cut(v, a, b) for k, v in value.items()}
+            return parts if type(value) is dict else type(value)(parts)  # type: ignore[call-arg]
         if isinstance(value, list | tuple) and holds(value, count):
             made = [cut(v, a, b) for v in value]
             return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)

@@ -24,6 +24,7 @@ class Request:
         batch: On which.
         pattern: Of ``outputs``.
         graph: Whether it is to be differentiated.
+        step: Index of the local step.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Request:
     batch: Any
     pattern: str = ""
     graph: bool = False
+    step: int = 0
 
     def form(self) -> tuple[Any, ...]:
         """Requests of one form can be run together."""
@@ -167,7 +169,7 @@ class AskingLoss:
 
     def _ask(self, method: str, params: Tree, pattern: str = "") -> Any:
         graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tree.leaves(params))
-        return self.asked.ask(Request(method, params, self.batch, pattern, graph))
+        return self.asked.ask(Request(method, params, self.batch, pattern, graph, self.step))
 
 
 def by_form(requests: Iterable[Request]) -> list[list[int]]:

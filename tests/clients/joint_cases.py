@@ -89,7 +89,7 @@ def both(
     ]
     together = BatchedEngine(second, told.append)
     out = Both(serial, [], told, engine=together)
-    folded, alone = together.runs._folded, together.runs.alone
+    folded, alone = together.runs.folded, together.runs.alone
 
     def count_folded(requests: Any, draws: Any) -> Any:
         answers = folded(requests, draws)
@@ -101,7 +101,7 @@ def both(
         out.alone += bool(together._tried)
         return alone(request, draws)
 
-    together.runs._folded, together.runs.alone = count_folded, count_alone
+    together.runs.folded, together.runs.alone = count_folded, count_alone
     out.joint = together.train(rule, given(second), 4)
     return out
 

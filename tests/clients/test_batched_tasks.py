@@ -72,8 +72,8 @@ def adapter(name: str, way: str) -> LoRA | None:
 def trained(make: Any, at_once: int, root: Any, monkeypatch: Any) -> tuple[dict[str, torch.Tensor], int, str]:
     from fedlit.trainer import FederatedTrainer
 
-    folded, real = [], JointRuns._folded
-    monkeypatch.setattr(JointRuns, "_folded", lambda *given: (real(*given), folded.append(1))[0])
+    folded, real = [], JointRuns.folded
+    monkeypatch.setattr(JointRuns, "folded", lambda *given: (real(*given), folded.append(1))[0])
     torch.manual_seed(0)
     task, source = make()
     trainer = FederatedTrainer(
@@ -83,7 +83,7 @@ def trained(make: Any, at_once: int, root: Any, monkeypatch: Any) -> tuple[dict[
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()) as out:
         trainer.fit(task, source)
-    monkeypatch.setattr(JointRuns, "_folded", real)
+    monkeypatch.setattr(JointRuns, "folded", real)
     state = read(trainer.folder.path / "checkpoints" / "last").state
     return tree.flatten(state), len(folded), out.getvalue()
 

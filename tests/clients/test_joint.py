@@ -14,6 +14,7 @@ from transformers import BatchEncoding
 
 from fedlit.aggregators import FedAvg, PerFedAvg
 from fedlit.clients.batched import BatchedEngine
+from fedlit.clients.fold_trial import why_not_folded
 from fedlit.clients.joint import JointRuns
 from fedlit.clients.requests import Request
 from fedlit.errors import FedlitError
@@ -206,7 +207,7 @@ def test_requests_of_several_forms_are_answered_in_their_order():
     told: list[str] = []
     runs = JointRuns(on, told.append)
     batches = [batch for theirs in DATA for batch in theirs][:4]
-    assert runs.try_out(batches[:2]) is None
+    assert why_not_folded(runs, batches[:2]) is None
     full = {n: v.clone().requires_grad_() for n, v in on.initial().items()}
     part = {n: v for n, v in full.items() if "net.0" in n}
     asked = [Request("losses", p, b, graph=True) for p, b in zip((full, part, full, part), batches, strict=True)]
@@ -222,7 +223,7 @@ def test_requests_of_several_forms_are_answered_in_their_order():
 def test_a_trial_leaves_the_network_and_the_generator_as_they_were():
     on = engine(Net(dropout=0.5))
     before, state = on.initial(), torch.get_rng_state()
-    assert JointRuns(on, print).try_out(DATA[0][:2]) is None
+    assert why_not_folded(JointRuns(on, print), DATA[0][:2]) is None
     assert on.task.training
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(p, before[n]) and p.grad is None for n, p in on.parameters.items())

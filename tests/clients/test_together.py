@@ -7,9 +7,10 @@ from toys import Regression, ToyData
 
 from fedlit.aggregators import FedMedLoRAPlus
 from fedlit.backbones import LoRA
+from fedlit.clients import batched
 from fedlit.clients.batched import BatchedEngine
 from fedlit.clients.engine import SerialEngine
-from fedlit.clients.joint import JointRuns
+from fedlit.clients.fold_trial import why_not_folded
 from fedlit.clients.together import SharedPass
 from fedlit.data import SimulatedNotes
 from fedlit.data.documents import Document
@@ -68,7 +69,7 @@ def test_the_network_is_run_once_for_all_of_a_chunk():
     task.losses = lambda batch: (calls.append(1), losses(batch))[1]
     given, batches = models(engine, 4), regression_batches()
     found = SharedPass(BatchedEngine(engine), at_once=4).losses(given, batches)
-    tried = 4  # whether the network can be folded: two alone, to see what is dropped, and together
+    tried = 7  # whether the network can be folded: what it draws, and twice two alone and together
     assert len(calls) == tried + len(batches)
     for model, seen in zip(given, found, strict=True):
         torch.testing.assert_close(seen, engine.losses(model, batches), rtol=1e-5, atol=1e-6)
@@ -97,8 +98,8 @@ def test_losses_of_examples_that_are_not_their_own_are_taken_one_by_one():
 
 @pytest.mark.usefixtures("unrehearsed")
 def test_a_run_finds_out_once_that_the_network_cannot_be_folded(fit, monkeypatch):
-    tries, real = [], JointRuns.try_out
-    monkeypatch.setattr(JointRuns, "try_out", lambda *given: (tries.append(1), real(*given))[1])
+    tries: list[int] = []
+    monkeypatch.setattr(batched, "why_not_folded", lambda *given: (tries.append(1), why_not_folded(*given))[1])
     folder = fit(FedMedLoRAPlus(), Relative(), ToyData(server=True), max_rounds=3, clients_at_once=3)
     shares = [row for row in folder.metrics.read() if row["metric"].startswith("influence/")]
     assert {row["round"] for row in shares} == {"1", "2", "3"}
