@@ -10,6 +10,7 @@ import pytest
 
 from fedlit.cli import build
 from fedlit.commands import OTHERS, RUNS, answer_early, overview, subcommands
+from fedlit.errors import FedlitError
 
 HEAVY = {"torch", "lightning", "transformers", "chronos", "peft", "torchmetrics", "numpy", "scipy", "pandas"}
 LEFT_AT_EXIT = "import atexit, gc, sys; atexit.register(lambda: print(' '.join(sys.modules), gc.get_freeze_count()))\n"
@@ -71,8 +72,10 @@ def test_every_subcommand_is_described():
 
 
 def test_a_subcommand_named_elsewhere_is_left_to_the_parser():
-    answer_early([], ["FEDLIT_SUBCOMMAND"])
-    answer_early(["--config", "some.yaml", "fit"], [])
+    assert answer_early([], ["FEDLIT_SUBCOMMAND"]) is None
+    assert answer_early(["--config", "some.yaml", "fit"], []) is None
+    with pytest.raises(FedlitError, match="give a subcommand"):
+        answer_early([], ["HOME"])
 
 
 def test_collection_goes_on_after_the_imports():

@@ -66,7 +66,7 @@ class BatchedEngine:
         self._told: set[str] = set()
         self._tried = False
         self._kind: Any = None
-        self._data_draw = False
+        self._data_draw: bool | None = None
 
     def tell(self, reason: str) -> None:
         """Say why clients do not train at once; each reason is said once."""
@@ -114,13 +114,15 @@ class BatchedEngine:
         kind = type(self._optimizer_of(work[0].steps))
         if kind not in ELEMENTWISE:
             return f"{kind.__name__} looks at whole tensors"
-        if self._tried:
+        if self._data_draw is not None:
             return self.runs.why_not
         before = torch.get_rng_state()
         with torch.random.fork_rng([]):
             batches = [next(iter(one.batches)) for one in work[:2]]
-            self._data_draw = not torch.equal(before, torch.get_rng_state())
-        return self.folds(batches)
+            drew = not torch.equal(before, torch.get_rng_state())
+        why = self.folds(batches)
+        self._data_draw = drew
+        return why
 
     def folds(self, batches: Sequence[Any]) -> str | None:
         """Why the network cannot take several clients in one pass, or None where it can; tried out once.
@@ -129,8 +131,6 @@ class BatchedEngine:
             batches: Of two clients, to try with.
         """
         if not self._tried:
-            if not callable(getattr(self.engine.task, "losses", None)):
-                return f"{type(self.engine.task).__name__} has no losses, one for each example"
             self.engine.load({})
             self.engine.task.train()
             moved = [self.engine.fabric.to_device(batch) for batch in batches[:2]]
@@ -200,7 +200,7 @@ class BatchedEngine:
             member.examples += length
             member.targets += length if count is None else int(count(batch))
             member.batch = engine.fabric.to_device(batch)
-            member.asked = Asked(member.draws, self.runs.by_itself)
+            member.asked.clear()
         values: dict[int, Tensor] = {}
         waiting = members
         state = torch.get_rng_state() if step == 0 else None

@@ -91,7 +91,7 @@ class _Known(torch.autograd.Function):
 
 
 class Asked:
-    """What one client's objective was told in this step, in the order of its questions.
+    """What one client's objective was told on a batch, in the order of its questions.
 
     What is to be differentiated and is no loss is run by itself, and again in each run of the objective: its graph must
     lead to that run's tensors. Random draws are then repeated.
@@ -103,8 +103,12 @@ class Asked:
 
     def __init__(self, draws: torch.Generator, alone: Callable[[Request, torch.Generator], Any]) -> None:
         self.draws, self.alone = draws, alone
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the answers: another batch comes."""
         self.answers: list[Answer | None] = []
-        self.states = [draws.get_state()]
+        self.states = [self.draws.get_state()]
         self.next = 0
 
     def rewind(self) -> None:

@@ -176,20 +176,28 @@ def test_batches_of_a_tokenizer_stay_such():
     assert_alike(both(Encoded, data))
 
 
+class Augmented(list):
+    def __iter__(self):
+        for x, y in list.__iter__(self):
+            yield [x + 0.1 * torch.randn(x.shape, dtype=x.dtype), y]
+
+
+def augmented(on):
+    return [SimpleNamespace(**{**vars(one), "batches": Augmented(one.batches)}) for one in work_of(on, DATA)]
+
+
 def test_augmentation_by_the_global_generator_is_keyed_as_it_is_alone():
     """The serial engine draws batches within a client's own stream."""
-
-    class Augmented(list):
-        def __iter__(self):
-            for x, y in list.__iter__(self):
-                yield [x + 0.1 * torch.randn(x.shape, dtype=x.dtype), y]
-
-    def work(on):
-        return [SimpleNamespace(**{**vars(one), "batches": Augmented(one.batches)}) for one in work_of(on, DATA)]
-
-    done = both(Net, [], work=work)
+    done = both(Net, [], work=augmented)
     assert done.told == []
     assert_alike(done)
+
+
+def test_augmentation_is_keyed_where_models_were_scored_before_any_was_trained():
+    serial, together = both(Net, [], work=augmented).serial, BatchedEngine(engine(Net()))
+    assert together.folds([DATA[0][0], DATA[1][0]]) is None
+    joint = together.train(FedAvg(), augmented(together.engine), 4)
+    assert max(distance(mine, theirs) for mine, theirs in zip(joint, serial, strict=True)) <= 1e-12
 
 
 def test_a_rule_whose_objective_draws_is_refused():
