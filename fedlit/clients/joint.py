@@ -125,6 +125,11 @@ class JointRuns:
         gradients = {name: next(found) if leaf.requires_grad else None for name, leaf in leaves.items()}
         return Answer(value.detach(), None, gradients)
 
+    def stacked(self, models: Sequence[Any]) -> dict[str, Tensor]:
+        """Whole models as one tree, (models, ...) by name, on the device."""
+        names, device = self.engine.parameters, self.engine.fabric.device
+        return {name: torch.stack([model[name].to(device) for model in models]) for name in names}
+
     def by_itself(self, request: Request, draws: torch.Generator) -> Any:
         """As :meth:`alone`, said of rules that look into the network."""
         if request.method == "outputs":

@@ -94,7 +94,7 @@ def _score(
     together: BatchedEngine, models: Sequence[Any], batches: Sequence[Any], metrics: Sequence[Any], shared: bool
 ) -> None:
     engine = together.engine
-    task, device = engine.task, engine.fabric.device
+    task = engine.task
     moved = [engine.fabric.to_device(batch) for batch in batches]
     batch, sizes = merged(moved)
     engine.load(models[0] if shared else {})
@@ -104,8 +104,7 @@ def _score(
         if shared:
             out = task.outputs(batch)
         else:
-            params = {name: torch.stack([m[name].to(device) for m in models]) for name in engine.parameters}
-            with together.runs.fold.using(params, Layout(sizes)):
+            with together.runs.fold.using(together.runs.stacked(models), Layout(sizes)):
                 out = task.outputs(batch)
         if not isinstance(out, Tensor) or len(out) != sum(sizes):
             raise Unfoldable("what the task puts out has no row for each example")

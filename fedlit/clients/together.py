@@ -54,8 +54,7 @@ class SharedPass:
         if first is None:
             yield from (torch.zeros(0, dtype=torch.float64) for _ in models)
             return
-        device = engine.fabric.device
-        stacked = {name: torch.stack([one[name].to(device) for one in complete]) for name in engine.parameters}
+        stacked = self.together.runs.stacked(complete)
         try:
             if (why := self.together.folds([first, first])) is not None:
                 raise Unfoldable(why)
