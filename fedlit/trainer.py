@@ -21,6 +21,7 @@ from fedlit.data import FederatedDataModule
 from fedlit.errors import FedlitError
 from fedlit.evaluation import Row, nested, summaries
 from fedlit.fingerprint import check_same, fingerprint
+from fedlit.heap import keep_freed_memory
 from fedlit.loop import FederatedLoop
 from fedlit.progress import Progress
 from fedlit.rehearsal import named
@@ -306,6 +307,8 @@ class FederatedTrainer(CallbackHost):
         self.partition: dict[str, Any] = datamodule.describe()
         self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val, self.accumulate_grad_batches)
         self.together = BatchedEngine(self.engine, self._one_by_one)
+        if self.clients_at_once != 1 and self.fabric.device.type == "cpu":
+            keep_freed_memory()
 
     def _runs(self, folder: RunFolder) -> list[tuple[Aggregator, RunFolder]]:
         """The rule and its baselines, each with its folder."""
