@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,11 +78,10 @@ class PTBXL(SignalDataModule):
         self.lead = lead
         super().__init__(rate=rate, **kwargs)
 
-    def read(self) -> list[Record]:
+    def read(self) -> Iterable[Record]:
         """One record per row of the database file."""
         folder = self.folder_to_read(f"{DATABASE} and records100 or records500")
         low = reads_low(self, folder, self.rate)
-        records = []
         for entry in read_database(folder / DATABASE, folder / STATEMENTS):
             if self.excluded(entry.id):
                 continue
@@ -92,10 +91,7 @@ class PTBXL(SignalDataModule):
                 self.refuse(entry.id, str(error))
                 continue
             values, unit = read.values[self.lead], read.units[self.lead]
-            records.append(
-                Record(entry.id, entry.subject, entry.site, "ecg", read.rate, values, unit, entry.label, entry.fold)
-            )
-        return records
+            yield Record(entry.id, entry.subject, entry.site, "ecg", read.rate, values, unit, entry.label, entry.fold)
 
     def write_stand_in(self, folder: Path) -> None:
         """Twenty sites or more with four patients each, folds 1, 2, 9 and 10, one record a patient."""

@@ -88,11 +88,15 @@ class Reader(FederatedDataModule):
 
     def excluded(self, record_id: str) -> bool:
         """Whether ``exclude`` names the record; it is noted."""
-        pattern = next((p for p in self.exclude if fnmatch.fnmatchcase(record_id, p)), None)
+        pattern = self.pattern_of(record_id)
         if pattern is not None:
             self._left_out.setdefault(record_id, f"excluded by {pattern!r}")
             self._used_patterns.add(pattern)
         return pattern is not None
+
+    def pattern_of(self, record_id: str) -> str | None:
+        """The first pattern in ``exclude`` that names the record; nothing is noted."""
+        return next((p for p in self.exclude if fnmatch.fnmatchcase(record_id, p)), None)
 
     def refuse(self, record_id: str, reason: str) -> None:
         """Leave a record out, or stop, as ``on_bad_record`` says.

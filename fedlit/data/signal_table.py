@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -69,22 +70,22 @@ class SignalTable(SignalDataModule):
         NameRule("data.site_pattern", site_pattern)
         super().__init__(split=split, **kwargs)
 
-    def read(self) -> list[Record]:
+    def read(self) -> Iterable[Record]:
         """One record per file, subject and column."""
         root = Path(self.root or "")
         files = [root] if root.is_file() else self.files_to_read("csv or Parquet tables")
         files = [path for path in files if path.suffix.lower() in SUFFIXES]
         if not files:
             raise FedlitError(f"{root}: no {' or '.join(SUFFIXES)} file: set data.root to the folder with the tables")
-        records: list[Record] = []
         for path in files:
             if self.excluded(path.stem):
                 continue
             try:
-                records += self._read_table(path)
+                records = self._read_table(path)
             except BadRecord as error:
                 self.refuse(path.stem, str(error))
-        return records
+                continue
+            yield from records
 
     def _read_table(self, path: Path) -> list[Record]:
         marks = [name for name in (self.subject_column, self.site_column) if name]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from fedlit.data import checks, windows
 from fedlit.data.partitions import statistics
 from fedlit.data.records import Record, natural
-from fedlit.data.resampling import resample
+from fedlit.data.signal_store import SignalStore, Taken, passed_by, take
 from fedlit.data.source import SignalSource
 from fedlit.data.splits import SPLITS, Part, Parts, held_back, split_as_published, split_clients
 from fedlit.data.windows import Batch, Run, Windows
@@ -49,7 +48,6 @@ class SignalDataModule(SignalSource):
             if i not in held:
                 why = "of a subject whose records the server holds" if i in away else "left out by the partition"
                 self._left_out[record.id] = why
-        self._flat, self._base = self._lay_out(self.records)
         self._parts, self._rules = self._split()
         self._warn_of_shared_subjects()
         self._served = served
@@ -138,33 +136,49 @@ class SignalDataModule(SignalSource):
             "windows_missing": self._missing_windows[client],
         }
 
-    def _usable(self, read: Sequence[Record]) -> list[Record]:
-        """Records that pass the checks, at the common rate, in natural order of their ids."""
+    def _usable(self, read: Iterable[Record]) -> list[Record]:
+        """Records that pass the checks, at the common rate, in natural order of their ids; their values are mapped."""
+        with SignalStore() as store:
+            usable = self._judge([self._take(record, store) for record in read])
+            self._flat = store.mapped()
+        self._base = [taken.start for taken in usable]
+        records = [replace(t.record, values=self._flat[t.start : t.start + t.samples]) for t in usable]
+        self._look_over(records)
+        return records
+
+    def _take(self, record: Record, store: SignalStore) -> Taken:
+        if self.pattern_of(record.id) is not None:
+            return passed_by(record)  # only its id counts: it must be unique
+        return take(record, store, self.rate, self.context_length + self.prediction_length)
+
+    def _judge(self, read: Sequence[Taken]) -> list[Taken]:
+        """Those that can be used, in natural order of their ids.
+
+        Raises:
+            FedlitError: The first that is wrong, in that order, or two have the same id, or none is left.
+        """
         usable = []
-        twice = [name for name, count in Counter(record.id for record in read).items() if count > 1]
+        twice = [name for name, count in Counter(taken.record.id for taken in read).items() if count > 1]
         if twice:
             mend = "ids come from file or row names: rename one, or set data.root to a folder without the other"
             raise FedlitError(f"two records are named {twice[0]!r}, ids must be unique: {mend}")
-        for record in sorted(read, key=lambda record: natural(record.id)):
-            if self.excluded(record.id):
+        for taken in sorted(read, key=lambda taken: natural(taken.record.id)):
+            name = taken.record.id
+            if self.excluded(name):
                 continue
-            reason = checks.fault(record, shortest=1)
-            if reason is None and self.rate is not None:
-                values = resample(record.values, record.rate, self.rate)
-                record = replace(record, values=values, rate=float(self.rate))
-            reason = reason or checks.fault(record, self.context_length + self.prediction_length)
-            if reason is not None:
-                self.refuse(record.id, f"record {record.id!r} {reason}")
+            if isinstance(taken.problem, FedlitError):
+                raise taken.problem
+            if taken.problem is not None:
+                self.refuse(name, taken.problem)
                 continue
-            count, missing = checks.gaps(record)
+            count, missing = taken.gaps
             if missing:
-                self._gaps[record.id] = {"gaps": count, "samples": missing}
-            usable.append(record)
+                self._gaps[name] = {"gaps": count, "samples": missing}
+            usable.append(taken)
         if not usable:
             where = "" if self.root is None else f" in {self.root}"
             why = next((f", first {name!r}: {reason}" for name, reason in self._left_out.items()), "")
             raise FedlitError(f"no record left to use{where}: {len(self._left_out)} left out{why}")
-        self._look_over(usable)
         return usable
 
     def _look_over(self, usable: Sequence[Record]) -> None:
@@ -185,17 +199,6 @@ class SignalDataModule(SignalSource):
             if len(rates) > 1:
                 hertz = ", ".join(f"{rate:g}" for rate in rates)
                 self.say(f"{kind} records have different rates ({hertz} Hz): set data.rate to resample them to one")
-
-    @staticmethod
-    def _lay_out(records: list[Record]) -> tuple[npt.NDArray[np.float32], list[int]]:
-        """All signals in one array; the records become views of it, so nothing is held twice."""
-        ends = np.cumsum([len(record.values) for record in records])
-        flat = np.empty(int(ends[-1]), np.float32)
-        base = [int(end) - len(record.values) for end, record in zip(ends, records, strict=True)]
-        for i, (start, end) in enumerate(zip(base, ends, strict=True)):
-            flat[start:end] = records[i].values
-            records[i] = replace(records[i], values=flat[start:end])
-        return flat, base
 
     def _split(self) -> tuple[dict[str, Parts], dict[str, str]]:
         if self.parity:

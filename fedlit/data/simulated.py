@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -72,11 +72,10 @@ class SimulatedVitals(SignalDataModule):
         if not set(self.kinds) <= {"ecg", "icg"}:
             raise FedlitError(f"data.kinds is {kinds}: give ecg, icg or both")
 
-    def read(self) -> list[Record]:
+    def read(self) -> Iterable[Record]:
         """One record per subject and kind, written first where the cache does not hold them."""
         channels = {"ecg": self.lead, "icg": "ICG"}
         wanted = {kind: channels[kind] for kind in self.kinds}
-        records = []
         for header in sorted(self.folder().glob("*.hea")):
             site, subject = header.stem.split("_")
             read = read_channels(header, list(wanted.values()))
@@ -84,8 +83,7 @@ class SimulatedVitals(SignalDataModule):
                 name = f"{subject}-{kind}" if len(wanted) > 1 else subject
                 if not self.excluded(name):
                     values, unit = read.values[channel], read.units[channel]
-                    records.append(Record(name, subject, site, kind, read.rate, values, unit))
-        return records
+                    yield Record(name, subject, site, kind, read.rate, values, unit)
 
     def folder(self) -> Path:
         """Where the recordings are; they are written there when they are not yet."""

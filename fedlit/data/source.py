@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,9 @@ from fedlit.errors import FedlitError
 
 class SignalSource(Reader):
     """Forecasting windows from the signals of many clients.
+
+    Signals are kept in a temporary file and not in memory, see :class:`fedlit.data.signal_store.SignalStore`. Each
+    process of a run has such a file, in ``$TMPDIR``; it takes 4 bytes a sample.
 
     Args:
         partition: Who holds which records; None for the reader's natural one.
@@ -86,8 +90,11 @@ class SignalSource(Reader):
         self._check_arguments()
 
     @abstractmethod
-    def read(self) -> list[Record]:
-        """All records, each at its own rate. Readers ask :meth:`excluded` before, and :meth:`refuse` bad ones."""
+    def read(self) -> Iterable[Record]:
+        """All records, each at its own rate. Readers ask :meth:`excluded` before, and :meth:`refuse` bad ones.
+
+        A generator that reads one after the other needs memory for one; a list is taken as well.
+        """
 
     @abstractmethod
     def write_stand_in(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,7 +67,7 @@ class VitalSigns(SignalDataModule):
             raise FedlitError(f"data.channels: no {unknown[0]!r}, there are {', '.join(CHANNELS)} and {BEST}")
         super().__init__(split=split, **kwargs)
 
-    def read(self) -> list[Record]:
+    def read(self) -> Iterable[Record]:
         """One record per file and channel."""
         files = [path for path in self.files_to_read("the folders GDN0001 to GDN0030") if path.suffix == ".mat"]
         found = {path: match for path in files if (match := _NAME.match(path.stem))}
@@ -82,7 +83,6 @@ class VitalSigns(SignalDataModule):
             if lacking:
                 self.say(f"scenario {scenario}: no file of {len(lacking)} subject(s): {few(lacking)}")
         wanted = {scenario.lower() for scenario in self.scenarios}
-        records = []
         for path, match in found.items():
             subject, number, scenario = match.group(1), int(match.group(2)), match.group(3)
             if scenario.lower() not in wanted:
@@ -92,10 +92,11 @@ class VitalSigns(SignalDataModule):
                 if self.excluded(name):
                     continue
                 try:
-                    records.append(_read(path, name, subject, number, channel))
+                    record = _read(path, name, subject, number, channel)
                 except BadRecord as error:
                     self.refuse(name, str(error))
-        return records
+                    continue
+                yield record
 
     def write_stand_in(self, folder: Path) -> None:
         """Thirty subjects, only the channels and scenarios asked for, only as long as the windows need."""

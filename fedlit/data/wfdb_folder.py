@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,7 +60,7 @@ class WFDBFolder(SignalDataModule):
         NameRule("data.subject_pattern", subject_pattern)
         super().__init__(**kwargs)
 
-    def read(self) -> list[Record]:
+    def read(self) -> Iterable[Record]:
         """One record per WFDB record and channel."""
         headers = [path for path in self.files_to_read("WFDB records (.hea)") if path.suffix == ".hea"]
         if not headers:
@@ -69,8 +69,9 @@ class WFDBFolder(SignalDataModule):
         if self.subject_pattern is not None:
             subject = NameRule("data.subject_pattern", self.subject_pattern)
         rows = self._rows([header.stem for header in headers])
-        records: list[Record] = []
-        by_gain: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
+        # Of each kind, by gain: which records, and how large their signals are.
+        names: dict[str, dict[float, list[str]]] = defaultdict(lambda: defaultdict(list))
+        sizes: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for header in headers:
             name = header.stem
             row = rows.get(name, {})
@@ -90,17 +91,16 @@ class WFDBFolder(SignalDataModule):
             for c, i in ids.items():
                 kind = self.channels[c]
                 record = Record(i, who, where, kind, read.rate, read.values[c], read.units[c], label)
-                records.append(record)
                 if checks.fault(record, shortest=1) is None:
-                    by_gain[kind][read.gains[c]].append(record)
-        for kind, groups in by_gain.items():
-            for gain, ratio in checks.gain_outliers(groups).items():
-                names = checks.few([record.id for record in groups[gain]], most=16)
+                    names[kind][read.gains[c]].append(i)
+                    sizes[kind][read.gains[c]].append(checks.amplitude(record))
+                yield record
+        for kind, amplitudes in sizes.items():
+            for gain, ratio in checks.gain_ratios(amplitudes).items():
                 self.say(
                     f"{kind} records with gain {gain:g} in the header have {ratio:.2g} times the median amplitude of "
-                    f"those with the commonest gain: check it: {names}"
+                    f"those with the commonest gain: check it: {checks.few(names[kind][gain], most=16)}"
                 )
-        return records
 
     def _rows(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """Rows of the table by record; says where the table, or the arguments, leave something open."""

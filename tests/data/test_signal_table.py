@@ -79,7 +79,7 @@ def test_malformed_tables_are_named_or_skipped(tmp_path, text, kwargs, message):
     table().to_csv(tmp_path / "good_z.csv", index=False)
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(BadRecord, match=message + ".*data.exclude"):
-        SignalTable(tmp_path, BOTH, 100.0, **kwargs, **SMALL).read()
+        list(SignalTable(tmp_path, BOTH, 100.0, **kwargs, **SMALL).read())
     if "column" not in str(kwargs):
         data = SignalTable(tmp_path, BOTH, 100.0, on_bad_record="skip", **kwargs, **SMALL)
         with pytest.warns(UserWarning, match=r"1 bad record\(s\) skipped, 2 kept: a"):

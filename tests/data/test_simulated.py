@@ -79,7 +79,7 @@ def test_sites_and_kinds(tmp_path):
 
 
 def test_lead_is_chosen_without_regard_to_case(tmp_path):
-    one, two = (SimulatedVitals(tmp_path, lead=lead, **FEW).read() for lead in ("avr", "II"))
+    one, two = (list(SimulatedVitals(tmp_path, lead=lead, **FEW).read()) for lead in ("avr", "II"))
     assert np.corrcoef(one[0].values, two[0].values)[0, 1] < 0
 
 

@@ -48,10 +48,10 @@ def test_the_scenario_is_the_last_word_not_the_number(tmp_path):
     write(tmp_path, 4, 1, "Resting")
     assert [r.id for r in VitalSigns(tmp_path).read()] == ["GDN0004-Resting"]
     with pytest.warns(UserWarning, match=r"scenario tiltup: no file of 1 subject\(s\): GDN0004"):
-        both = VitalSigns(tmp_path, scenarios=["tiltup", "Apnea"]).read()
+        both = list(VitalSigns(tmp_path, scenarios=["tiltup", "Apnea"]).read())
     assert [r.id for r in both] == ["GDN0001-TiltUp", "GDN0004-Apnea"]
     with pytest.raises(FedlitError, match="no scenario 'Valsalva', there are Apnea, Resting, TiltUp"):
-        VitalSigns(tmp_path, scenarios=["Valsalva"]).read()
+        list(VitalSigns(tmp_path, scenarios=["Valsalva"]).read())
 
 
 def test_the_authors_lead(tmp_path):
@@ -96,24 +96,24 @@ def test_version_7_3(tmp_path):
 def test_malformed_files_are_named(tmp_path, changes, message):
     path = write(tmp_path, 1, 1, "Resting", **changes)
     with pytest.raises(BadRecord, match=f"{path.name}.*{message}"):
-        VitalSigns(tmp_path).read()
+        list(VitalSigns(tmp_path).read())
 
 
 def test_files_that_cannot_be_read(tmp_path):
     path = write(tmp_path, 1, 1, "Resting")
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(BadRecord, match="GDN0001_1_Resting.mat"):
-        VitalSigns(tmp_path).read()
+        list(VitalSigns(tmp_path).read())
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "other").write_text("")
     with pytest.raises(FedlitError, match="no scenario 'Resting', there are no file"):
-        VitalSigns(tmp_path / "sub").read()
+        list(VitalSigns(tmp_path / "sub").read())
     with pytest.raises(FedlitError, match="data.channels: no 'ecg', there are tfm_ecg1"):
         VitalSigns(tmp_path, ["ecg"])
     absent = {name: value for name, value in variables().items() if name != "tfm_icg"}
     savemat(path, absent)
     with pytest.raises(BadRecord, match="no variable 'tfm_icg', there are .*tfm_ecg2"):
-        VitalSigns(tmp_path, ["tfm_icg"]).read()
+        list(VitalSigns(tmp_path, ["tfm_icg"]).read())
 
 
 def test_the_three_strategies_of_the_paper_on_stand_ins(tmp_path):

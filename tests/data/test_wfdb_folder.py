@@ -136,13 +136,13 @@ def test_what_a_table_leaves_open_is_said(tmp_path):
     table.write_text("record,site,subject\n" + "".join(f"A{n},s,p{n}\n" for n in range(3)))
     data = WFDBFolder(tmp_path / "signals", table=table, **SMALL)
     with pytest.warns(UserWarning, match="table.csv: 1 of 4 records have no row: A3"):
-        data.read()
+        list(data.read())
     table.write_text("record,hospital\nA0,s\n")
     with pytest.raises(FedlitError, match="no column 'site', there are record, hospital: name a column site, subject"):
-        WFDBFolder(tmp_path / "signals", table=table, **SMALL).read()
+        list(WFDBFolder(tmp_path / "signals", table=table, **SMALL).read())
     table.write_text("record,site\nA0,s\nA0,t\n")
     with pytest.raises(FedlitError, match="record 'A0' is listed more than once"):
-        WFDBFolder(tmp_path / "signals", table=table, **SMALL).read()
+        list(WFDBFolder(tmp_path / "signals", table=table, **SMALL).read())
 
 
 def test_records_that_count_as_subjects_are_said(tmp_path):
