@@ -5,17 +5,11 @@ import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from records_in_memory import SMALL, many
 
-from fedlit.data import BadRecord, BySite, BySubject, SimulatedVitals
-from fedlit.data.checks import amplitude_outliers, fault, gaps
+from fedlit.data import BySite, BySubject, SimulatedVitals
 from fedlit.data.resampling import resample
 from fedlit.errors import FedlitError
-
-SMALL = {"context_length": 40, "prediction_length": 10}
-
-
-def many(record, subjects=4, sites=2, **kwargs):
-    return [record(f"s{site}-p{n}", site=f"s{site}", **kwargs) for site in range(sites) for n in range(subjects)]
 
 
 def test_clients_splits_and_batches(in_memory, record):
@@ -158,119 +152,6 @@ def test_gaps_survive_resampling():
     assert np.isnan(up[2500:2600]).all()
     assert np.isnan(up).sum() < 110
     assert resample(values, 100, 100) is values
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (np.zeros(600), "record 'bad' is flat: every sample is 0"),
-        (np.append(np.arange(599), np.inf), r"holds 1 infinite sample\(s\)"),
-        (np.full(600, np.nan), "holds no sample that is not missing"),
-        (np.arange(49.0), r"has 49 samples \(0.49 s at 100 Hz\), fewer than context_length \+ prediction_length = 50"),
-    ],
-)
-def test_a_bad_record_is_refused_or_skipped_aloud(in_memory, record, values, message):
-    given = [*many(record), record("bad", values=values, site="s0")]
-    with pytest.raises(BadRecord, match=message + ".*data.on_bad_record skip"):
-        in_memory(given, **SMALL).setup()
-    data = in_memory(given, on_bad_record="skip", **SMALL)
-    with pytest.warns(UserWarning, match=r"1 bad record\(s\) skipped, 8 kept: bad"):
-        data.setup()
-    excluded = data.describe()["excluded"]
-    assert [entry["record"] for entry in excluded] == ["bad"]
-    in_memory(given, exclude=["ba*"], **SMALL).setup()
-    with pytest.raises(FedlitError, match="no record left.*bad"):
-        in_memory(given[-1:], on_bad_record="skip", **SMALL).setup()
-
-
-def test_too_short_is_judged_at_the_rate_of_use(in_memory, record):
-    given = many(record, samples=600)
-    in_memory(given, rate=50.0, **SMALL).setup()
-    with pytest.raises(BadRecord, match="has 30 samples"):
-        in_memory(given, rate=5.0, **SMALL).setup()
-    with pytest.raises(FedlitError, match="data.rate is 0.001: records at 100 Hz cannot be resampled"):
-        in_memory(given, rate=0.001, **SMALL).setup()
-
-
-@pytest.mark.parametrize("factor", [5, 0.2, 1000])
-def test_wrong_gain_is_named(in_memory, record, factor):
-    given = many(record)
-    given.append(record("loud", site="s0", values=factor * given[0].values))
-    data = in_memory(given, **SMALL)
-    with pytest.warns(UserWarning, match=r"1 record\(s\) differ .*: loud \(.*x\): check the gain in the header"):
-        data.setup()
-    assert "loud" in data.describe()["warnings"][0]
-    assert list(data.describe()["amplitude"]) == ["loud"]
-
-
-def test_kinds_are_not_compared_with_each_other(record):
-    given = many(record) + [record(f"i{n}", kind="icg", values=50 * record(f"i{n}").values) for n in range(4)]
-    assert amplitude_outliers(given) == {}
-    assert fault(given[0], 600) is None
-    assert gaps(given[0]) == (0, 0)
-
-
-def test_mixed_rates_are_said(in_memory, record):
-    given = [*many(record), record("fast", rate=500.0, site="s0")]
-    with pytest.warns(UserWarning, match=r"ecg records have different rates \(100, 500 Hz\): set data.rate"):
-        in_memory(given, **SMALL).setup()
-
-
-def test_a_client_without_windows_is_named(in_memory, record):
-    given = [record(f"p{n}", samples=1000 if n else 150) for n in range(3)]
-    with pytest.raises(
-        FedlitError, match="client 'subject-p0' has no val windows: its longest val part has 22 samples"
-    ):
-        in_memory(given, partition=BySubject(), split="time", **SMALL).setup()
-    holed = record("p3", samples=1000)
-    holed.values[np.arange(0, 1000, 8)] = np.nan
-    with pytest.raises(FedlitError, match="client 'subject-p3' has no train windows: .* missing samples"):
-        in_memory([holed], partition=BySubject(), split="time", **SMALL).setup()
-
-
-def test_one_subject_cannot_be_split_by_subject(in_memory, record):
-    with pytest.raises(FedlitError, match=r"client 'subject-p0' has 1 subject\(s\).*set data.split to time"):
-        in_memory([record("p0")], partition=BySubject(), **SMALL).setup()
-
-
-def test_a_subject_in_several_splits_is_said(in_memory, record):
-    given = [record(f"p-{n}", subject="p") for n in range(6)]
-    with pytest.warns(UserWarning, match=r"1 subject\(s\) have records in several splits: p:"):
-        in_memory(given, split="record", **SMALL).setup()
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"context_length": 0}, "data.context_length is 0"),
-        ({"rate": -1.0}, "data.rate is -1"),
-        ({"rate": float("nan")}, "data.rate is nan"),
-        ({"stride": 0}, "data.stride is 0"),
-        ({"split": "subjects"}, "data.split is 'subjects': give one of subject, record, time, fold"),
-        ({"scale": "minmax"}, "data.scale is 'minmax'"),
-        ({"on_bad_record": "ignore"}, "data.on_bad_record is 'ignore'"),
-        ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
-        ({"max_missing": 2.0}, "data.max_missing is 2"),
-    ],
-)
-def test_arguments_out_of_range(in_memory, kwargs, message):
-    with pytest.raises(FedlitError, match=message):
-        in_memory([], **kwargs)
-
-
-def test_unknown_client_split_and_twin_ids(in_memory, record):
-    data = in_memory(many(record), **SMALL)
-    with pytest.raises(FedlitError, match="no client 'x': there are site-s0, site-s1"):
-        data.dataset("x", "train")
-    with pytest.raises(FedlitError, match="no split 'dev'"):
-        data.dataset("site-s0", "dev")
-    with pytest.raises(FedlitError, match="two records are named 's0-p0'"):
-        in_memory([*many(record), record("s0-p0")], **SMALL).setup()
-
-
-def test_an_exclusion_that_hits_nothing_is_said(in_memory, record):
-    with pytest.warns(UserWarning, match="no record is named like zz"):
-        in_memory(many(record), exclude=["zz*"], **SMALL).setup()
 
 
 def test_describe_and_config_are_json(in_memory, record):
