@@ -194,8 +194,10 @@ def test_the_file_goes_after_an_error(in_memory, record):
         yield from many(record)
         raise OSError("the disk is away")
 
-    with pytest.raises(OSError, match="the disk is away"):
+    with pytest.raises(OSError, match="the disk is away") as caught:
         OneByOne(broken, **SMALL).setup()
+    assert caught.tb is not None
+    assert unnamed() == before, "also while the error is kept, and with it what the set-up held"
     with pytest.raises(FedlitError, match="is flat"):
         in_memory([*many(record), record("bad", values=np.zeros(600))], **SMALL).setup()
     with pytest.raises(FedlitError, match="needs 3"):
@@ -227,8 +229,6 @@ def test_a_full_disk(in_memory, record, samples, tmp_path, monkeypatch):
         f"{tmp_path}: the signals cannot be kept in a file (File too large): free some space there, "
         "or set the environment variable TMPDIR to a folder with more"
     )
-    caught = None
-    gc.collect()
     assert unnamed() == before
     data.setup()
     assert data.clients == ["site-s0", "site-s1"]
