@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from fedlit.commands import OTHERS, PARSER, RUNS, add_config, answer_early, subcommands
 from fedlit.errors import FedlitError
+from fedlit.ranks import Ranks, usual_ranks
 from fedlit.start_up import without_collection
 from fedlit.suggestions import one_line
 
@@ -22,23 +24,37 @@ def main(args: list[str] | None = None) -> None:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, so that a rule in a file beside the config is found
     warnings.formatwarning = lambda message, *_, **__: f"fedlit: warning: {message}\n"
+    ranks, status = Ranks(), 1
     try:
-        given = sys.argv[1:] if args is None else args
-        if given and given[0] in OTHERS:
-            with without_collection():
-                command = importlib.import_module(OTHERS[given[0]])
-            command.main(given[1:])
-            return
-        answer_early(given, list(os.environ))
-        if args is None:
-            sys.argv[1:] = with_packaged_configs(sys.argv[1:])  # in place: other ranks are launched with it
-        build(args if args is None else with_packaged_configs(args))
+        _run(args, ranks)
+        status = 0
     except Exception as error:
         ours = ours_within(error)
-        if ours is None:
+        if ranks.rank:
+            ranks.tell(str(ours)) if ours is not None else traceback.print_exc()
+            return
+        told = ranks.told() if ours is None else str(ours)
+        if told is None:
             raise
-        sys.stderr.write(f"fedlit: error: {ours}\n")
+        sys.stderr.write(f"fedlit: error: {told}\n")
         raise SystemExit(1) from error
+    finally:
+        ranks.end(status)
+
+
+def _run(args: list[str] | None, ranks: Ranks) -> None:
+    given = sys.argv[1:] if args is None else args
+    if given and given[0] in OTHERS:
+        with without_collection():
+            command = importlib.import_module(OTHERS[given[0]])
+        command.main(given[1:])
+        return
+    answer_early(given, list(os.environ))
+    if args is None:
+        sys.argv[1:] = with_packaged_configs(sys.argv[1:])  # in place: other ranks are launched with it
+        build(ranks=ranks)
+    else:
+        build(with_packaged_configs(args))
 
 
 def ours_within(error: BaseException | None) -> FedlitError | None:
@@ -67,17 +83,23 @@ def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).p
     return out
 
 
-def build(args: list[str] | None = None, run: bool = True) -> Any:
-    """The command line; with ``run=False`` only parsed and instantiated, its subcommand left undone."""
+def build(args: list[str] | None = None, run: bool = True, ranks: Ranks | None = None) -> Any:
+    """The command line; with ``run=False`` only parsed and instantiated, its subcommand left undone.
+
+    Args:
+        args: Instead of ``sys.argv``.
+        run: Do the subcommand.
+        ranks: Started here, where ``fit`` is best run by several; None: it is run by this process.
+    """
     with without_collection():
-        command = parsed(args)
+        command = parsed(args, ranks)
     if run:
         command.run()
     return command
 
 
-def parsed(args: list[str] | None) -> Any:
-    """The command line, parsed and instantiated; its ``run()`` does the subcommand."""
+def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
+    """The command line, parsed and instantiated; its ``run()`` does the subcommand. Arguments are those of `build`."""
     import lightning as L  # noqa: N812
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -147,8 +169,16 @@ def parsed(args: list[str] | None) -> Any:
         def _parse_ckpt_path(self) -> None:
             """Nothing: our checkpoints are folders of safetensors, and no pickle is loaded for hyperparameters."""
 
+        def before_instantiate_classes(self) -> None:
+            self.started: dict[str, int] = {}
+            if ranks is not None and self.config.subcommand == "fit":
+                count = usual_ranks(self._get(self.config, "trainer"))
+                if count > 1:
+                    self.started = {"devices": count, "num_threads": 1}
+                    ranks.start(count)
+
         def instantiate_trainer(self, **kwargs: Any) -> FederatedTrainer:  # type: ignore[override]
-            config = self._get(self.config_init, "trainer")
+            config = {**self._get(self.config_init, "trainer"), **self.started}
             trainer = FederatedTrainer(
                 self._get(self.config_init, "aggregator"), **config, seed=self._get(self.config, "seed_everything")
             )

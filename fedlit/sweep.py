@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fedlit.reports.sweep_table import Result
-    from fedlit.sweep_plan import Cell, Plan
+from fedlit.ranks import usual_ranks
+from fedlit.sweep_plan import Cell, Plan
 
 HELP = """
 One run for each combination of the values and each seed:
@@ -173,7 +174,8 @@ def _announce(planned: Plan, todo: int, jobs: int, console: Console) -> None:
             console,
             f"baselines are left out, since cells would repeat them: --vary aggregator={names} runs each once",
         )
-    if jobs > 1 and any(cell.config["trainer"]["num_threads"] is None for cell in planned.cells):
+    trainers = [cell.config["trainer"] for cell in planned.cells]
+    if jobs > 1 and any(each["num_threads"] is None and usual_ranks(each) == 1 for each in trainers):
         say(console, "each of the jobs takes all cores: --trainer.num_threads 1 is faster, and keeps results the same")
 
 

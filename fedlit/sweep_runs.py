@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlit.errors import FedlitError, writing
+from fedlit.ranks import usual_ranks
 from fedlit.sweep_plan import Cell, settings
 
 GRACE = 10.0
@@ -140,7 +141,7 @@ def run_all(
                 cell = waiting.pop(0)
                 on_start(cell)
                 try:
-                    running[_start(cell, lock)] = cell, time.monotonic()
+                    running[_start(cell, lock, jobs)] = cell, time.monotonic()
                 except OSError as error:
                     yield Outcome(cell, 0.0, f"could not be started ({error.strerror})")
             for process in [p for p in running if p.poll() is not None]:
@@ -158,7 +159,8 @@ def log_file(cell: Cell) -> Path:
     return cell.folder / "log.txt"
 
 
-def _start(cell: Cell, lock: int) -> subprocess.Popen[bytes]:
+def _start(cell: Cell, lock: int, jobs: int) -> subprocess.Popen[bytes]:
+    import torch
     import yaml
 
     with writing(cell.folder):
@@ -169,6 +171,8 @@ def _start(cell: Cell, lock: int) -> subprocess.Popen[bytes]:
     if (run := begun(cell)) is not None:
         command += ["--ckpt_path", str(run)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(PRIVATE)}
+    if usual_ranks(cell.config["trainer"]) > 1:  # a cell by itself would take all threads
+        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
     with open(log_file(cell), "ab") as log:
         log.write(f"\n== {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n".encode())
         log.flush()

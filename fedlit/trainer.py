@@ -72,7 +72,8 @@ class FederatedTrainer(CallbackHost):
         callbacks: :class:`fedlit.callbacks.Callback`, or Lightning's where they follow epochs, as EarlyStopping does.
         enable_progress_bar: Show progress: bars in a terminal, plain lines elsewhere.
         accelerator: As in Fabric.
-        devices: As in Fabric; each rank trains a share of the clients, with the same result.
+        devices: As in Fabric; each rank trains a share of the clients, with the same result. None: one; but on a CPU
+            the command ``fedlit fit`` starts one rank of one thread for each core, see :mod:`fedlit.ranks`.
         num_nodes: As in Fabric.
         strategy: As in Fabric; ``auto`` is enough for one device and for several.
         precision: As in Fabric; parameters that train stay float32.
@@ -109,7 +110,7 @@ class FederatedTrainer(CallbackHost):
         callbacks: Callback | list[Callback] | None = None,
         enable_progress_bar: bool = True,
         accelerator: str = "auto",
-        devices: int | str | list[int] = 1,
+        devices: int | str | list[int] | None = None,
         num_nodes: int = 1,
         strategy: str = "auto",
         precision: Precision = "32-true",
@@ -148,7 +149,7 @@ class FederatedTrainer(CallbackHost):
         loggers = [logger] if isinstance(logger, Logger) else logger
         self.fabric = L.Fabric(
             accelerator=accelerator,
-            devices=devices,
+            devices=1 if devices is None else devices,
             num_nodes=num_nodes,
             strategy=strategy,
             precision=precision,
@@ -375,6 +376,8 @@ class FederatedTrainer(CallbackHost):
 
     def _announce(self) -> None:
         self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(labels(self))}")
+        if self.world_size > 1:
+            self.fabric.print(f"{self.world_size} ranks, threads of each: {self.num_threads}")
 
     def _rehearse(self, rule: Aggregator, folder: RunFolder) -> None:
         """Refuse a rule that cannot work here, and say of one that reads single updates that it does."""

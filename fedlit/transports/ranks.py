@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 import lightning as L  # noqa: N812
 import torch
 
 from fedlit.clients.grouping import rank_of
+from fedlit.errors import FedlitError
 from fedlit.transports.base import Job, Reply, Transport
 
 
@@ -27,14 +29,22 @@ class RankTransport:
         self.inner, self.fabric = inner, fabric
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
-        """All replies, on every rank."""
+        """All replies, on every rank.
+
+        Raises:
+            FedlitError: On every rank, what one rank met.
+        """
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         mine = (job for job in jobs if rank_of(job.group, ranks) == rank)
         if ranks == 1:
             yield from self.inner.run(mine, deadline_s)
             return
-        for blob in self._gather(pack(self.inner.run(mine, deadline_s))):
-            yield from unpack(blob)
+        try:
+            blob = pack(self.inner.run(mine, deadline_s))
+        except FedlitError as error:
+            blob = framed({"error": str(error)})
+        for each in self._gather(blob):
+            yield from unpack(each)
 
     def _gather(self, blob: bytes) -> list[bytes]:
         # Not Fabric's all_gather: it takes part in autograd, and by a function that PyTorch has deprecated.
@@ -52,14 +62,26 @@ def pack(replies: Iterable[Reply]) -> bytes:
     """Replies as bytes: the length of a JSON header, the header, the payloads one after the other."""
     replies = list(replies)
     heads = [{**asdict(r), "payload": len(r.payload)} for r in replies]
-    head = json.dumps(heads).encode()
-    return len(head).to_bytes(8, "little") + head + b"".join(r.payload for r in replies)
+    return framed(heads) + b"".join(r.payload for r in replies)
+
+
+def framed(head: Any) -> bytes:
+    """The length of something as JSON, and the JSON."""
+    text = json.dumps(head).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 def unpack(blob: bytes) -> Iterator[Reply]:
-    """The inverse of :func:`pack`."""
+    """The inverse of :func:`pack`.
+
+    Raises:
+        FedlitError: In the place of replies there is an error.
+    """
     at = 8 + int.from_bytes(blob[:8], "little")
-    for head in json.loads(blob[8:at]):
+    heads = json.loads(blob[8:at])
+    if isinstance(heads, dict):
+        raise FedlitError(heads["error"])
+    for head in heads:
         size = head.pop("payload")
         yield Reply(payload=blob[at : at + size], **head)
         at += size

@@ -1,0 +1,158 @@
+"""``fedlit fit`` on a CPU with several cores: ranks that are copies of the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toys import contents
+
+from fedlit.ranks import MOST, usual_ranks
+
+TESTS = Path(__file__).parent.parent
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are copied on Linux only")
+OPEN = {
+    "accelerator": "cpu", "devices": None, "fast_dev_run": False, "num_nodes": 1, "num_threads": None,
+    "strategy": "auto",
+}  # fmt: skip
+
+
+def command(root: Path, *args: str) -> tuple[list[str], dict[str, str]]:
+    settings = ["--data", "toys.ToyData", "--data.num_clients", "4", "--trainer.default_root_dir", str(root)]
+    settings += ["--trainer.max_rounds", "2", "--trainer.local_steps", "2", "--trainer.accelerator", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "2"}
+    return [sys.executable, "-m", "fedlit.cli", "fit", *settings, *args], environment
+
+
+def fit(root: Path, *args: str) -> subprocess.CompletedProcess:
+    line, environment = command(root, *args)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def scores(root: Path) -> dict[str, bytes]:
+    kept = contents(root / "fedlit" / "version_0")
+    return {name: held for name, held in kept.items() if Path(name).suffix in (".csv", ".safetensors")}
+
+
+@linux
+def test_a_rank_for_each_core_gives_the_bytes_of_one_process(tmp_path):
+    done = fit(tmp_path / "two", "--model", "toys.Regression")
+    assert done.returncode == 0, done.stderr
+    assert "2 ranks, threads of each: 1" in done.stdout
+    alone = fit(tmp_path / "one", "--model", "toys.Regression", "--trainer.devices", "1", "--trainer.num_threads", "1")
+    assert alone.returncode == 0, alone.stderr
+    summaries = [
+        json.loads((tmp_path / name / "fedlit" / "version_0" / "summary.json").read_text()) for name in ("two", "one")
+    ]
+    assert [summary["world_size"] for summary in summaries] == [2, 1]
+    assert scores(tmp_path / "two") == scores(tmp_path / "one") != {}
+    assert done.stdout.count("run folder: ") == alone.stdout.count("run folder: "), "one rank prints"
+    assert done.stderr == alone.stderr
+
+
+@linux
+def test_the_saved_configuration_leaves_the_number_of_ranks_open(tmp_path):
+    fit(tmp_path, "--model", "toys.Regression")
+    saved = (tmp_path / "fedlit" / "version_0" / "config.yaml").read_text()
+    assert "devices: null" in saved
+    assert "num_threads: null" in saved
+
+
+@linux
+@pytest.mark.parametrize("client", [0, 1])
+def test_an_error_of_one_ranks_client_is_told_once(tmp_path, client):
+    done = fit(tmp_path, "--model", "faulty.Refusing", "--data.poisoned", str(client))
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
+    assert errors == ["fedlit: error: a target is above 1e6: leave that client out"], done.stderr
+
+
+@linux
+def test_an_error_that_every_rank_meets_is_told_once(tmp_path):
+    done = fit(tmp_path, "--model", "toys.Regression", "--trainer.monitor", "val/global/nothing")
+    assert done.returncode == 1
+    assert done.stderr.count("fedlit: error: ") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@linux
+@pytest.mark.parametrize(
+    ("task", "client", "said"),
+    [
+        ("Buggy", 0, "ZeroDivisionError: by a bug"),
+        ("Buggy", 1, "ZeroDivisionError: by a bug"),
+        ("Dying", 0, ""),
+        ("Dying", 1, "fedlit: error: rank 1 ended with status -9"),
+    ],
+)
+def test_where_one_rank_fails_none_is_left(tmp_path, task, client, said):
+    began = time.monotonic()
+    done = fit(tmp_path, "--model", f"faulty.{task}", "--data.poisoned", str(client))
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "GLHF" not in done.stderr, "gloo's word on a rank that is gone"
+    assert time.monotonic() - began < 60
+    assert not [line for line in processes() if str(tmp_path) in line]
+
+
+@linux
+def test_ranks_end_with_the_first_one(tmp_path):
+    line, environment = command(tmp_path, "--model", "faulty.Waiting")
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert len({next(told for told in process.stdout if told.endswith("waits\n")) for _ in range(2)}) == 2
+        process.kill()
+    deadline = time.monotonic() + 20
+    while [line for line in processes() if str(tmp_path) in line]:
+        assert time.monotonic() < deadline, "a rank outlives the first"
+        time.sleep(0.1)
+
+
+def processes() -> list[str]:
+    """Command lines of all that run here."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:  # it has ended
+                continue
+    return found
+
+
+@linux
+def test_what_leaves_it_open_is_run_by_a_rank_for_each_thread(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert usual_ranks(OPEN, {}) == 6
+    assert usual_ranks({**OPEN, "num_threads": 1}, {}) == 6
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 100)
+    assert usual_ranks(OPEN, {}) == MOST
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"devices": 1}, {"devices": "auto"}, {"num_threads": 2}, {"num_nodes": 2}, {"strategy": "ddp"},
+        {"accelerator": "gpu"}, {"fast_dev_run": True},
+    ],
+)  # fmt: skip
+def test_what_was_chosen_is_left_as_it_is(monkeypatch, given):
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert usual_ranks({**OPEN, **given}, {}) == 1
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS"])
+def test_ranks_that_another_started_start_none(monkeypatch, name):
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert usual_ranks(OPEN, {name: "1"}) == 1
