@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def settle(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
         folder: Of a run, whose number is kept if it has begun; None: nothing is trained.
     """
     if trainer.clients_at_once != "auto":
+        _tell_of_idle_ranks(trainer)
         return
     seconds: dict[int, float] = {}
     trainer.clients_at_once = 1
@@ -42,13 +44,28 @@ def settle(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
         trainer.clients_at_once = made.get("clients_at_once", 1)
     elif trainer.fabric.is_global_zero:
         rule = trainer.aggregator
-        work = FederatedLoop(trainer, rule, folder, {}).first_work(MOST, STEPS)
+        loop = FederatedLoop(trainer, rule, folder, {})
+        share = math.ceil(len(loop.sample(0)) / trainer.world_size) if loop.cohorts else 0
+        work = loop.first_work(min(MOST, share), STEPS)  # more at once would leave ranks without work
         if work:
             trainer.clients_at_once, seconds = fastest(trainer.together, rule, work, trainer.datamodule.batch_size)
     trainer.clients_at_once = trainer.fabric.broadcast(trainer.clients_at_once)
     tried = ", ".join(f"{count}: {each * 1000:.3g} ms" for count, each in seconds.items())
     trial = f" (tried, {STEPS} steps of a client: {tried})" if tried else ""
     trainer.fabric.print(f"clients at once: {trainer.clients_at_once}{trial}")
+
+
+def _tell_of_idle_ranks(trainer: FederatedTrainer) -> None:
+    sampled, ranks = trainer.clients_per_round, trainer.world_size
+    clients = len(trainer.datamodule.clients)
+    if sampled is not None:
+        clients = round(sampled * clients) if isinstance(sampled, float) else min(sampled, clients)
+    groups = max(1, math.ceil(clients / trainer.clients_at_once))
+    if groups < min(ranks, clients):
+        trainer.fabric.print(
+            f"clients at once: {trainer.clients_at_once} leaves {ranks - groups} of {ranks} ranks without work: "
+            f"trainer.clients_at_once {math.ceil(clients / ranks)}, or trainer.devices {groups}"
+        )
 
 
 def candidates(count: int) -> list[int]:

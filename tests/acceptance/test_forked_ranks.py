@@ -56,6 +56,22 @@ def test_a_rank_for_each_core_gives_the_bytes_of_one_process(tmp_path):
 
 
 @linux
+@pytest.mark.parametrize(
+    ("at_once", "told"),
+    [
+        ("4", "4 leaves 1 of 2 ranks without work: trainer.clients_at_once 2, or trainer.devices 1"),
+        ("auto", "(tried, 2 steps of a client: 1: "),
+    ],
+)
+def test_groups_are_such_that_all_ranks_have_work(tmp_path, at_once, told):
+    done = fit(tmp_path, "--model", "toys.Regression", "--trainer.clients_at_once", at_once)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("clients at once: ")]
+    assert told in line
+    assert ", 4: " not in line, "four of four clients at once are not tried with two ranks"
+
+
+@linux
 def test_the_saved_configuration_leaves_the_number_of_ranks_open(tmp_path):
     fit(tmp_path, "--model", "toys.Regression")
     saved = (tmp_path / "fedlit" / "version_0" / "config.yaml").read_text()
