@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 MOST = 8
@@ -139,6 +140,7 @@ class Ranks:
             os._exit(status)
         self._over.set()
         for child in list(self._children):
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(child, signal.SIGKILL)
         for watcher in self._watchers:  # a thread that wakes while the interpreter ends would abort it
             watcher.join(WAIT)
