@@ -74,22 +74,18 @@ def amplitude_outliers(records: Sequence[Record], factor: float = AMPLITUDE_FACT
     return found
 
 
-def gain_outliers(records: Mapping[float, Sequence[Record]], factor: float = AMPLITUDE_FACTOR) -> dict[float, float]:
+def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMPLITUDE_FACTOR) -> dict[float, float]:
     """Gains whose records, as a group, are ``factor`` or more times as large or small as those of the commonest gain.
 
     A wrong gain shows in a group even where its single records are naturally small or large.
 
     Args:
-        records: Usable records of one kind, by the gain in their headers.
+        amplitudes: Of usable records of one kind, by the gain in their headers.
+        factor: From which a group is odd.
 
     Returns:
         Gain to median amplitude over that of the commonest gain; groups of fewer than 3 records are not judged.
     """
-    return gain_ratios({gain: [amplitude(record) for record in same] for gain, same in records.items()}, factor)
-
-
-def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMPLITUDE_FACTOR) -> dict[float, float]:
-    """As :func:`gain_outliers`, from the amplitudes of the records of each gain."""
     middle = {gain: float(np.median(sizes)) for gain, sizes in amplitudes.items() if len(sizes) >= 3}
     if not middle:
         return {}
