@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from fedlit.trainer import FederatedTrainer
 
 SETTINGS = (
-    "accumulate_grad_batches", "check_val_every_n_rounds", "clients_at_once", "clients_per_round", "compression",
-    "evaluate_at", "fast_dev_run", "gradient_clip_val", "limit_eval_batches", "limit_eval_clients", "local_epochs",
-    "local_steps", "monitor", "num_threads", "precision", "seed",
+    "accumulate_grad_batches", "check_val_every_n_rounds", "clients_at_once", "clients_per_round", "compile",
+    "compression", "evaluate_at", "fast_dev_run", "gradient_clip_val", "limit_eval_batches", "limit_eval_clients",
+    "local_epochs", "local_steps", "monitor", "num_threads", "precision", "seed",
 )  # fmt: skip
 """The trainer's settings that results depend on; ``max_rounds`` is not among them, so that a run can be made longer."""
 

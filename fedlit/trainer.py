@@ -54,6 +54,8 @@ class FederatedTrainer(CallbackHost):
         clients_at_once: Clients that train in one forward and backward pass; 1 trains one after the other. ``auto``
             tries out what is fastest here and fits, see :mod:`fedlit.trial`. Figures differ in their last
             digits between numbers of clients at once, so a resumed run keeps the number that it began with.
+        compile: Compile the pass of several clients by ``torch.compile``; ``auto`` tries it before the first round, and
+            compiles where the whole run takes less time, the minute of compiling included.
         check_val_every_n_rounds: Evaluate on validation data every so many rounds, and after the last.
         evaluate_at: When: before training (``start``), each client's model after its local steps and before
             aggregation (``after_local``), the global and the personal models after it (``after_aggregation``).
@@ -96,6 +98,7 @@ class FederatedTrainer(CallbackHost):
         baselines: list[Aggregator] | None = None,
         compression: Transform | list[Transform] | None = None,
         clients_at_once: int | Literal["auto"] = 1,
+        compile: bool | Literal["auto"] = False,
         check_val_every_n_rounds: int = 1,
         evaluate_at: list[Point] | None = None,
         limit_eval_clients: int | None = None,
@@ -122,6 +125,7 @@ class FederatedTrainer(CallbackHost):
         Channel(self.compression or ())  # refuses an order that makes no sense
         self.max_rounds, self.clients_per_round = max_rounds, clients_per_round
         self.clients_at_once: Any = clients_at_once
+        self.compile: Any = compile
         self.local_steps, self.local_epochs = local_steps, local_epochs
         self.check_val_every_n_rounds = check_val_every_n_rounds
         self.evaluate_at: tuple[Point, ...] = tuple(evaluate_at or ("start", "after_aggregation"))
@@ -168,6 +172,7 @@ class FederatedTrainer(CallbackHost):
             (self.num_threads >= 1, "num_threads", "at least 1"),
             (_is_count(self.accumulate_grad_batches), "accumulate_grad_batches", "a whole number from 1"),
             (_is_count(self.clients_at_once) or self.clients_at_once == "auto", "clients_at_once", "a number or auto"),
+            (self.compile in (True, False, "auto"), "compile", "true, false or auto"),
             (self.local_epochs is None or self.local_epochs > 0, "local_epochs", "above 0"),
             (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", "above 0"),
             (self.precision in get_args(Precision), "precision", f"one of {get_args(Precision)}"),

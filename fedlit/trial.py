@@ -1,4 +1,4 @@
-"""How many clients to train at once: tried out on the clients of the first round, before it."""
+"""How many clients to train at once, and whether to compile: tried on the clients of the first round, before it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from fedlit.aggregators import Aggregator
 from fedlit.clients.batched import Assignment, BatchedEngine
+from fedlit.clients.compiled import CompiledPass
 from fedlit.loop import FederatedLoop
 from fedlit.run_folder import RunFolder
 
@@ -21,17 +22,28 @@ STEPS = 2
 """Of each client in a trial."""
 MOST = 64
 """Clients at once that are tried."""
+REPEATS = 3
+"""Of a trial of compiling; the least counts."""
 LONGER = 1.1
 """A number of clients that takes so many times the least is the last one tried."""
+LEAST_WARM_UP = 20.0
+"""Seconds: a run that compiling cannot save so much is not tried compiled."""
+MOST_SAVED = 0.4
+"""Share of the time of a pass that compiling may save."""
 
 
 def settle(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
-    """Put a number in the place of ``clients_at_once: auto``, and say which.
+    """Put what is found by trial in the place of ``auto`` for ``clients_at_once`` and ``compile``, and say what.
 
     Args:
         trainer: Ready to train.
-        folder: Of a run, whose number is kept if it has begun; None: nothing is trained.
+        folder: Of a run, whose settings are kept if it has begun; None: nothing is trained.
     """
+    _settle_clients_at_once(trainer, folder)
+    _settle_compile(trainer, folder)
+
+
+def _settle_clients_at_once(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
     if trainer.clients_at_once != "auto":
         _tell_of_idle_ranks(trainer)
         return
@@ -66,6 +78,60 @@ def _tell_of_idle_ranks(trainer: FederatedTrainer) -> None:
             f"clients at once: {trainer.clients_at_once} leaves {ranks - groups} of {ranks} ranks without work: "
             f"trainer.clients_at_once {math.ceil(clients / ranks)}, or trainer.devices {groups}"
         )
+
+
+def _settle_compile(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
+    wanted, trainer.compile = trainer.compile, False
+    if not wanted or folder is None or trainer.fast_dev_run:
+        return
+    said = ""
+    if trainer.clients_at_once == 1:
+        said = " (clients train one after the other)"
+    elif folder.checkpoints.exists():
+        made = folder.checkpoints.read().meta["fingerprint"]["trainer"]
+        trainer.compile = bool(made.get("compile")) if wanted == "auto" else True
+    elif wanted == "auto":
+        if trainer.fabric.is_global_zero:
+            trainer.compile, said = _pays(trainer, folder)
+        trainer.compile = trainer.fabric.broadcast(trainer.compile)
+    else:
+        trainer.compile = True
+    if trainer.compile and trainer.together.runs.compiled is None:
+        trainer.together.runs.compiled = _compiled(trainer)
+    trainer.fabric.print(f"compile: {'yes' if trainer.compile else 'no'}{said}")
+
+
+def _compiled(trainer: FederatedTrainer) -> CompiledPass:
+    sizes = [trainer.datamodule.batch_size] * trainer.clients_at_once
+    return CompiledPass(trainer.together.runs, sizes, lambda why: trainer.fabric.print(f"nothing is compiled: {why}"))
+
+
+def _pays(trainer: FederatedTrainer, folder: RunFolder) -> tuple[bool, str]:
+    """Whether the whole run takes less time compiled, warm-up included, and what was measured."""
+    together, rule, batch_size = trainer.together, trainer.aggregator, trainer.datamodule.batch_size
+    loop, at_once = FederatedLoop(trainer, rule, folder, {}), trainer.clients_at_once
+    work = loop.first_work(at_once, STEPS)
+    if len(work) < at_once or (why := together.why_not(rule, work[:2])) is not None:
+        return False, f" ({'too few clients' if len(work) < at_once else why})"
+    groups = math.ceil(len(loop.sample(0)) // at_once / trainer.world_size)
+    passes = trainer.max_rounds * groups * loop.steps(loop.cohorts[next(iter(loop.sample(0)))])
+    passes *= trainer.accumulate_grad_batches
+
+    def seconds() -> float:
+        return _seconds(together, rule, work, batch_size) / STEPS / trainer.accumulate_grad_batches
+
+    seconds()
+    plain = min(seconds() for _ in range(REPEATS))
+    if plain * passes * MOST_SAVED < LEAST_WARM_UP:
+        return False, f" (a run of {plain * passes:.3g} s is too short for it)"
+    together.runs.compiled = compiled = _compiled(trainer)
+    warm_up = _seconds(together, rule, work, batch_size)
+    fast = min(seconds() for _ in range(REPEATS))
+    tried = f" (tried: {plain * 1000:.3g} ms a pass, {fast * 1000:.3g} ms compiled, {warm_up:.3g} s to compile)"
+    if compiled.used and warm_up + fast * passes < plain * passes:
+        return True, tried
+    together.runs.compiled = None
+    return False, tried if compiled.used else f" ({compiled.why_not or 'no whole batch of each client'})"
 
 
 def candidates(count: int) -> list[int]:

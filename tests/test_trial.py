@@ -101,3 +101,28 @@ def test_a_rule_that_trains_one_after_the_other_says_so(fit, capsys):
 def test_other_values_are_refused(value):
     with pytest.raises(FedlitError, match=r"trainer\.clients_at_once is .*expected a number or auto"):
         FederatedTrainer(FedAvg(), clients_at_once=value)
+
+
+def test_a_run_too_short_to_pay_for_compiling_is_not_compiled(fit, capsys):
+    folder = fit(FedAvg(), max_rounds=1, clients_at_once=2, compile="auto")
+    assert "compile: no (" in capsys.readouterr().out
+    with pytest.raises(FedlitError, match="trainer.compile: False -> True"):
+        fit(FedAvg(), max_rounds=2, clients_at_once=2, compile=True, ckpt_path=str(folder.path))
+
+
+@pytest.mark.parametrize(("slower", "compiled"), [(10.0, True), (0.5, False)])
+def test_compiling_is_measured(fit, monkeypatch, capsys, slower, compiled):
+    class Fake:
+        used, why_not = 1, None
+
+    def seconds(together, rule, work, batch_size):
+        return 1.0 if together.runs.compiled else slower
+
+    monkeypatch.setattr(trial, "_compiled", lambda trainer: Fake())
+    monkeypatch.setattr(trial, "_seconds", seconds)
+    monkeypatch.setattr(trial, "LEAST_WARM_UP", 0.0)
+    monkeypatch.setattr(
+        Fake, "__call__", lambda self, plain, batch, layout, names, values: plain(values), raising=False
+    )
+    fit(FedAvg(), max_rounds=3, clients_at_once=2, compile="auto")
+    assert f"compile: {'yes' if compiled else 'no'} (tried: " in capsys.readouterr().out

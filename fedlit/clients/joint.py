@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from fedlit.clients.merging import Unmergeable, merged
 from fedlit.clients.requests import Answer, Request, by_form
 from fedlit.rehearsal import check_method
 
-Using = Callable[[Sequence[Tensor]], AbstractContextManager[None]]
+Pass = Callable[[Sequence[Tensor]], tuple[Tensor, list[Tensor | None]]]
+"""Losses (clients,) at stacked parameters, and the gradients of their sum."""
 
 INSIDE = "the rule looks at what modules put out"
 
@@ -36,6 +38,8 @@ class JointRuns:
         self.fold = Fold(engine.task, list(engine.parameters))
         self.draws_needed: bool | None = None
         self.why_not: str | None = None
+        self.compiled: Callable[..., tuple[Tensor, list[Tensor | None]]] | None = None
+        """A :class:`fedlit.clients.compiled.CompiledPass`, or None: nothing is compiled."""
 
     def answer(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
         """Answers in the order of the requests.
@@ -82,7 +86,7 @@ class JointRuns:
         method, graph = requests[0].method, requests[0].graph
         check_method(self.engine.task, method)
         batch, sizes = merged([request.batch for request in requests])
-        layout, names = Layout(sizes), list(requests[0].params)
+        layout, names = Layout(sizes), sorted(requests[0].params)
         stacked = [torch.stack([request.params[name] for request in requests]) for name in names]
 
         def using(values: Sequence[Tensor]) -> AbstractContextManager[None]:
@@ -94,9 +98,15 @@ class JointRuns:
                 return getattr(self.engine.task, method)(batch)  # type: ignore[no-any-return]
 
         if method == "losses" and graph:
+
+            def plain(values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+                with torch.enable_grad(), using(values):
+                    return _with_gradients(means(run(), layout), values)
+
+            passes = plain if self.compiled is None else partial(self.compiled, plain, batch, layout, names)
             joint: Callable[..., Tensor] = _Joint.apply
             found: list[Tensor | None] = []
-            values = joint(using, lambda: _means(run(), layout), found, *stacked).unbind()
+            values = joint(passes, found, *stacked).unbind()
             by_name = dict(zip(names, found, strict=True))
             return [
                 Answer(value, request.params, {name: None if g is None else g[i] for name, g in by_name.items()})
@@ -106,7 +116,7 @@ class JointRuns:
         with torch.set_grad_enabled(graph), using(stacked):
             out = run()
         if method == "losses":
-            parts = _means(out, layout).unbind()
+            parts = means(out, layout).unbind()
         elif len(out) != layout.total:
             raise Unfoldable(f"{method} has {len(out)} rows, and the batch {layout.total}")
         else:
@@ -147,13 +157,22 @@ class JointRuns:
             return getattr(loss, request.method)(request.params)
 
 
-def _means(losses: Tensor, layout: Layout) -> Tensor:
+def means(losses: Tensor, layout: Layout) -> Tensor:
     """Mean of each client's losses, (clients,)."""
     if losses.shape != (layout.total,):
         raise Unfoldable(f"losses have the shape {list(losses.shape)}, and the batch {layout.total} examples")
     if len({*layout.sizes}) == 1:
         return losses.view(len(layout.sizes), -1).mean(dim=1)
     return torch.stack([part.mean() for part in torch.split(losses, list(layout.sizes))])
+
+
+def _with_gradients(losses: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+    wanted = [value for value in values if value.requires_grad]
+    found = torch.autograd.grad(losses.sum(), wanted, allow_unused=True)
+    if all(grad is None for grad in found):  # the loss of examples that leave nothing to learn
+        found = tuple(torch.zeros_like(value) for value in wanted)
+    grads = iter(found)
+    return losses.detach(), [next(grads) if value.requires_grad else None for value in values]
 
 
 class _Joint(torch.autograd.Function):
@@ -163,26 +182,17 @@ class _Joint(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, using: Using, losses: Callable[[], Tensor], gradients: list[Tensor | None], *params: Tensor
-    ) -> Tensor:
-        needed = ctx.needs_input_grad[3:]
-        values = [p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)]
-        with torch.enable_grad(), using(values):
-            out = losses()
-            wanted = [value for value, need in zip(values, needed, strict=True) if need]
-            found = torch.autograd.grad(out.sum(), wanted, allow_unused=True)
-        if all(grad is None for grad in found):  # the loss of examples that leave nothing to learn
-            found = tuple(torch.zeros_like(value) for value in wanted)
-        grads = iter(found)
-        gradients += [next(grads) if need else None for need in needed]
+    def forward(ctx: Any, passes: Pass, gradients: list[Tensor | None], *params: Tensor) -> Tensor:
+        needed = ctx.needs_input_grad[2:]
+        out, found = passes([p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)])
+        gradients += found
         ctx.grads = gradients
-        return out.detach()
+        return out
 
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
         (g,) = given
-        return None, None, None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
+        return None, None, *(None if x is None else x * g.view(-1, *[1] * (x.ndim - 1)).to(x) for x in ctx.grads)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ class Layout:
 
     def rows(self) -> tuple[int, ...]:
         """Rows of each client, by what the task says of them."""
+        if torch.compiler.is_compiling():  # a context variable cannot be; a task that sets it is not compiled
+            return self.sizes
         told = ROWS.get()
         if told is not self._rows[0]:
             self._rows = (told, self.sizes if told is None else self._count(told))
