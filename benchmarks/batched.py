@@ -174,20 +174,24 @@ def ranks(args: Any) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="ranks-") as scratch:
         save_backbone(Path(scratch) / "backbone")
         runner = Runner(Path(scratch))
-        for batch in args.batches or [2, 32]:
-            for k in args.ranks_at_once:
+        for batch in args.batches or [2, 8, 32]:
+            for pair in args.ranks_at_once:
+                at_once = dict(zip((2, 1), pair.split(":"), strict=True))
                 seconds: dict[int, list[float]] = {1: [], 2: []}
                 for turn in range(args.rank_repeats):
                     for processes in (1, 2) if turn % 2 else (2, 1):
                         work = Work(
-                            str(Path(scratch) / "backbone"), batch, 4, 2, 20, args.steps, processes, clients_at_once=k
-                        )
+                            str(Path(scratch) / "backbone"), batch, 4, 2, 20, args.steps, processes,
+                            clients_at_once=at_once[processes],
+                        )  # fmt: skip
                         seconds[processes].append(runner(program, work)[0]["seconds"])
-                told = f"20 clients, batch {batch}, {args.steps} steps, shape of amazon/chronos-bolt-tiny, {k} at once"
-                row = {"case": "ranks", "setting": f"{told}, {args.rank_repeats} turns: 2 ranks of 1 thread"}
-                rows.append(row | {"baseline": "1 process of 2 threads"} | ratios(seconds[2], seconds[1]))
+                told = f"20 clients, batch {batch}, {args.steps} steps, shape of amazon/chronos-bolt-tiny"
+                ours = f"2 ranks of 1 thread, {at_once[2]} at once"
+                row = {"case": "ranks", "setting": f"{told}, {args.rank_repeats} turns: {ours}"}
+                row["baseline"] = f"1 process of 2 threads, {at_once[1]} at once"
+                rows.append(row | ratios(seconds[2], seconds[1]))
                 pair = f"{rows[-1]['seconds']:.2f} s against {rows[-1]['baseline_seconds']:.2f} s"
-                print(f"{row['setting']}: {pair}, {rows[-1]['ratio']:.3f}", flush=True)
+                print(f"{row['setting']}, {rows[-1]['baseline']}: {pair}, {rows[-1]['ratio']:.3f}", flush=True)
     return rows
 
 
@@ -200,7 +204,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, nargs="+", help="20; on a GPU also 50")
     parser.add_argument("--batches", type=int, nargs="+", help="2, 8, 32; of image and text 4; on a GPU 4, 16, 64")
     parser.add_argument("--at-once", nargs="+", help=f"of {AT_ONCE} and auto; 1, 4, 8, 20, of image and text 1, 8, 20")
-    parser.add_argument("--ranks-at-once", nargs="+", default=["1", "10"])
+    parser.add_argument(
+        "--ranks-at-once", nargs="+", default=["1:1", "10:20"], metavar="K:K", help="of the ranks : of the process"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="turns that are timed")
     parser.add_argument("--rank-repeats", type=int, default=2, help="turns of the case ranks")
     parser.add_argument("--steps", type=int, default=5, help="of a client in a round")

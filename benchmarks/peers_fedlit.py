@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from overhead import HandWritten, make_loop
-from peers_work import Record, Work, arguments
-from roofline import count_flops, matmul_peak
+from fedlit.start_up import without_collection
 
-from fedlit.trainer import FederatedTrainer
+with without_collection():  # as the command does
+    import torch
+    from overhead import HandWritten, make_loop
+    from peers_work import Record, Work, arguments
+    from roofline import count_flops, matmul_peak
+
+    from fedlit.trainer import FederatedTrainer
 
 
 def fedlit(work: Work, record: Record, folder: Path) -> dict[str, Any]:
