@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -134,6 +134,26 @@ class JointRuns:
             found = iter(torch.autograd.grad(value, wanted, allow_unused=True))
         gradients = {name: next(found) if leaf.requires_grad else None for name, leaf in leaves.items()}
         return Answer(value.detach(), None, gradients)
+
+    def rows(self, method: str, models: dict[str, Tensor] | None, batches: Sequence[Any]) -> list[Tensor]:
+        """What a method of the task gives for each batch by its own model, in one pass that keeps no graph.
+
+        Args:
+            method: Its result has a row for each example.
+            models: (batches, ...) by name, see :meth:`stacked`; None: all are given to the model that is loaded.
+            batches: On the device.
+
+        Raises:
+            Unmergeable: They cannot be one.
+            Unfoldable: The network cannot take them.
+        """
+        batch, sizes = merged(batches)
+        fold = nullcontext() if models is None else self.fold.using(models, Layout(sizes))
+        with torch.inference_mode(), self.engine.fabric.autocast(), fold:
+            out = getattr(self.engine.task, method)(batch)
+        if not isinstance(out, Tensor) or len(out) != sum(sizes):
+            raise Unfoldable(f"what {method} gives has no row for each example")
+        return list(torch.split(out, list(sizes)))
 
     def stacked(self, models: Sequence[Any]) -> dict[str, Tensor]:
         """Whole models as one tree, (models, ...) by name, on the device."""

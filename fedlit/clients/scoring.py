@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedlit.clients.batched import BatchedEngine
-from fedlit.clients.layout import Layout, Unfoldable
+from fedlit.clients.layout import Unfoldable
 from fedlit.clients.loss import batch_length
-from fedlit.clients.merging import Unmergeable, merged
+from fedlit.clients.merging import Unmergeable
 from fedlit.tasks.task import Task
 from fedlit.tree import Tree
 
@@ -96,17 +95,10 @@ def _score(
     engine = together.engine
     task = engine.task
     moved = [engine.fabric.to_device(batch) for batch in batches]
-    batch, sizes = merged(moved)
     engine.load(models[0] if shared else {})
     if task.training:
         task.eval()
+    rows = together.runs.rows("outputs", None if shared else together.runs.stacked(models), moved)
     with torch.inference_mode(), engine.fabric.autocast():
-        if shared:
-            out = task.outputs(batch)
-        else:
-            with together.runs.fold.using(together.runs.stacked(models), Layout(sizes)):
-                out = task.outputs(batch)
-        if not isinstance(out, Tensor) or len(out) != sum(sizes):
-            raise Unfoldable("what the task puts out has no row for each example")
-        for part, own, metric in zip(torch.split(out, list(sizes)), moved, metrics, strict=True):
+        for part, own, metric in zip(rows, moved, metrics, strict=True):
             task.score_outputs(part, own, metric)

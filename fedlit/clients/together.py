@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fedlit.clients.batched import BatchedEngine
-from fedlit.clients.layout import Layout, Unfoldable
-from fedlit.clients.merging import Unmergeable, merged
+from fedlit.clients.layout import Unfoldable
+from fedlit.clients.merging import Unmergeable
 from fedlit.rehearsal import check_method
 from fedlit.tree import Tree
 
@@ -74,9 +74,6 @@ class SharedPass:
         engine.task.eval()
         seen = []
         for batch in batches:
-            whole, sizes = merged([engine.fabric.to_device(batch)] * count)
-            using = self.together.runs.fold.using(stacked, Layout(sizes))
-            with torch.inference_mode(), engine.fabric.autocast(), using:
-                each = engine.task.losses(whole)
-            seen.append(each.double().cpu().reshape(count, -1))
+            each = self.together.runs.rows("losses", stacked, [engine.fabric.to_device(batch)] * count)
+            seen.append(torch.stack(each).double().cpu().flatten(1))
         return list(torch.cat(seen, dim=1))
