@@ -205,12 +205,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clients-at-once", help="for fedlit's trainer, where it has that setting")
+    parser.add_argument("--clients-at-once", nargs="+", help="for fedlit's trainer: one number, or one for each batch")
     parser.add_argument("--backbone", help="another backbone than the random one of Chronos-Bolt-tiny's shape")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of a run are ended with this one
     if args.rounds < 2:
         parser.error("--rounds: at least 2, because the first is not timed")
+    chosen = args.clients_at_once or [None]
+    if len(chosen) not in (1, len(args.batches)):
+        parser.error("--clients-at-once: one number, or one for each of --batches")
+    at_once = dict(zip(args.batches, chosen if len(chosen) > 1 else chosen * len(args.batches), strict=True))
     ways = (1, args.threads) if args.threads > 1 else (1,)
     peers = [
         Program("Flower", "peers_flower.py", "flwr[simulation]", ("flwr", "ray", "torch"), variants=ways),
@@ -232,13 +236,13 @@ def main() -> None:
             save_backbone(Path(backbone))
         work = Work(
             backbone, args.batches[0], args.rounds, args.threads, args.clients, args.steps,
-            clients_at_once=args.clients_at_once,
+            clients_at_once=chosen[0],
         )  # fmt: skip
         facts = check(programs, runner, work, args.batches)
         if programs[0].skipped is not None:
             raise SystemExit(f"fedlit: {programs[0].skipped}")
         for size in args.batches:
-            measure(programs, runner, replace(work, batch_size=size), args.repeats)
+            measure(programs, runner, replace(work, batch_size=size, clients_at_once=at_once[size]), args.repeats)
     shape = args.backbone or "random weights in the shape of amazon/chronos-bolt-tiny"
     rows = table_rows(programs, work, args.batches, facts, shape)
     show(programs, args.batches, rows, facts, work.clients * work.steps)
@@ -249,6 +253,7 @@ def main() -> None:
             "memory": f"proportional set size of all processes, every {EVERY} s",
             **settings,
             **facts,
+            "clients_at_once": at_once,
             "tried": tried,
         }
         args.json.write_text(json.dumps({"header": {**header(), **told}, "rows": rows}, indent=1) + "\n")

@@ -40,14 +40,14 @@ def stop(*_):
     sys.stderr.flush()
     os._exit(0)
 
-def parsed(args, parsed=cli.parsed):
-    command = parsed(args)
+def parsed(*given, parsed=cli.parsed):
+    command = parsed(*given)
     from torch.optim.optimizer import register_optimizer_step_post_hook
     register_optimizer_step_post_hook(stop)
     return command
 
 cli.parsed = parsed
-cli.main(sys.argv[1:])
+cli.main()
 sys.exit("no optimizer step was taken")
 """
 """Runs the command and leaves at the first step of an optimizer; nothing is imported sooner for it."""
