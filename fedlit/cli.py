@@ -14,7 +14,7 @@ from typing import Any
 
 from fedlit.commands import OTHERS, PARSER, RUNS, add_config, answer_early, subcommands
 from fedlit.errors import FedlitError
-from fedlit.ranks import Ranks, usual_ranks
+from fedlit.ranks import Ranks, groups, usual_ranks
 from fedlit.start_up import without_collection
 from fedlit.suggestions import one_line
 
@@ -150,6 +150,22 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
             add_config(parser)
             return parser
 
+        def _started(self) -> dict[str, Any]:
+            """Settings of the ranks that are started here; ``{}`` where the run needs no others."""
+            config, data = self._get(self.config_init, "trainer"), self.datamodule
+            if ranks is None or self.config.subcommand != "fit" or data is None or usual_ranks(config) == 1:
+                return {}
+            if getattr(data, "seed", 0) is None:
+                data.seed = self._get(self.config, "seed_everything")
+            data.prepare_data()
+            data.setup("fit")  # before the process is copied, so that all ranks look into the same memory
+            rules = [self._get(self.config_init, "aggregator"), *(config["baselines"] or [])]
+            count = min(usual_ranks(config), groups(config, rules, data.clients))
+            if count == 1:
+                return {}
+            ranks.start(count)
+            return {"devices": count, "num_threads": 1}
+
         def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             # Lightning's own method refuses a trainer that is not a subclass of its Trainer.
             parser.add_class_arguments(
@@ -169,16 +185,8 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
         def _parse_ckpt_path(self) -> None:
             """Nothing: our checkpoints are folders of safetensors, and no pickle is loaded for hyperparameters."""
 
-        def before_instantiate_classes(self) -> None:
-            self.started: dict[str, int] = {}
-            if ranks is not None and self.config.subcommand == "fit":
-                count = usual_ranks(self._get(self.config, "trainer"))
-                if count > 1:
-                    self.started = {"devices": count, "num_threads": 1}
-                    ranks.start(count)
-
         def instantiate_trainer(self, **kwargs: Any) -> FederatedTrainer:  # type: ignore[override]
-            config = {**self._get(self.config_init, "trainer"), **self.started}
+            config = {**self._get(self.config_init, "trainer"), **self._started()}
             trainer = FederatedTrainer(
                 self._get(self.config_init, "aggregator"), **config, seed=self._get(self.config, "seed_everything")
             )

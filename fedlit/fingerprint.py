@@ -22,6 +22,8 @@ SETTINGS = (
 """The trainer's settings that results depend on; ``max_rounds`` is not among them, so that a run can be made longer."""
 
 
+ADDED = {"clients_at_once": 1, "compile": False}
+"""Settings that came later, with what runs without them did."""
 PARTS = ("aggregator", "trainer", "model", "data")
 
 
@@ -55,6 +57,8 @@ def check_same(old: dict[str, Any], new: dict[str, Any], run: Path) -> None:
     Raises:
         FedlitError: They differ; the fields are named.
     """
+    if "trainer" in old:
+        old = {**old, "trainer": {**{name: ADDED[name] for name in ADDED if name in new["trainer"]}, **old["trainer"]}}
     wrong = differences(old, new)
     if wrong:
         raise FedlitError(

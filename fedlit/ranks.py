@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -11,9 +12,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedlit.aggregators import Aggregator
 
 MOST = 8
 """Ranks that are started unasked: each holds a backbone of its own."""
@@ -24,7 +28,7 @@ WAIT = 2.0
 
 
 def usual_ranks(trainer: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> int:
-    """How many ranks a command is best run by, where its settings leave that open; 1: by this process alone.
+    """How many ranks a command is best run by at most, where its settings leave that open; 1: by this process alone.
 
     Two ranks of one thread are faster than one process of two threads (docs/performance.md). So there is one for each
     thread that PyTorch would take, if nothing is set against it.
@@ -46,6 +50,21 @@ def usual_ranks(trainer: Mapping[str, Any], environment: Mapping[str, str] = os.
     return min(MOST, torch.get_num_threads())
 
 
+def groups(trainer: Mapping[str, Any], rules: Sequence[Aggregator], clients: Sequence[str]) -> int:
+    """Groups of clients in a round, of which each rank needs one: those of the rule that has most.
+
+    Args:
+        trainer: As above.
+        rules: The run's rule and its baselines.
+        clients: All of them.
+    """
+    sampled, at_once = trainer["clients_per_round"], trainer["clients_at_once"]
+    most = max((len(rule.cohorts(clients)) for rule in rules), default=0)
+    if sampled is not None:
+        most = min(most, round(sampled * most) if isinstance(sampled, float) else sampled)
+    return max(1, math.ceil(most / (1 if at_once == "auto" else at_once)))
+
+
 class Ranks:
     """The ranks of this process: it goes on as rank 0, and its copies as the others.
 
@@ -61,15 +80,20 @@ class Ranks:
         self._over = threading.Event()
 
     def start(self, count: int) -> None:
-        """Make ``count - 1`` copies of this process.
+        """Make ``count - 1`` copies of this process; each rank has one thread.
 
-        No parallel region of OpenMP may have run in it, nor a backward pass: neither outlives a fork.
+        No backward pass may have run in it, which does not outlive a fork; OpenMP's threads do not either, so copies
+        must not ask for several.
         """
+        import torch
+
+        torch.set_num_threads(1)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": "0"}
         os.environ["WORLD_SIZE"] = str(count)
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nothing that ranks exchange leaves the machine
         self._report, reporting = os.pipe()
         for name in ("fabric.utilities", "pytorch.utilities.rank_zero"):  # several lines on who has joined
             logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
@@ -100,16 +124,19 @@ class Ranks:
             os._exit(1)
         os.environ["LOCAL_RANK"] = str(self.rank)
         setattr(rank_zero_only, "rank", self.rank)  # noqa: B010 - it is typed as a function
-        warnings.simplefilter("ignore")  # rank 0 reads the same data, and warns of them
+        warnings.simplefilter("ignore")  # rank 0 has warned of the data, and warns of the settings
 
     def _watch(self, rank: int, child: int) -> None:
         _, status = os.waitpid(child, 0)
         self._children.remove(child)
         if status == 0 or self._over.is_set():
             return
-        self._lost = f"rank {rank} ended with status {os.waitstatus_to_exitcode(status)}"
+        code = os.waitstatus_to_exitcode(status)
+        how = "was killed: out of memory?" if code == -signal.SIGKILL else f"ended with status {code}:"
+        self._lost = f"rank {rank} {how} go on with --ckpt_path last; --trainer.devices 1 needs less memory"
         if self._over.wait(2 * WAIT):  # rank 0 meets this too, and stops by itself, unless it hangs
             return
+        sys.stdout.flush()
         sys.stderr.write(f"fedlit: error: {self.told()}\n")
         sys.stderr.flush()
         os._exit(1)

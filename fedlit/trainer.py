@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import lightning as L  # noqa: N812
 import torch
+from lightning.fabric.strategies import DDPStrategy
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -33,6 +35,7 @@ from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
 from fedlit.trial import settle
 
+WAIT = timedelta(days=30)
 Point = Literal["start", "after_local", "after_aggregation"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -151,11 +154,13 @@ class FederatedTrainer(CallbackHost):
         super().__init__([*chosen, Progress()] if enable_progress_bar else chosen)
         self.check_val_every_n_epoch = check_val_every_n_rounds
         loggers = [logger] if isinstance(logger, Logger) else logger
+        several = num_nodes > 1 or devices not in (None, 0, 1, "0", "1", "auto", [0])
         self.fabric = L.Fabric(
             accelerator=accelerator,
             devices=1 if devices is None else devices,
             num_nodes=num_nodes,
-            strategy=strategy,
+            # A rank may wait for others for hours: one that has died is noticed otherwise.
+            strategy=DDPStrategy(timeout=WAIT) if strategy == "auto" and several else strategy,
             precision=precision,
             loggers=loggers,  # type: ignore[arg-type]
         )

@@ -45,7 +45,7 @@ def settle(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
 
 def _settle_clients_at_once(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
     if trainer.clients_at_once != "auto":
-        _tell_of_idle_ranks(trainer)
+        _tell_of_idle_ranks(trainer, folder)
         return
     seconds: dict[int, float] = {}
     trainer.clients_at_once = 1
@@ -67,11 +67,12 @@ def _settle_clients_at_once(trainer: FederatedTrainer, folder: RunFolder | None)
     trainer.fabric.print(f"clients at once: {trainer.clients_at_once}{trial}")
 
 
-def _tell_of_idle_ranks(trainer: FederatedTrainer) -> None:
-    sampled, ranks = trainer.clients_per_round, trainer.world_size
-    clients = len(trainer.datamodule.clients)
-    if sampled is not None:
-        clients = round(sampled * clients) if isinstance(sampled, float) else min(sampled, clients)
+def _tell_of_idle_ranks(trainer: FederatedTrainer, folder: RunFolder | None) -> None:
+    ranks = trainer.world_size
+    if ranks == 1 or folder is None:
+        return
+    loop = FederatedLoop(trainer, trainer.aggregator, folder, {})
+    clients = len(loop.sample(0)) if loop.cohorts else 0
     groups = max(1, math.ceil(clients / trainer.clients_at_once))
     if groups < min(ranks, clients):
         trainer.fabric.print(
@@ -103,7 +104,10 @@ def _settle_compile(trainer: FederatedTrainer, folder: RunFolder | None) -> None
 
 def _compiled(trainer: FederatedTrainer) -> CompiledPass:
     sizes = [trainer.datamodule.batch_size] * trainer.clients_at_once
-    return CompiledPass(trainer.together.runs, sizes, lambda why: trainer.fabric.print(f"nothing is compiled: {why}"))
+    where = f" by rank {trainer.global_rank}" if trainer.world_size > 1 else ""
+    return CompiledPass(
+        trainer.together.runs, sizes, lambda why: print(f"nothing is compiled{where}: {why}", flush=True)
+    )
 
 
 def _pays(trainer: FederatedTrainer, folder: RunFolder) -> tuple[bool, str]:
@@ -125,8 +129,12 @@ def _pays(trainer: FederatedTrainer, folder: RunFolder) -> tuple[bool, str]:
     if plain * passes * MOST_SAVED < LEAST_WARM_UP:
         return False, f" (a run of {plain * passes:.3g} s is too short for it)"
     together.runs.compiled = compiled = _compiled(trainer)
-    warm_up = _seconds(together, rule, work, batch_size)
-    fast = min(seconds() for _ in range(REPEATS))
+    try:
+        warm_up = _seconds(together, rule, work, batch_size)
+        fast = min(seconds() for _ in range(REPEATS))
+    except torch.OutOfMemoryError:
+        together.runs.compiled = None
+        return False, " (compiled, it does not fit into memory)"
     tried = f" (tried: {plain * 1000:.3g} ms a pass, {fast * 1000:.3g} ms compiled, {warm_up:.3g} s to compile)"
     if compiled.used and warm_up + fast * passes < plain * passes:
         return True, tried

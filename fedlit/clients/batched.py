@@ -135,8 +135,10 @@ class BatchedEngine:
             self.engine.task.train()
             moved = [self.engine.fabric.to_device(batch) for batch in batches[:2]]
             compiled, self.runs.compiled = self.runs.compiled, None
-            self.runs.why_not = why_not_folded(self.runs, moved)
-            self.runs.compiled = compiled
+            try:
+                self.runs.why_not = why_not_folded(self.runs, moved)
+            finally:
+                self.runs.compiled = compiled
             self._tried = True
         return self.runs.why_not
 

@@ -19,8 +19,8 @@ DROPS = "networks that drop are not compiled"
 class CompiledPass:
     """Losses and gradients of several clients in one compiled graph, for passes of one shape.
 
-    That shape is the first one with a whole batch of each client; compiling takes about a minute, so passes of any
-    other are run as they are. Linear layers, with LoRA or without, are what may train. The first pass is run both ways,
+    That shape is the first one with a whole batch of each client, for each set of parameters (baselines have their own);
+    compiling takes about a minute, so passes of any other are run as they are. Linear layers, with LoRA or without, are what may train. The first pass is run both ways,
     and what is compiled counts, so that a process that goes on with a run gives what the first one would have given.
     Whatever goes wrong with the compiler, its refusal to take a network among it, is told once, and passes are run as
     they are from then on.
@@ -35,9 +35,8 @@ class CompiledPass:
         self.runs, self.layout, self.tell = runs, Layout(sizes), tell
         self.why_not: str | None = None
         self.used = 0
-        self._form: Any = None
+        self._forms: dict[Any, tuple[Any, list[bool]]] = {}
         self._names: list[str] = []
-        self._reached: list[bool] = []
         self._run: Callable[..., tuple[list[Tensor], Tensor]] = torch.compile(self._both, dynamic=False, fullgraph=True)
 
     def __call__(
@@ -56,10 +55,12 @@ class CompiledPass:
             self._look()
         if self.why_not or layout.sizes != self.layout.sizes or not all(value.requires_grad for value in values):
             return plain(values)
-        form = (tuple(names), _shapes([batch, *values]))
-        if self._form is None:
-            return self._first(plain, form, batch, names, values)
-        if form != self._form:
+        own, form = (tuple(names), _shapes(list(values))), _shapes(batch)
+        self._names = list(names)
+        if own not in self._forms:
+            return self._first(plain, own, form, batch, values)
+        known, reached = self._forms[own]
+        if form != known:
             return plain(values)
         try:
             with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile"):
@@ -70,13 +71,13 @@ class CompiledPass:
             self._give_up(error)
             return plain(values)
         self.used += 1
-        return out, [g if reached else None for g, reached in zip(found, self._reached, strict=True)]
+        return out, [g if there else None for g, there in zip(found, reached, strict=True)]
 
     def _first(
-        self, plain: Pass, form: Any, batch: Any, names: Sequence[str], values: Sequence[Tensor]
+        self, plain: Pass, own: Any, form: Any, batch: Any, values: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         out, grads = plain(values)
-        self._form, self._names, self._reached = form, list(names), [g is not None for g in grads]
+        self._forms[own] = form, [g is not None for g in grads]
         try:
             with torch.no_grad():
                 found, again = self._run([value.detach() for value in values], batch)
@@ -94,7 +95,7 @@ class CompiledPass:
                 self._give_up(ValueError("compiled, the network gives other gradients"))
                 return out, grads
         self.used += 1
-        return again, [g if reached else None for g, reached in zip(found, self._reached, strict=True)]
+        return again, [None if plainly is None else g for g, plainly in zip(found, grads, strict=True)]
 
     def _both(self, values: list[Tensor], batch: Any) -> tuple[list[Tensor], Tensor]:
         def total(values: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -117,9 +118,11 @@ class CompiledPass:
 
 
 def _shapes(value: Any) -> Any:
-    """What a graph was made for; data that are no tensors do not count."""
+    """What a graph was made for; texts do not count."""
     if isinstance(value, Tensor):
-        return value.shape, value.dtype
+        return value.shape, value.dtype, value.stride()
+    if isinstance(value, bool | int | float):
+        return value
     if isinstance(value, dict):
         return tuple((key, _shapes(one)) for key, one in value.items())
     if isinstance(value, list | tuple):

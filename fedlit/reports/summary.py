@@ -80,6 +80,7 @@ def write_summary(
         "world_size": trainer.world_size,
         "num_threads": trainer.num_threads,
         "clients_at_once": trainer.clients_at_once,
+        "compile": trainer.compile,
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git_revision": _revision(),
     }

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from toys import contents
 
-from fedlit.ranks import MOST, usual_ranks
+from fedlit.aggregators import Centralized, FedAvg
+from fedlit.ranks import MOST, groups, usual_ranks
 
 TESTS = Path(__file__).parent.parent
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are copied on Linux only")
@@ -56,19 +57,29 @@ def test_a_rank_for_each_core_gives_the_bytes_of_one_process(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize(
-    ("at_once", "told"),
-    [
-        ("4", "4 leaves 1 of 2 ranks without work: trainer.clients_at_once 2, or trainer.devices 1"),
-        ("auto", "(tried, 2 steps of a client: 1: "),
-    ],
-)
-def test_groups_are_such_that_all_ranks_have_work(tmp_path, at_once, told):
-    done = fit(tmp_path, "--model", "toys.Regression", "--trainer.clients_at_once", at_once)
+def test_a_number_that_is_tried_leaves_work_for_every_rank(tmp_path):
+    done = fit(tmp_path, "--model", "toys.Regression", "--trainer.clients_at_once", "auto")
     assert done.returncode == 0, done.stderr
+    assert "2 ranks" in done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("clients at once: ")]
-    assert told in line
+    assert "(tried, 2 steps of a client: 1: " in line
     assert ", 4: " not in line, "four of four clients at once are not tried with two ranks"
+
+
+@linux
+@pytest.mark.parametrize("setting", [["--trainer.clients_at_once", "4"], ["--aggregator", "Centralized"]])
+def test_no_rank_is_started_that_would_have_no_work(tmp_path, setting):
+    done = fit(tmp_path, "--model", "toys.Regression", *setting)
+    assert done.returncode == 0, done.stderr
+    assert "ranks" not in done.stdout
+
+
+@linux
+def test_ranks_without_work_are_told_where_they_were_asked_for(tmp_path):
+    done = fit(tmp_path, "--model", "toys.Regression", "--trainer.clients_at_once", "4", "--trainer.devices", "2")
+    assert done.returncode == 0, done.stderr
+    told = "4 leaves 1 of 2 ranks without work: trainer.clients_at_once 2, or trainer.devices 1"
+    assert f"clients at once: {told}" in done.stdout
 
 
 @linux
@@ -103,7 +114,7 @@ def test_an_error_that_every_rank_meets_is_told_once(tmp_path):
         ("Buggy", 0, "ZeroDivisionError: by a bug"),
         ("Buggy", 1, "ZeroDivisionError: by a bug"),
         ("Dying", 0, ""),
-        ("Dying", 1, "fedlit: error: rank 1 ended with status -9"),
+        ("Dying", 1, "fedlit: error: rank 1 was killed: out of memory? go on with --ckpt_path last"),
     ],
 )
 def test_where_one_rank_fails_none_is_left(tmp_path, task, client, said):
@@ -139,6 +150,17 @@ def processes() -> list[str]:
             except OSError:  # it has ended
                 continue
     return found
+
+
+def test_as_many_ranks_as_groups_of_clients():
+    clients = [f"c{i}" for i in range(10)]
+    usual = {"clients_per_round": None, "clients_at_once": 1}
+    assert groups(usual, [FedAvg()], clients) == 10
+    assert groups({**usual, "clients_at_once": 4}, [FedAvg()], clients) == 3
+    assert groups({**usual, "clients_at_once": "auto", "clients_per_round": 0.5}, [FedAvg()], clients) == 5
+    assert groups({**usual, "clients_per_round": 3}, [FedAvg()], clients) == 3
+    assert groups(usual, [Centralized()], clients) == 1
+    assert groups(usual, [Centralized(), FedAvg()], clients) == 10
 
 
 @linux

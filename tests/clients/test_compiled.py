@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from joint_cases import Net, engine, examples, work_of
@@ -14,6 +16,7 @@ from fedlit.clients.batched import BatchedEngine
 from fedlit.clients.compiled import DROPS, CompiledPass
 from fedlit.trainer import FederatedTrainer
 
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
 DATA = [examples((4, 4, 2), i) for i in range(3)]
 
 
