@@ -17,9 +17,9 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """Let this process use memory again that it has freed, where glibc would give it back to the system.
 
     Activations of several clients are arrays of tens of MiB, which glibc takes from the system and gives back at each
-    operation; the system clears each page anew. This costs as much as the arithmetic of elementwise operations. All arrays
-    lie on the heap instead, which shrinks only where more than :data:`KEPT` bytes at its end are free, so the process
-    keeps about as much as it once needed. It holds for the rest of the process.
+    operation; the system clears each page anew. This costs as much as the arithmetic of elementwise operations. So all
+    arrays lie on the heap, which shrinks only where more than :data:`KEPT` bytes at its end are free: the process keeps
+    about as much as it once needed. It holds for the rest of the process.
 
     Args:
         environment: Where ``MALLOC_*`` or ``GLIBC_TUNABLES`` set the allocator up, that is left as it is.

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import lightning as L  # noqa: N812
 import torch
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 

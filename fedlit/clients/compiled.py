@@ -19,11 +19,11 @@ DROPS = "networks that drop are not compiled"
 class CompiledPass:
     """Losses and gradients of several clients in one compiled graph, for passes of one shape.
 
-    That shape is the first one with a whole batch of each client, for each set of parameters (baselines have their own);
-    compiling takes about a minute, so passes of any other are run as they are. Linear layers, with LoRA or without, are what may train. The first pass is run both ways,
-    and what is compiled counts, so that a process that goes on with a run gives what the first one would have given.
-    Whatever goes wrong with the compiler, its refusal to take a network among it, is told once, and passes are run as
-    they are from then on.
+    That shape is the first one with a whole batch of each client, for each set of parameters (baselines may have their
+    own); compiling takes about a minute, so passes of any other are run as they are. Linear layers, with LoRA or
+    without, are what may train. The first pass is run both ways, and what is compiled counts, so that a process that
+    goes on with a run gives what the first one would have given. Whatever goes wrong with the compiler, its refusal to
+    take a network among it, is told once, and passes are run as they are from then on.
 
     Args:
         runs: Whose network is used.
