@@ -124,7 +124,8 @@ class Ranks:
             os._exit(1)
         os.environ["LOCAL_RANK"] = str(self.rank)
         setattr(rank_zero_only, "rank", self.rank)  # noqa: B010 - it is typed as a function
-        warnings.simplefilter("ignore")  # rank 0 has warned of the data, and warns of the settings
+        warnings.simplefilter("ignore")  # libraries have warned, or warn, on rank 0 as well
+        warnings.filterwarnings("default", module="fedlit")  # this may be of a client that rank 0 never sees
 
     def _watch(self, rank: int, child: int) -> None:
         _, status = os.waitpid(child, 0)

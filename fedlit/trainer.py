@@ -33,6 +33,7 @@ from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
 from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
+from fedlit.transports.ranks import share_rows
 from fedlit.trial import settle
 
 WAIT = timedelta(days=30)
@@ -344,6 +345,8 @@ class FederatedTrainer(CallbackHost):
         rows = loop.scores(stage, "test", loop.rounds_done)
         if rows:
             self.log_values(summaries(rows), loop.rounds_done)
+        if (tally := getattr(self.lightning_module, "tally", None)) is not None:  # each rank saw its own clients
+            share_rows(tally.rows, self.fabric)
         if self.fabric.is_global_zero:
             export_models(loop, folder.path / "adapters")
             committed = folder.checkpoints.read()

@@ -40,7 +40,7 @@ class Cuts:
     """How many questions were cut, each counted once."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, int], tuple[int, bool]] = {}
+        self.rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     def note(self, key: tuple[str, int], sequence: TokenSequence) -> bool:
         """Whether a sequence is cut and was not seen before.
@@ -49,15 +49,15 @@ class Cuts:
             key: Id of the document, and number of the question.
             sequence: As it was cut.
         """
-        new = sequence.cut > 0 and key not in self._seen
-        self._seen[key] = (sequence.cut, not sequence.supervised("completion"))
+        new = sequence.cut > 0 and key not in self.rows
+        self.rows[key] = (sequence.cut, not sequence.supervised("completion"))
         return new
 
     def counts(self) -> dict[str, int]:
         """Questions ``seen``, those ``cut``, the tokens cut off, and questions ``without_answer``."""
-        cut = [one for one, _ in self._seen.values() if one]
-        bare = sum(bare for _, bare in self._seen.values())
-        return {"seen": len(self._seen), "cut": len(cut), "cut_tokens": sum(cut), "without_answer": bare}
+        cut = [one for one, _ in self.rows.values() if one]
+        bare = sum(bare for _, bare in self.rows.values())
+        return {"seen": len(self.rows), "cut": len(cut), "cut_tokens": sum(cut), "without_answer": bare}
 
 
 class Dialogue:

@@ -142,7 +142,7 @@ class InstructionTask(DocumentTask):
         self._model: LanguageModel | None = None
         self._texts: list[str] = []
         self._at_hand: list[Document] = []
-        self._cuts = Cuts()
+        self.tally = Cuts()
         self._told: set[str] = set()
 
     def use_stand_in(self) -> None:
@@ -214,7 +214,7 @@ class InstructionTask(DocumentTask):
                 sequence = language.dialogue.sequence(one.prompt, one.target, longest)
                 out.append(sequence)
                 owner.append(i)
-                if self._cuts.note((document.id, number), sequence):
+                if self.tally.note((document.id, number), sequence):
                     self._tell(f"questions longer than model.max_length {longest} lose their end; see summary.json")
         return out, owner
 
@@ -282,7 +282,7 @@ class InstructionTask(DocumentTask):
             "schema": self.questions.schema.to_dict(),
             "quantization": self.quantization,
             "dtype": self.dtype_held,
-            "questions": self._cuts.counts(),
+            "questions": self.tally.counts(),
         }
 
     def config(self) -> dict[str, Any]:

@@ -219,7 +219,7 @@ class Seen:
     """What tags could hold of the mentions of questions, each counted once however often it is asked."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str | None], tuple[int, ...]] = {}
+        self.rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._told = False
 
     def note(self, document: Document, question: Question) -> bool:

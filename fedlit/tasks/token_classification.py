@@ -100,7 +100,7 @@ class TokenClassificationTask(DocumentTask):
         self._schema = Schema.load(schema)
         self._family: TextEncoder | None = None
         self._tagger: Tagger | None = None
-        self._seen = Seen()
+        self.tally = Seen()
         self._last: tuple[list[Document], list[Question]] | None = None
 
     def take_data(self, data: Any) -> None:
@@ -230,7 +230,7 @@ class TokenClassificationTask(DocumentTask):
             "schema": tagger.schema.to_dict(),
             "window": tagger.max_length,
             "frozen": self.frozen if self.adapter is None else [],
-            "tagged": self._seen.counts(),
+            "tagged": self.tally.counts(),
         }
 
     def config(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class TokenClassificationTask(DocumentTask):
         questions = tagger.questions(documents)
         for question in questions:
             document = documents[question.document]
-            if self._seen.note(document, question):
+            if self.tally.note(document, question):
                 warnings.warn(
                     f"document {document.id!r} has mentions that tags cannot hold as they are (nested, with gaps, or "
                     "within a word piece); such mentions are counted in summary.json, and missed in scores",

@@ -43,19 +43,28 @@ class RankTransport:
             blob = pack(self.inner.run(mine, deadline_s))
         except FedlitError as error:
             blob = framed({"error": str(error)})
-        for each in self._gather(blob):
+        for each in gathered(blob, self.fabric):
             yield from unpack(each)
 
-    def _gather(self, blob: bytes) -> list[bytes]:
-        # Not Fabric's all_gather: it takes part in autograd, and by a function that PyTorch has deprecated.
-        data = torch.frombuffer(bytearray(blob), dtype=torch.uint8).to(self.fabric.device)
-        ranks = range(self.fabric.world_size)
-        sizes = [torch.zeros(1, dtype=torch.int64, device=data.device) for _ in ranks]
-        torch.distributed.all_gather(sizes, torch.tensor([len(data)], device=data.device))
-        longest = max(int(size) for size in sizes)
-        rows = [torch.zeros(longest, dtype=torch.uint8, device=data.device) for _ in ranks]
-        torch.distributed.all_gather(rows, torch.nn.functional.pad(data, (0, longest - len(data))))
-        return [bytes(row[: int(size)].cpu().numpy()) for row, size in zip(rows, sizes, strict=True)]
+
+def gathered(blob: bytes, fabric: L.Fabric) -> list[bytes]:
+    """Bytes of every rank, in the order of the ranks, on every rank."""
+    # Not Fabric's all_gather: it takes part in autograd, and by a function that PyTorch has deprecated.
+    data = torch.frombuffer(bytearray(blob), dtype=torch.uint8).to(fabric.device)
+    ranks = range(fabric.world_size)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=data.device) for _ in ranks]
+    torch.distributed.all_gather(sizes, torch.tensor([len(data)], device=data.device))
+    longest = max(int(size) for size in sizes)
+    rows = [torch.zeros(longest, dtype=torch.uint8, device=data.device) for _ in ranks]
+    torch.distributed.all_gather(rows, torch.nn.functional.pad(data, (0, longest - len(data))))
+    return [bytes(row[: int(size)].cpu().numpy()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def share_rows(rows: dict[tuple[Any, ...], tuple[Any, ...]], fabric: L.Fabric) -> None:
+    """Add to what this rank has noted what the others have, by key; keys and values are JSON's."""
+    if fabric.world_size > 1:
+        for blob in gathered(json.dumps([*rows.items()]).encode(), fabric):
+            rows.update((tuple(key), tuple(value)) for key, value in json.loads(blob))
 
 
 def pack(replies: Iterable[Reply]) -> bytes:
