@@ -60,7 +60,7 @@ def test_a_rank_runs_whole_groups_in_their_order_and_all_replies_come_back(ranks
     blobs = [
         pack(inner.run(job for job in jobs if rank_of(job.group, ranks) == rank)) for rank, inner in enumerate(inners)
     ]
-    monkeypatch.setattr(RankTransport, "_gather", lambda self, blob: blobs)
+    monkeypatch.setattr("fedlit.transports.ranks.gathered", lambda blob, fabric: blobs)
     seen = []
     for rank in range(ranks):
         inner = Inner()

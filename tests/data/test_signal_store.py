@@ -18,7 +18,7 @@ import torch
 from records_in_memory import SMALL, many
 from torch.utils.data import DataLoader
 
-from fedlit.data import SignalDataModule
+from fedlit.data import SignalDataModule, SimulatedVitals
 from fedlit.data.signal_store import SignalStore
 from fedlit.data.windows import Windows
 from fedlit.errors import FedlitError
@@ -252,13 +252,13 @@ def batches(data):
     return windows.__getitems__(range(len(windows)))
 
 
-def test_a_module_that_was_set_up_can_be_copied_and_pickled(in_memory, record):
-    data = in_memory(many(record), **SMALL)
+def test_a_module_that_was_set_up_can_be_copied_and_pickled():
+    data = SimulatedVitals()
     wanted = batches(data)
     for other in (copy.copy(data), copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
         assert torch.equal(batches(other)["context"], wanted["context"])
         assert other.describe() == data.describe()
-    again = copy.deepcopy(in_memory(many(record), **SMALL))
+    again = copy.deepcopy(SimulatedVitals())
     assert torch.equal(batches(again)["target"], wanted["target"])
 
 

@@ -41,7 +41,7 @@ def asked(task):
     yield set
     for name in ("questions", "loss_on", "packing", "max_length"):
         setattr(task, name, before[name])
-    task._cuts = type(task._cuts)()
+    task.tally = type(task.tally)()
     task._told.clear()
 
 
@@ -144,7 +144,7 @@ def test_supervised_tokens_are_those_of_the_answers_and_what_ends_them(asked):
 def test_what_is_too_long_is_counted_once_and_told_once(asked):
     task = asked()
     lengths = [len(one.tokens) for one in task.sequences(NOTES[:6])[0]]
-    task._cuts = type(task._cuts)()
+    task.tally = type(task.tally)()
     limit = sorted(lengths)[8]
     asked(max_length=limit)
     with pytest.warns(UserWarning, match=rf"longer than model\.max_length {limit} lose their end") as told:
