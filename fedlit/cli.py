@@ -15,7 +15,7 @@ from typing import Any
 from fedlit.commands import OTHERS, PARSER, RUNS, add_config, answer_early, subcommands
 from fedlit.errors import FedlitError
 from fedlit.ranks import Ranks, groups, usual_ranks
-from fedlit.start_up import without_collection
+from fedlit.start_up import collect_again, without_collection
 from fedlit.suggestions import one_line
 
 
@@ -114,6 +114,7 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
     from fedlit.data import FederatedDataModule, Partition
     from fedlit.strict_yaml import use_strict_yaml
     from fedlit.trainer import FederatedTrainer
+    from fedlit.trainer_settings import check_settings
 
     use_strict_yaml()
     use_clean_class_paths()
@@ -153,14 +154,16 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
         def _started(self) -> dict[str, Any]:
             """Settings of the ranks that are started here; ``{}`` where the run needs no others."""
             config, data = self._get(self.config_init, "trainer"), self.datamodule
-            if ranks is None or self.config.subcommand != "fit" or data is None or usual_ranks(config) == 1:
+            if ranks is None or self.config.subcommand != "fit" or data is None or (most := usual_ranks(config)) == 1:
                 return {}
+            check_settings(config)
+            collect_again()
             if getattr(data, "seed", 0) is None:
                 data.seed = self._get(self.config, "seed_everything")
             data.prepare_data()
             data.setup("fit")  # before the process is copied, so that all ranks look into the same memory
             rules = [self._get(self.config_init, "aggregator"), *(config["baselines"] or [])]
-            count = min(usual_ranks(config), groups(config, rules, data.clients))
+            count = min(most, groups(config, rules, data.clients))
             if count == 1:
                 return {}
             ranks.start(count)

@@ -17,7 +17,7 @@ from fedlit.aggregators import Aggregator, Server
 from fedlit.checkpoint import Committed
 from fedlit.clients.batched import Assignment
 from fedlit.clients.batches import evaluation_loader
-from fedlit.clients.grouping import grouped
+from fedlit.clients.grouping import cohort_size, grouped
 from fedlit.clients.memory import ClientMemory
 from fedlit.clients.together import SharedPass
 from fedlit.compression import Channel
@@ -222,10 +222,7 @@ class FederatedLoop:
 
     def cohort_size(self, available: int) -> int:
         """How many of ``available`` clients take part in a round."""
-        wanted = self.trainer.clients_per_round
-        if wanted is None:
-            return available
-        return min(available, max(1, round(wanted * available)) if isinstance(wanted, float) else wanted)
+        return cohort_size(self.trainer.clients_per_round, available)
 
     def _training_jobs(
         self, index: int, chosen: Sequence[str], token: str, split: str | None, inbox: Inbox, crossed: list[ledger.Row]

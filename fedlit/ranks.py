@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fedlit.clients.grouping import cohort_size
+
 if TYPE_CHECKING:
     from fedlit.aggregators import Aggregator
 
@@ -58,11 +60,9 @@ def groups(trainer: Mapping[str, Any], rules: Sequence[Aggregator], clients: Seq
         rules: The run's rule and its baselines.
         clients: All of them.
     """
-    sampled, at_once = trainer["clients_per_round"], trainer["clients_at_once"]
-    most = max((len(rule.cohorts(clients)) for rule in rules), default=0)
-    if sampled is not None:
-        most = min(most, round(sampled * most) if isinstance(sampled, float) else sampled)
-    return max(1, math.ceil(most / (1 if at_once == "auto" else at_once)))
+    at_once = 1 if trainer["clients_at_once"] == "auto" else trainer["clients_at_once"]
+    most = max(cohort_size(trainer["clients_per_round"], len(rule.cohorts(clients))) for rule in rules)
+    return max(1, math.ceil(most / at_once))
 
 
 class Ranks:

@@ -23,5 +23,10 @@ def without_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
-        gc.enable()
+        collect_again()
+
+
+def collect_again() -> None:
+    """Within :func:`without_collection`: what comes now is no import, and is collected."""
+    gc.freeze()
+    gc.enable()

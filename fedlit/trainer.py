@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning as L  # noqa: N812
 import torch
@@ -33,12 +33,11 @@ from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
 from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
 from fedlit.run_folder import RunFolder, last_version, next_version
+from fedlit.trainer_settings import Point, Precision, check_settings
 from fedlit.transports.ranks import share_rows
 from fedlit.trial import settle
 
 WAIT = timedelta(days=30)
-Point = Literal["start", "after_local", "after_aggregation"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class FederatedTrainer(CallbackHost):
@@ -150,7 +149,7 @@ class FederatedTrainer(CallbackHost):
             self.limit_eval_clients, self.limit_eval_batches = 2, 1
         elif local_steps is None and local_epochs is None:
             self.local_epochs = 1.0
-        self._check()
+        check_settings(vars(self))
         chosen = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
         super().__init__([*chosen, Progress()] if enable_progress_bar else chosen)
         self.check_val_every_n_epoch = check_val_every_n_rounds
@@ -169,31 +168,6 @@ class FederatedTrainer(CallbackHost):
             raise FedlitError("trainer.precision 16-mixed needs a GPU: on a CPU take bf16-mixed or 32-true")
         self.config_yaml: str | None = None
         self.folder = RunFolder(self.default_root_dir)
-
-    def _check(self) -> None:
-        k = self.clients_per_round
-        whole = ("max_rounds", "check_val_every_n_rounds", "limit_eval_clients", "limit_eval_batches", "local_steps")
-        rules = [(getattr(self, field) is None or getattr(self, field) >= 1, field, "at least 1") for field in whole]
-        rules += [
-            (self.num_threads >= 1, "num_threads", "at least 1"),
-            (_is_count(self.accumulate_grad_batches), "accumulate_grad_batches", "a whole number from 1"),
-            (_is_count(self.clients_at_once) or self.clients_at_once == "auto", "clients_at_once", "a number or auto"),
-            (self.compile in (True, False, "auto"), "compile", "true, false or auto"),
-            (self.local_epochs is None or self.local_epochs > 0, "local_epochs", "above 0"),
-            (self.gradient_clip_val is None or self.gradient_clip_val > 0, "gradient_clip_val", "above 0"),
-            (self.precision in get_args(Precision), "precision", f"one of {get_args(Precision)}"),
-            (set(self.evaluate_at) <= set(get_args(Point)), "evaluate_at", f"any of {get_args(Point)}"),
-            (
-                k is None or (0 < k <= 1 if isinstance(k, float) else k >= 1),
-                "clients_per_round",
-                "a whole number from 1, or a share above 0 and at most 1.0",
-            ),
-        ]
-        for ok, field, expected in rules:
-            if not ok:
-                raise FedlitError(f"trainer.{field} is {getattr(self, field)!r}, expected {expected}")
-        if self.local_steps is not None and self.local_epochs is not None:
-            raise FedlitError("trainer.local_steps and trainer.local_epochs are both given: choose one")
 
     # -- commands --------------------------------------------------------------------------------------------------
     def fit(
@@ -407,7 +381,3 @@ class FederatedTrainer(CallbackHost):
         """Optimizer steps of a client with so many examples."""
         steps, epochs = self.local_steps, self.local_epochs
         return local_work(num_examples, batch_size, steps, epochs, self.accumulate_grad_batches)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -117,9 +117,9 @@ def _pays(trainer: FederatedTrainer, folder: RunFolder) -> tuple[bool, str]:
     work = loop.first_work(at_once, STEPS)
     if len(work) < at_once or (why := together.why_not(rule, work[:2])) is not None:
         return False, f" ({'too few clients' if len(work) < at_once else why})"
-    groups = math.ceil(len(loop.sample(0)) // at_once / trainer.world_size)
-    passes = trainer.max_rounds * groups * loop.steps(loop.cohorts[next(iter(loop.sample(0)))])
-    passes *= trainer.accumulate_grad_batches
+    sampled = loop.sample(0)
+    groups = math.ceil(len(sampled) // at_once / trainer.world_size)
+    passes = trainer.max_rounds * groups * loop.steps(loop.cohorts[sampled[0]]) * trainer.accumulate_grad_batches
 
     def seconds() -> float:
         return _seconds(together, rule, work, batch_size) / STEPS / trainer.accumulate_grad_batches

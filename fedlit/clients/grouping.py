@@ -23,3 +23,15 @@ def rank_of(group: int, ranks: int) -> int:
     """Who works on a group: there and back over the ranks, so that those end together that began with more."""
     turn, place = divmod(group, ranks)
     return ranks - 1 - place if turn % 2 else place
+
+
+def cohort_size(wanted: int | float | None, available: int) -> int:
+    """How many of ``available`` clients take part in a round.
+
+    Args:
+        wanted: A number or a share; None: all.
+        available: How many there are.
+    """
+    if wanted is None:
+        return available
+    return min(available, max(1, round(wanted * available)) if isinstance(wanted, float) else wanted)

@@ -96,6 +96,13 @@ def test_an_error_of_one_ranks_client_is_told_once(tmp_path, client):
 
 
 @linux
+def test_a_setting_out_of_range_is_refused_before_the_data_are_read(tmp_path):
+    done = fit(tmp_path, "--model", "toys.Regression", "--trainer.clients_at_once", "0")
+    assert done.returncode == 1
+    assert done.stderr.endswith("fedlit: error: trainer.clients_at_once is 0, expected a number or auto\n")
+
+
+@linux
 def test_an_error_that_every_rank_meets_is_told_once(tmp_path):
     done = fit(tmp_path, "--model", "toys.Regression", "--trainer.monitor", "val/global/nothing")
     assert done.returncode == 1
