@@ -17,7 +17,7 @@ from workload import SineData
 
 from fedlit import seeds
 from fedlit.backbones import LoRA
-from fedlit.backbones.encoders import ENCODERS
+from fedlit.backbones.encoders.loading import ENCODERS
 from fedlit.backbones.folders import quiet
 from fedlit.backbones.known import KNOWN
 from fedlit.data import FederatedDataModule

@@ -28,13 +28,13 @@ from workload import SineData, report
 from fedlit import seeds
 from fedlit.aggregators import FedAvg
 from fedlit.backbones import LoRA
-from fedlit.clients.batches import training_batches
 from fedlit.data import FederatedDataModule
-from fedlit.loop import FederatedLoop
-from fedlit.run_folder import RunFolder
+from fedlit.engine.batches import training_batches
+from fedlit.federation.autotune import settle
+from fedlit.federation.loop import FederatedLoop
+from fedlit.runs.folder import RunFolder
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
-from fedlit.trial import settle
 
 
 def make_loop(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedlit.start_up import without_collection
+from fedlit.cli.start_up import without_collection
 
 with without_collection():  # as the command does
     import torch

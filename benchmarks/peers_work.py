@@ -19,7 +19,7 @@ from workload import SineData
 from fedlit import seeds
 from fedlit.backbones import LoRA
 from fedlit.backbones.folders import quiet
-from fedlit.clients.batches import training_batches
+from fedlit.engine.batches import training_batches
 from fedlit.tasks import ForecastingTask
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 
 from fedlit.errors import FedlitError
-from fedlit.run_folder import RunFolder
+from fedlit.runs.folder import RunFolder
 
 LIGHTNING_HOOKS = frozenset(
     {

@@ -15,27 +15,27 @@ from lightning.pytorch.loggers import Logger
 
 from fedlit.aggregators import Aggregator
 from fedlit.callbacks import CallbackHost
-from fedlit.clients.batched import BatchedEngine
-from fedlit.clients.batches import local_work
-from fedlit.clients.engine import SerialEngine
 from fedlit.compression import Channel, Transform
 from fedlit.data import FederatedDataModule
+from fedlit.engine.batches import local_work
+from fedlit.engine.serial import SerialEngine
+from fedlit.engine.vectorized.engine import BatchedEngine
+from fedlit.engine.vectorized.heap import keep_freed_memory
 from fedlit.errors import FedlitError
-from fedlit.evaluation import Row, nested, summaries
-from fedlit.fingerprint import check_same, fingerprint
-from fedlit.heap import keep_freed_memory
-from fedlit.loop import FederatedLoop
-from fedlit.progress import Progress
-from fedlit.rehearsal import named
+from fedlit.federation.autotune import settle
+from fedlit.federation.dry_run import named
+from fedlit.federation.loop import FederatedLoop
+from fedlit.federation.scores import Row, nested, summaries
 from fedlit.reports.comparison import comparison, print_scores
 from fedlit.reports.export import export_models
 from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
+from fedlit.reports.progress import Progress
 from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
-from fedlit.run_folder import RunFolder, last_version, next_version
-from fedlit.trainer_settings import Point, Precision, check_settings
+from fedlit.runs.fingerprint import check_same, fingerprint
+from fedlit.runs.folder import RunFolder, last_version, next_version
+from fedlit.runs.settings import Point, Precision, check_settings
 from fedlit.transports.ranks import share_rows
-from fedlit.trial import settle
 
 WAIT = timedelta(days=30)
 
@@ -55,7 +55,7 @@ class FederatedTrainer(CallbackHost):
         compression: What shortens uploads, one or several in their order: ``TopK``, ``Int8``, ``BFloat16``, see
             :mod:`fedlit.compression`; None: nothing. Baselines use it too. What the server sends is not compressed.
         clients_at_once: Clients that train in one forward and backward pass; 1 trains one after the other. ``auto``
-            tries out what is fastest here and fits, see :mod:`fedlit.trial`. Figures differ in their last
+            tries out what is fastest here and fits, see :mod:`fedlit.federation.autotune`. Figures differ in their last
             digits between numbers of clients at once, so a resumed run keeps the number that it began with.
         compile: Compile the pass of several clients by ``torch.compile``; ``auto`` tries it before the first round, and
             compiles where the whole run takes less time, the minute of compiling included.
@@ -78,7 +78,7 @@ class FederatedTrainer(CallbackHost):
         enable_progress_bar: Show progress: bars in a terminal, plain lines elsewhere.
         accelerator: As in Fabric.
         devices: As in Fabric; each rank trains a share of the clients, with the same result. None: one; but on a CPU
-            the command ``fedlit fit`` starts one rank of one thread for each core, see :mod:`fedlit.ranks`.
+            the command ``fedlit fit`` starts one rank of one thread for each core, see :mod:`fedlit.cli.ranks`.
         num_nodes: As in Fabric.
         strategy: As in Fabric; ``auto`` is enough for one device and for several.
         precision: As in Fabric; parameters that train stay float32.

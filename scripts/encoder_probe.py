@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlit.backbones.encoder_family import EncoderFamily
-from fedlit.data.resampling import resample
-from fedlit.data.simulated_examples import SimulatedImages, SimulatedSounds
-from fedlit.data.sound_files import fitted
+from fedlit.backbones.encoders.family import EncoderFamily
+from fedlit.data.classification.simulated import SimulatedImages, SimulatedSounds
+from fedlit.data.classification.sounds import fitted
+from fedlit.data.signals.resampling import resample
 
 PENALTIES = tuple(10.0**power for power in range(-4, 4))
 SEEDS = (11, 12, 13)

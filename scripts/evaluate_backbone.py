@@ -18,7 +18,7 @@ import torch
 
 from fedlit.backbones import load_backbone
 from fedlit.data import PTBXL, WFDBFolder
-from fedlit.data.resampling import resample
+from fedlit.data.signals.resampling import resample
 
 CONTEXT, HORIZON, RATE = 256, 64, 100.0
 Forecast = Callable[[torch.Tensor], torch.Tensor]

@@ -26,9 +26,9 @@ from encoder_probe import probe
 from procedural import Drawn
 from torch import Tensor, nn
 
-from fedlit.backbones.audio_encoders import AST, log_mel
-from fedlit.backbones.encoder_family import EncoderFamily
-from fedlit.backbones.image_encoders import ViT
+from fedlit.backbones.encoders.audio import AST, log_mel
+from fedlit.backbones.encoders.family import EncoderFamily
+from fedlit.backbones.encoders.image import ViT
 from fedlit.seeds import generator, key
 
 SIZE: dict[str, Any] = {

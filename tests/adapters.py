@@ -9,7 +9,8 @@ import torch
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 
-from fedlit.aggregators import Server, Update, lora
+from fedlit.aggregators import Server, Update
+from fedlit.aggregators.parts import lora
 
 LAYERS = {"first": nn.Linear(18, 20), "second": nn.Linear(20, 24), "third": nn.Conv2d(3, 18, 3)}
 WEIGHTS = {"c0": 3.0, "c1": 1.0, "c2": 4.0}

@@ -6,7 +6,7 @@ import torch
 from span_answers import batch
 
 from fedlit.backbones import LoRA
-from fedlit.data.stand_in_documents import CHEMICALS, stand_in_documents
+from fedlit.data.documents.generated import CHEMICALS, stand_in_documents
 from fedlit.tasks import InstructionTask
 
 NOTES = stand_in_documents(2, 24, CHEMICALS, "CID")

@@ -39,4 +39,4 @@ def fit(tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def unrehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """For rules that write down how they are called: the calls before the first round are left out."""
-    monkeypatch.setattr("fedlit.loop.rehearse", lambda *_: False)
+    monkeypatch.setattr("fedlit.federation.loop.rehearse", lambda *_: False)

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from fedlit.data.documents import Document
-from fedlit.span_scores import SpanScores
+from fedlit.data.documents.documents import Document
+from fedlit.metrics.spans.scores import SpanScores
 
 HEADLINE = ("entity_strict_f1", "relation_strict_f1", "entity_lenient_f1", "relation_lenient_f1")
 

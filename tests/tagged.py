@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from span_answers import batch
 
-from fedlit.backbones.encoder_family import TINY
+from fedlit.backbones.encoders.family import TINY
+from fedlit.backbones.encoders.text import BERT
 from fedlit.backbones.rng import keyed_rng
-from fedlit.backbones.text_encoders import BERT
 from fedlit.data import BySite
-from fedlit.data.document_module import DocumentDataModule
-from fedlit.data.stand_in_documents import CHEMICALS, stand_in_documents
-from fedlit.tasks.token_classification import TokenClassificationTask
+from fedlit.data.documents.generated import CHEMICALS, stand_in_documents
+from fedlit.data.documents.module import DocumentDataModule
+from fedlit.tasks.documents.token_classification import TokenClassificationTask
 
 NOTES = stand_in_documents(2, 24, CHEMICALS, "CID")
 

@@ -15,9 +15,9 @@ from toys import Regression, ToyData, contents
 
 from fedlit.aggregators import FedAvg, FedLA, LocalOnly
 from fedlit.callbacks import Callback
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
-from fedlit.progress import Progress
+from fedlit.reports.progress import Progress
+from fedlit.runs.checkpoint import read
 
 
 class Diary(Callback):

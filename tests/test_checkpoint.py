@@ -13,8 +13,8 @@ from toys import Regression, ToyData, contents
 
 from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, FedLA, FedProx, LocalOnly
-from fedlit.checkpoint import Checkpoints, read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import Checkpoints, read
 from fedlit.trainer import FederatedTrainer
 
 LAST = "checkpoints/last"

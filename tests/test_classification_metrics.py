@@ -6,10 +6,10 @@ import torch
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from fedlit.classification_metrics import ClassificationMetrics
 from fedlit.errors import FedlitError
-from fedlit.evaluation import higher_is_better
-from fedlit.metrics import ForecastMetrics
+from fedlit.federation.scores import higher_is_better
+from fedlit.metrics.classification import ClassificationMetrics
+from fedlit.metrics.forecasting import ForecastMetrics
 
 
 def scored(logits, target, sizes=None):

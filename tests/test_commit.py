@@ -9,7 +9,7 @@ import torch
 from toys import contents
 
 from fedlit import tree
-from fedlit.checkpoint import Checkpoints
+from fedlit.runs.checkpoint import Checkpoints
 
 
 def state(value: float) -> dict:

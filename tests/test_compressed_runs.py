@@ -23,10 +23,10 @@ from fedlit.aggregators import (
     Stage,
     Stages,
 )
-from fedlit.checkpoint import read
-from fedlit.clients.memory import ClientMemory
 from fedlit.compression import BFloat16, Int8, TopK
+from fedlit.engine.client_state import ClientMemory
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 from fedlit.transports import LocalClients
 
 TASK = {"hidden": 12}
@@ -90,7 +90,7 @@ def test_each_client_draws_anew_in_each_round(fit, monkeypatch):
             seen.extend(u.tensors["w"] for u in updates)
             return state
 
-    monkeypatch.setattr("fedlit.loop.rehearse", lambda *_: False)
+    monkeypatch.setattr("fedlit.federation.loop.rehearse", lambda *_: False)
     fit(Steady(), compression=Int8(stochastic=True))
     assert len(seen) == 6
     assert len({tuple(w.tolist()) for w in seen}) == 6
@@ -125,7 +125,7 @@ def test_what_was_sent_and_what_is_kept_are_the_uploads(fit, monkeypatch):
         return inner(self, state, updates, server)
 
     monkeypatch.setattr(Still, "aggregate", note)
-    monkeypatch.setattr("fedlit.loop.rehearse", lambda *_: False)
+    monkeypatch.setattr("fedlit.federation.loop.rehearse", lambda *_: False)
     fit(Still(), Regression(**TASK), max_rounds=5)
     plain = {client: uploads[:] for client, uploads in seen.items()}
     seen.clear()
@@ -170,7 +170,7 @@ def test_the_error_is_in_the_metrics(fit):
 
 
 def replace_path(folder, name: str):
-    from fedlit.run_folder import RunFolder
+    from fedlit.runs.folder import RunFolder
 
     return RunFolder(folder.path / "baselines" / name)
 
@@ -266,7 +266,7 @@ def test_an_upload_that_is_not_finite_is_refused_by_name(fit, compression, value
 
         above = -1e9
 
-    monkeypatch.setattr("fedlit.loop.rehearse", lambda *_: False)
+    monkeypatch.setattr("fedlit.federation.loop.rehearse", lambda *_: False)
     with pytest.raises(
         FedlitError, match=r"every client was refused .*reply of 'client-00': net.0.weight is not finite"
     ):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 
 def asked(*arguments: str):
     """What the command line makes of it."""
-    from fedlit.cli import build
+    from fedlit.cli.app import build
 
     return build(["fit", "--model", "toys.Regression", "--data", "toys.ToyData", *arguments], run=False).trainer
 
@@ -42,7 +42,7 @@ def test_the_command_line_takes_short_names(arguments, made):
     ids=["class", "value", "field", "order"],
 )
 def test_the_command_line_refuses_in_one_line(arguments, said):
-    from fedlit.cli import ours_within
+    from fedlit.cli.app import ours_within
 
     with pytest.raises(Exception) as caught:  # noqa: PT011 - jsonargparse wraps those of constructors
         asked(*arguments)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedlit.aggregators import FedAvg, FedLA, FedProx, Stage, Stages
 from fedlit.backbones import LoRA
 from fedlit.data import SimulatedImages
-from fedlit.fingerprint import describe, differences
+from fedlit.runs.fingerprint import describe, differences
 from fedlit.tasks import ClassificationTask
 
 

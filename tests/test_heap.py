@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fedlit.heap import keep_freed_memory
+from fedlit.engine.vectorized.heap import keep_freed_memory
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 FAULTS = """

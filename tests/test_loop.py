@@ -13,8 +13,8 @@ from toys import Classifier, Regression, ToyData, contents
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg, Stage, Stages
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 
 @dataclass(frozen=True)

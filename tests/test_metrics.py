@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedlit.errors import FedlitError
-from fedlit.metrics import QUANTILES, ForecastMetrics
+from fedlit.metrics.forecasting import QUANTILES, ForecastMetrics
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedlit.backbones.encoders import load_encoder
+from fedlit.backbones.encoders.loading import load_encoder
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys import Classifier, Regression, ToyData
 
-import fedlit.rehearsal
+import fedlit.federation.dry_run
 from fedlit.aggregators import (
     MOON,
     Aggregator,
@@ -133,7 +133,7 @@ def test_tensors_are_small_and_keep_lora_s_rank(fit):
 
 def test_a_loss_that_is_made_up_reaches_every_parameter():
     params = {"a": torch.ones(3, requires_grad=True)}
-    fedlit.rehearsal.Loss(Regression(), params, 0, 1)(params).backward()
+    fedlit.federation.dry_run.Loss(Regression(), params, 0, 1)(params).backward()
     assert params["a"].grad.abs().min() > 0
 
 

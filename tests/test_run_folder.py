@@ -8,7 +8,7 @@ import statistics
 import pytest
 
 from fedlit.errors import FedlitError
-from fedlit.run_folder import METRICS, RunFolder, Table, last_version, next_version, summary_rows
+from fedlit.runs.folder import METRICS, RunFolder, Table, last_version, next_version, summary_rows
 
 
 def test_summary_rows_by_hand():

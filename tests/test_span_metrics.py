@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlit.data.documents import Document, Entity, Relation
+from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.errors import FedlitError
 from fedlit.instructions import Counts, Parsed, Schema
-from fedlit.span_matching import match_entities, pairs
-from fedlit.span_metrics import SpanCounts, count_spans
+from fedlit.metrics.spans.counts import SpanCounts, count_spans
+from fedlit.metrics.spans.matching import match_entities, pairs
 
 SCHEMA = Schema.load("bc5cdr")
 CLINICAL = Schema.load("clinical")

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from fedlit.data.documents import Document, Entity
-from fedlit.span_matching import match_entities
+from fedlit.data.documents.documents import Document, Entity
+from fedlit.metrics.spans.matching import match_entities
 
 nervaluate = pytest.importorskip("nervaluate", reason="nervaluate 1.2.1 is not installed")
 

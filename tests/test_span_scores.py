@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.stand_in_documents import CHEMICALS, stand_in_documents
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.generated import CHEMICALS, stand_in_documents
 from fedlit.errors import FedlitError
 from fedlit.instructions import Counts, Parsed, Schema
-from fedlit.span_metrics import beside, count_spans
-from fedlit.span_scores import NOTHING, SpanScores
+from fedlit.metrics.spans.counts import beside, count_spans
+from fedlit.metrics.spans.scores import NOTHING, SpanScores
 
 SCHEMA = Schema.load("bc5cdr")
 CLINICAL = Schema.load("clinical")

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from fedlit.cli import build
-from fedlit.commands import OTHERS, RUNS, answer_early, overview, subcommands
+from fedlit.cli.app import build
+from fedlit.cli.commands import OTHERS, RUNS, answer_early, overview, subcommands
 from fedlit.errors import FedlitError
 
 HEAVY = {"torch", "lightning", "transformers", "chronos", "peft", "torchmetrics", "numpy", "scipy", "pandas"}
@@ -37,13 +37,13 @@ def heavy(done: subprocess.CompletedProcess) -> set[str]:
     ],
 )
 def test_answered_without_heavy_imports(args, code, said):
-    done = python("from fedlit.cli import main; main(sys.argv[1:])", *args)
+    done = python("from fedlit.cli.app import main; main(sys.argv[1:])", *args)
     assert done.returncode == code, done.stderr
     assert (done.stderr if code else done.stdout).startswith(said)
     assert not heavy(done)
 
 
-@pytest.mark.parametrize("module", ["fedlit", "fedlit.cli", "fedlit.errors", "fedlit.commands"])
+@pytest.mark.parametrize("module", ["fedlit", "fedlit.cli.app", "fedlit.errors", "fedlit.cli.commands"])
 def test_imported_without_heavy_imports(module):
     assert not heavy(python(f"import {module}"))
 
@@ -79,7 +79,7 @@ def test_a_subcommand_named_elsewhere_is_left_to_the_parser():
 
 
 def test_collection_goes_on_after_the_imports():
-    code = "from fedlit.start_up import without_collection\n"
+    code = "from fedlit.cli.start_up import without_collection\n"
     code += "try:\n  with without_collection():\n    assert not gc.isenabled()\n    import torch\n    1 / 0\n"
     code += "except ZeroDivisionError: print('seen', gc.isenabled())"
     done = python(code)
@@ -90,7 +90,7 @@ def test_collection_goes_on_after_the_imports():
 def test_collection_is_left_alone_once_lightning_is_there():
     import lightning  # noqa: F401
 
-    from fedlit.start_up import without_collection
+    from fedlit.cli.start_up import without_collection
 
     before = gc.get_freeze_count()
     with without_collection():

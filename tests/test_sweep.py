@@ -15,11 +15,11 @@ import yaml
 from toys import contents
 
 from fedlit.aggregators import FedAvg
-from fedlit.cli import main
+from fedlit.cli.app import main
 from fedlit.errors import FedlitError
-from fedlit.sweep_grid import folder_name, label, seeds, split, varied
-from fedlit.sweep_plan import Cell, plan
-from fedlit.sweep_runs import alone, begun, check_same, finished, rounds
+from fedlit.sweep.cells import alone, begun, check_same, finished, rounds
+from fedlit.sweep.grid import folder_name, label, seeds, split, varied
+from fedlit.sweep.plan import Cell, plan
 
 TESTS = Path(__file__).parent
 TOY = ["--model", "toys.Regression", "--data", "toys.ToyData"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from toys import Regression, ToyData
 
-from fedlit import trial
 from fedlit.aggregators import FedAvg, PerFedAvg
 from fedlit.errors import FedlitError
+from fedlit.federation import autotune as trial
 from fedlit.trainer import FederatedTrainer
 
 

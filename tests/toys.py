@@ -13,8 +13,8 @@ from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 from torchmetrics import Metric
 
 from fedlit import codec, tree
-from fedlit.checkpoint import read
 from fedlit.data import FederatedDataModule
+from fedlit.runs.checkpoint import read
 
 
 class Errors(Metric):

@@ -12,8 +12,8 @@ from torch import Tensor
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
 from fedlit.aggregators.base import require
+from fedlit.aggregators.parts.signatures import cosine
 from fedlit.aggregators.server import Server, Update
-from fedlit.aggregators.signatures import cosine
 
 FAMILY = "similarity"
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fedlit.aggregators import lora
 from fedlit.aggregators.base import Work, require
-from fedlit.aggregators.signatures import (
+from fedlit.aggregators.parts import lora
+from fedlit.aggregators.parts.signatures import (
     DistanceName,
     Signature,
     SignatureName,
@@ -43,8 +43,8 @@ class EPFL(SimilarityAggregator):
         lam: Weight of the client's own A.
         psi: Whose B are compared, of the adapted layers in order: ``first_half``, ``second_half`` or ``all``.
         sketch: Send, of each B, a random projection to so many numbers, where B has more; 0 sends B. Ours: B goes up
-            for its distances only. By :func:`fedlit.aggregators.signatures.sketched`, a layer's ``d^2`` is kept on
-            average, with a standard deviation of at most ``sqrt(2 / sketch)`` of it: 9 % for 256, hence about 4 % of
+            for its distances only. By :func:`~fedlit.aggregators.parts.signatures.sketched`, a layer's ``d^2`` is kept
+            on average, with a standard deviation of at most ``sqrt(2 / sketch)`` of it: 9 % for 256, hence about 4 % of
             ``d``. The mean over layers, drawn apart, has less. It hides B from no one who knows what B can be.
     """
 

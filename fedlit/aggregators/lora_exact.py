@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators import lora
 from fedlit.aggregators.averaging import FedAvg
 from fedlit.aggregators.base import Loss, Work
-from fedlit.aggregators.lora_ranks import MixedRanks, Sum, payloads
+from fedlit.aggregators.parts import lora
+from fedlit.aggregators.parts.lora_ranks import MixedRanks, Sum, payloads
 from fedlit.aggregators.server import Server, Update
 
 FAMILY = "LoRA-exact"

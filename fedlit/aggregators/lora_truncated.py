@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedlit.aggregators import lora
 from fedlit.aggregators.base import require
-from fedlit.aggregators.lora_ranks import MixedRanks, Sum, norm
+from fedlit.aggregators.parts import lora
+from fedlit.aggregators.parts.lora_ranks import MixedRanks, Sum, norm
 from fedlit.aggregators.server import Server, Update
 
 FAMILY = "LoRA-exact"

@@ -13,8 +13,8 @@ from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
 from fedlit.aggregators.base import require
 from fedlit.aggregators.clustering import agglomerate
+from fedlit.aggregators.parts.signatures import cosine, sketch
 from fedlit.aggregators.server import Server, Update
-from fedlit.aggregators.signatures import cosine, sketch
 from fedlit.errors import FedlitError
 
 FAMILY = "similarity"

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from fedlit import tree
-from fedlit.aggregators import lora, overlap
 from fedlit.aggregators.averaging import FedAvg
 from fedlit.aggregators.base import Loss, Work, require
+from fedlit.aggregators.parts import lora, overlap
 from fedlit.errors import FedlitError
 
 FAMILY = "orthogonal"

@@ -13,9 +13,7 @@ from torch import Tensor
 from fedlit import tree
 from fedlit.aggregators.base import Aggregator, Loss, Work, require
 from fedlit.aggregators.partial import NORM, expression
-from fedlit.aggregators.proximal import proximal
-from fedlit.aggregators.server import Server, Update
-from fedlit.aggregators.signatures import (
+from fedlit.aggregators.parts.signatures import (
     DISTANCES,
     SIGNATURES,
     DistanceName,
@@ -26,7 +24,9 @@ from fedlit.aggregators.signatures import (
     inverse_distance,
     mixed,
     with_own,
-)  # fmt: skip
+)
+from fedlit.aggregators.proximal import proximal
+from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 
 FAMILY = "similarity"

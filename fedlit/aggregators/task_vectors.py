@@ -1,4 +1,4 @@
-"""The changes that clients made to one pretrained model, merged in one round; from files, see :mod:`fedlit.merge`."""
+"""The changes that clients made to one pretrained model, merged in one round (of files: :mod:`fedlit.cli.merge`)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from fedlit.data.checks import few
+from fedlit.data.base.names import few
 from fedlit.errors import FedlitError
 
 

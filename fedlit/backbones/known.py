@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fedlit.backbones.causal_lms import CausalLM, causal_config, causal_family
 from fedlit.backbones.chronos import QUANTILES, SPECIAL, Family
-from fedlit.backbones.encoder_family import EncoderFamily
-from fedlit.backbones.encoders import ENCODERS, family_in
+from fedlit.backbones.encoders.family import EncoderFamily
+from fedlit.backbones.encoders.loading import ENCODERS, family_in
 from fedlit.backbones.folders import BUILTIN, STAND_IN, find_folder, read_json
 from fedlit.backbones.loading import FAMILIES, mend_bolt
 from fedlit.errors import FedlitError

@@ -1,35 +1,33 @@
 """Data of many clients: readers, partitions, splits, windows."""
 
-from fedlit.data.adftd import ADFTD
-from fedlit.data.classification import ClassificationDataModule
-from fedlit.data.document_module import DocumentDataModule, Documents
-from fedlit.data.document_partitions import RareTagBalanced
-from fedlit.data.document_readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.examples import Example, Examples
-from fedlit.data.fed_isic import FedISIC2019
-from fedlit.data.icbhi import ICBHI
-from fedlit.data.image_table import ImageTable
-from fedlit.data.med_mnist import MedMNIST
-from fedlit.data.module import FederatedDataModule
-from fedlit.data.partitions import IID, BySite, BySubject, FileList, Modality, Nested, Partition, statistics
-from fedlit.data.ptbxl import PTBXL
-from fedlit.data.ptbxl_labels import PTBXLClasses
-from fedlit.data.records import BadRecord, Record
-from fedlit.data.signal_table import SignalTable
-from fedlit.data.signals import SignalDataModule
-from fedlit.data.simulated import SimulatedVitals
-from fedlit.data.simulated_documents import SimulatedNotes
-from fedlit.data.simulated_examples import SimulatedImages, SimulatedSignals, SimulatedSounds, SimulatedTexts
-from fedlit.data.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
-from fedlit.data.sound_table import SoundTable
-from fedlit.data.sprsound import SPRSound
-from fedlit.data.text_readers import MedicalAbstracts, PubMedRCT
-from fedlit.data.text_table import TextTable
-from fedlit.data.vital_signs import VitalSigns
-from fedlit.data.wfdb_folder import WFDBFolder
-from fedlit.data.wfdb_labels import WFDBLabels
-from fedlit.data.windows import Windows
+from fedlit.data.base.module import FederatedDataModule
+from fedlit.data.base.partitions import IID, BySite, BySubject, FileList, Modality, Nested, Partition, statistics
+from fedlit.data.base.records import BadRecord, Record
+from fedlit.data.base.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
+from fedlit.data.classification.adftd import ADFTD
+from fedlit.data.classification.examples import Example, Examples
+from fedlit.data.classification.fed_isic import FedISIC2019
+from fedlit.data.classification.icbhi import ICBHI
+from fedlit.data.classification.med_mnist import MedMNIST
+from fedlit.data.classification.module import ClassificationDataModule
+from fedlit.data.classification.ptbxl import PTBXLClasses
+from fedlit.data.classification.simulated import SimulatedImages, SimulatedSignals, SimulatedSounds, SimulatedTexts
+from fedlit.data.classification.sprsound import SPRSound
+from fedlit.data.classification.tables import ImageTable, SoundTable, TextTable
+from fedlit.data.classification.texts import MedicalAbstracts, PubMedRCT
+from fedlit.data.classification.wfdb import WFDBLabels
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.module import DocumentDataModule, Documents
+from fedlit.data.documents.partitions import RareTagBalanced
+from fedlit.data.documents.readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
+from fedlit.data.documents.simulated import SimulatedNotes
+from fedlit.data.signals.module import SignalDataModule
+from fedlit.data.signals.ptbxl import PTBXL
+from fedlit.data.signals.simulated import SimulatedVitals
+from fedlit.data.signals.table import SignalTable
+from fedlit.data.signals.vital_signs import VitalSigns
+from fedlit.data.signals.wfdb_folder import WFDBFolder
+from fedlit.data.signals.windows import Windows
 
 __all__ = [
     "ADFTD",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedlit.data.documents import Entity
+from fedlit.data.documents.documents import Entity
 
 
 def bio_tags(entities: Sequence[Entity], offsets: Sequence[tuple[int, int]]) -> tuple[list[str], int]:

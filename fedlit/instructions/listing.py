@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedlit.data.documents import Entity
+from fedlit.data.documents.documents import Entity
 from fedlit.instructions.markup import Parts, parts, reading_order
 
 BRACKET = re.compile(r"[\[{]")

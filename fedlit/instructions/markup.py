@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fedlit.data.documents import Entity
+from fedlit.data.documents.documents import Entity
 from fedlit.errors import FedlitError
 
 Crossing = Literal["split", "error", "drop"]

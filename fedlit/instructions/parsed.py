@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from fedlit.data.documents import Document, Entity, Relation
+from fedlit.data.documents.documents import Document, Entity, Relation
 
 
 @dataclass(frozen=True)

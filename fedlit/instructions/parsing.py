@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fedlit.data.documents import Entity, Relation
+from fedlit.data.documents.documents import Entity, Relation
 from fedlit.instructions import listing, markup
 from fedlit.instructions.alignment import MIN_SIMILARITY, TOKEN, Alignment
 from fedlit.instructions.markup import Parts

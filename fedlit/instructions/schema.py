@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fedlit.data.documents import Document
+from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 
 SHIPPED = Path(__file__).parent / "schemas"

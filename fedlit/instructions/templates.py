@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from fedlit.data.documents import Document, Entity, Relation, document_fault
+from fedlit.data.documents.documents import Document, Entity, Relation, document_fault
 from fedlit.errors import FedlitError
 from fedlit.instructions import listing, markup
 from fedlit.instructions.markup import Crossing

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from fedlit.run_folder import RunFolder
+from fedlit.runs.folder import RunFolder
 from fedlit.transports.admission import DTYPES
 
 DIRECTIONS = ("up", "down")

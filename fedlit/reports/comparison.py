@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from fedlit.errors import writing
-from fedlit.evaluation import Row, higher_is_better
+from fedlit.federation.scores import Row, higher_is_better
 from fedlit.reports.communication import lines
-from fedlit.run_folder import SUMMARY_ROWS, RunFolder
+from fedlit.runs.folder import SUMMARY_ROWS, RunFolder
 
 SHOWN_CLIENTS = 30
 

@@ -11,7 +11,7 @@ from fedlit import tree
 from fedlit.errors import FedlitError, writing
 
 if TYPE_CHECKING:
-    from fedlit.loop import FederatedLoop
+    from fedlit.federation.loop import FederatedLoop
 
 
 def export_models(loop: FederatedLoop, folder: Path) -> None:

@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedlit.clients.batches import evaluation_loader
+from fedlit.engine.batches import evaluation_loader
 from fedlit.errors import FedlitError, writing
 from fedlit.reports.labels import labels
-from fedlit.run_folder import RunFolder
+from fedlit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from fedlit.loop import FederatedLoop
+    from fedlit.federation.loop import FederatedLoop
 
 
 def write_predictions(loop: FederatedLoop, folder: RunFolder) -> Path:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fedlit import ledger
 from fedlit.aggregators import Aggregator
-from fedlit.fingerprint import describe
 from fedlit.reports.communication import communication
 from fedlit.reports.labels import labels
-from fedlit.run_folder import RunFolder
+from fedlit.runs.fingerprint import describe
+from fedlit.runs.folder import RunFolder
+from fedlit.transports import ledger
 
 if TYPE_CHECKING:
-    from fedlit.loop import FederatedLoop
+    from fedlit.federation.loop import FederatedLoop
     from fedlit.trainer import FederatedTrainer
 
 PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers", "chronos-forecasting", "numpy")

@@ -13,9 +13,9 @@ from torchmetrics import Metric
 
 from fedlit.backbones.lora import LoRA
 from fedlit.backbones.rng import keyed_rng
-from fedlit.classification_metrics import ClassificationMetrics
-from fedlit.data.checks import few
+from fedlit.data.base.names import few
 from fedlit.errors import FedlitError
+from fedlit.metrics.classification import ClassificationMetrics
 from fedlit.tasks.class_losses import (
     balanced_class_weights,
     balanced_label_weights,
@@ -27,7 +27,7 @@ from fedlit.tasks.fine_tuned import FineTuned, Schedule
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
-    from fedlit.backbones.encoder_family import EncoderFamily
+    from fedlit.backbones.encoders.family import EncoderFamily
 
 DEVIATION = 0.02
 """Of the head's first weights, as transformers has it for BERT and ViT; biases start at 0."""
@@ -39,7 +39,7 @@ class ClassificationTask(FineTuned):
     A linear head on the encoder's features trains whole beside the adapter, as the parameters ``head.weight`` and
     ``head.bias``: share it or keep it at the client by the name. It has a row for each class of all data together.
     Where a client lacks a class, its softmax still runs over all, so local steps push that class's logit down; such a
-    class is in no score of that client (see :class:`~fedlit.classification_metrics.ClassificationMetrics`).
+    class is in no score of that client (see :class:`~fedlit.metrics.classification.ClassificationMetrics`).
 
     Args:
         backbone: ``"builtin"`` (Chronos-Bolt's encoder, for signals), a folder, or a Hub id such as
@@ -137,7 +137,7 @@ class ClassificationTask(FineTuned):
             return
         if self.classes is None:
             raise FedlitError("model.classes is not known: train with a data module that has classes, or give them")
-        from fedlit.backbones.encoders import encoder_stand_in, load_encoder
+        from fedlit.backbones.encoders.loading import encoder_stand_in, load_encoder
         from fedlit.backbones.lora import attach
 
         load = encoder_stand_in if self._stand_in else load_encoder
@@ -229,13 +229,13 @@ class ClassificationTask(FineTuned):
         """The encoder as in other tasks, its tokenizer or preprocessor where it is whole, and the head beside it.
 
         The folder of an adapter loads by ``PeftModel.from_pretrained`` onto the encoder, a whole one as a backbone,
-        under a new head. :func:`fedlit.tasks.exported.load_classifier` loads either with its head.
+        under a new head. :func:`fedlit.tasks.export.load_classifier` loads either with its head.
 
         Args:
             folder: Where to.
             merge: Merge the adapter into a copy of the backbone and write that.
         """
-        from fedlit.tasks.exported import write_classifier
+        from fedlit.tasks.export import write_classifier
 
         super().export(folder, merge)
         assert self._family is not None  # set with the network

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from fedlit.backbones.chronos import Family, unwrap
 from fedlit.backbones.lora import LoRA
 from fedlit.errors import FedlitError
-from fedlit.metrics import QUANTILES, ForecastMetrics
+from fedlit.metrics.forecasting import QUANTILES, ForecastMetrics
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
 from fedlit.tasks.task import Batch
 
@@ -35,7 +35,7 @@ class ForecastingTask(FineTuned):
         weight_decay: Of AdamW, unless ``optimizer`` is given.
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
         optimizer: Makes another optimizer from parameters.
-        rmse_reduction: See :class:`fedlit.metrics.ForecastMetrics`.
+        rmse_reduction: See :class:`fedlit.metrics.forecasting.ForecastMetrics`.
         seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
         gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
 

@@ -11,12 +11,12 @@ import torch
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
-from fedlit.clients.batched import Assignment, BatchedEngine
-from fedlit.clients.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
-from fedlit.clients.engine import Trained
-from fedlit.clients.memory import ClientMemory
-from fedlit.clients.scoring import scores_of
 from fedlit.compression import Channel
+from fedlit.engine.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
+from fedlit.engine.client_state import ClientMemory
+from fedlit.engine.evaluation import scores_of
+from fedlit.engine.serial import Trained
+from fedlit.engine.vectorized.engine import Assignment, BatchedEngine
 from fedlit.errors import FedlitError
 from fedlit.transports.base import Job, Reply
 from fedlit.tree import Tree

@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 
-from fedlit.clients.grouping import rank_of
 from fedlit.errors import FedlitError
 from fedlit.transports.base import Job, Reply, Transport
 
@@ -94,3 +93,9 @@ def unpack(blob: bytes) -> Iterator[Reply]:
         size = head.pop("payload")
         yield Reply(payload=blob[at : at + size], **head)
         at += size
+
+
+def rank_of(group: int, ranks: int) -> int:
+    """Who works on a group: there and back over the ranks, so that those end together that began with more."""
+    turn, place = divmod(group, ranks)
+    return ranks - 1 - place if turn % 2 else place

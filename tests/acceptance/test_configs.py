@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from fedlit import cli, codec, tree
+from fedlit import codec, tree
 from fedlit.backbones.loading import load_backbone
+from fedlit.cli import app as cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = ["--trainer.max_rounds", "2", "--trainer.local_steps", "2", "--trainer.check_val_every_n_rounds", "2",

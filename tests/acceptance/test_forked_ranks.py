@@ -13,7 +13,7 @@ import pytest
 from toys import contents
 
 from fedlit.aggregators import Centralized, FedAvg
-from fedlit.ranks import MOST, groups, usual_ranks
+from fedlit.cli.ranks import MOST, groups, usual_ranks
 
 TESTS = Path(__file__).parent.parent
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are copied on Linux only")
@@ -27,7 +27,7 @@ def command(root: Path, *args: str) -> tuple[list[str], dict[str, str]]:
     settings = ["--data", "toys.ToyData", "--data.num_clients", "4", "--trainer.default_root_dir", str(root)]
     settings += ["--trainer.max_rounds", "2", "--trainer.local_steps", "2", "--trainer.accelerator", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "2"}
-    return [sys.executable, "-m", "fedlit.cli", "fit", *settings, *args], environment
+    return [sys.executable, "-m", "fedlit.cli.app", "fit", *settings, *args], environment
 
 
 def fit(root: Path, *args: str) -> subprocess.CompletedProcess:

@@ -12,7 +12,7 @@ from toys import Regression, ToyData
 
 from fedlit import codec
 from fedlit.aggregators import FedAvg, FedLA, LocalOnly, ZeroShot
-from fedlit.run_folder import LEDGER, METRICS, SUMMARY_ROWS
+from fedlit.runs.folder import LEDGER, METRICS, SUMMARY_ROWS
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_predict_writes_the_documented_columns(tmp_path, capsys, monkeypatch):
     """The real task, on stand-ins: fit, then predict and test from its folder."""
     import sys
 
-    from fedlit.cli import main
+    from fedlit.cli.app import main
 
     monkeypatch.setattr(sys, "argv", ["fedlit"])
     args = [

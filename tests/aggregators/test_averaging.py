@@ -13,8 +13,8 @@ from toys import Regression, ToyData
 from fedlit import tree
 from fedlit.aggregators import FedAdam, FedAvg, FedProx, Sealed, Server, Update
 from fedlit.aggregators.averaging import FedAdagrad, FedAvgM, FedNova, FedYogi
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 
 def server() -> Server:

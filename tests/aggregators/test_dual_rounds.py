@@ -11,7 +11,7 @@ from toys import Classifier, ToyData, contents
 
 from fedlit import codec
 from fedlit.aggregators.orthogonal import FedDAT, FedDPA, OrthogonalDualLoRA
-from fedlit.checkpoint import read
+from fedlit.runs.checkpoint import read
 
 DOUBLE = {"dtype": "float64"}
 PENALTIES = ["rows", "inner_products", "columns", "updates", "representations"]

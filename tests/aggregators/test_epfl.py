@@ -10,8 +10,8 @@ from toys import Classifier, GivenData, ToyData
 from fedlit import tree
 from fedlit.aggregators import FedAvg
 from fedlit.aggregators.epfl import EPFL, SelectiveEPFL, ShrunkEPFL, natural, signal
+from fedlit.aggregators.parts.signatures import layer_distances
 from fedlit.aggregators.server import Update
-from fedlit.aggregators.signatures import layer_distances
 from fedlit.errors import FedlitError
 
 DOUBLE = {"dtype": "float64"}

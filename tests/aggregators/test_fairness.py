@@ -12,8 +12,8 @@ from toys import GivenData, Regression, ToyData
 from fedlit import tree
 from fedlit.aggregators import FedAvg, Sealed, Server, Update, Work
 from fedlit.aggregators.fairness import AFL, QFedAvg, project_simplex
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 DOUBLE = {"dtype": "float64"}
 

@@ -9,7 +9,7 @@ from toys import Regression, ToyData
 
 from fedlit.aggregators import Update
 from fedlit.aggregators.influence import FedDGGA
-from fedlit.checkpoint import read
+from fedlit.runs.checkpoint import read
 
 DOUBLE = {"dtype": "float64"}
 

@@ -11,8 +11,8 @@ from toys import GivenData, Regression, ToyData, contents
 
 from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, FedLA, FedProx, LocalAdaptation, LocalOnly, Stage, Stages
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 
 def memories(folder) -> dict[str, dict]:

@@ -17,7 +17,7 @@ from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, Sealed, Server, Stage, Stages, Update
 from fedlit.aggregators.lora_exact import AlternatingLoRA, FedExLoRA, FedSALoRA, FFALoRA, FLoRA
 from fedlit.aggregators.lora_truncated import FlexLoRA, HetLoRA, LoRAFair
-from fedlit.clients.engine import SerialEngine
+from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
 
 MIXED = {"c0": 4, "c1": 8, "c2": 16}

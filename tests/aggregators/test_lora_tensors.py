@@ -6,7 +6,8 @@ import pytest
 import torch
 from toys import Classifier, Regression
 
-from fedlit.aggregators import FedAvg, lora
+from fedlit.aggregators import FedAvg
+from fedlit.aggregators.parts import lora
 from fedlit.backbones.lora import lora_scaling
 from fedlit.errors import FedlitError
 

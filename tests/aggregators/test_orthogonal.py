@@ -7,10 +7,10 @@ import torch
 from toys import Classifier, Regression, ToyData, contents
 
 from fedlit import codec, tree
-from fedlit.aggregators import lora, overlap
 from fedlit.aggregators.orthogonal import FedDAT, FedDPA, MedDualLoRA, OrthogonalDualLoRA, joined, split
-from fedlit.checkpoint import read
+from fedlit.aggregators.parts import lora, overlap
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 DOUBLE = {"dtype": "float64"}
 PENALTIES = [*overlap.ON_WEIGHTS, "representations"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from fedlit.aggregators import lora, overlap
+from fedlit.aggregators.parts import lora, overlap
 
 LAYER = lora.Layer("m", "m.lora_A.default.weight", "m.lora_B.default.weight")
 PENALTIES = [*overlap.ON_WEIGHTS, "representations"]

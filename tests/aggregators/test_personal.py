@@ -9,9 +9,9 @@ from toys import GivenData, Regression, ToyData, last
 from fedlit import tree
 from fedlit.aggregators import FedAvg, FedProx, LocalAdaptation, LocalOnly, Stage, Stages
 from fedlit.aggregators.personal import APFL, MRMTL, Ditto, PerFedAvg, PFedMe, bounded
-from fedlit.checkpoint import read
 from fedlit.data import SimulatedVitals
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 from fedlit.tasks import ForecastingTask
 
 DOUBLE = {"dtype": "float64"}

@@ -9,7 +9,7 @@ from toys import GivenData, Regression, contents
 from fedlit import tree
 from fedlit.aggregators import FedAvg, FedProx, Server, Update
 from fedlit.aggregators.proximal import proximal
-from fedlit.checkpoint import read
+from fedlit.runs.checkpoint import read
 
 # Two clients, two parameters each (no intercept: the second feature plays it), loss_k = |X_k w - y_k|^2 / (2 n_k).
 X = {"a": torch.tensor([[1.0, 0.0], [0.0, 2.0]]), "b": torch.tensor([[2.0, 0.0], [0.0, 1.0]])}

@@ -7,8 +7,8 @@ from toys import Regression, ToyData
 
 from fedlit import seeds, tree
 from fedlit.aggregators import Centralized, ZeroShot
-from fedlit.checkpoint import read
-from fedlit.clients.batches import training_batches
+from fedlit.engine.batches import training_batches
+from fedlit.runs.checkpoint import read
 
 
 def test_zero_shot_never_trains(fit):

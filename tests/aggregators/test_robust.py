@@ -20,8 +20,8 @@ from fedlit.aggregators.robust import (
     distances,
 )
 from fedlit.aggregators.server import Sealed
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 READING = [CoordinateMedian(), TrimmedMean(trim=0.25), Krum(), MultiKrum(), GeometricMedian()]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedlit.aggregators.partial import NORM
-from fedlit.aggregators.signatures import (
+from fedlit.aggregators.parts.signatures import (
     DISTANCES,
     SIGNATURES,
     cosine,
@@ -22,7 +22,7 @@ from fedlit.aggregators.signatures import (
     sketch,
     sketched,
     with_own,
-)  # fmt: skip
+)
 
 
 def of(*rows):

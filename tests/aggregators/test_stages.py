@@ -31,7 +31,7 @@ from fedlit.aggregators import (
     Update,
 )
 from fedlit.aggregators.stages import holds_parameters
-from fedlit.checkpoint import read
+from fedlit.runs.checkpoint import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*to come to its last part")
 DATA = {"features": 4, "classes": 3, "dtype": "float64"}

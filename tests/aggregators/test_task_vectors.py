@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from toys import Regression, ToyData
 
-from fedlit import merge as merging
 from fedlit import seeds, tree
 from fedlit.aggregators import FedAvg, LocalOnly, Server, Update
 from fedlit.aggregators.server import Sealed
 from fedlit.aggregators.task_vectors import TaskVectors, merge
-from fedlit.checkpoint import read
+from fedlit.cli import merge as merging
+from fedlit.cli.merge import merge_models
 from fedlit.data import SimulatedVitals
 from fedlit.errors import FedlitError
-from fedlit.merge import merge_models
+from fedlit.runs.checkpoint import read
 from fedlit.tasks import ForecastingTask
 
 

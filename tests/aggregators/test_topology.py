@@ -12,8 +12,8 @@ from toys import Classifier, GivenData, Regression, ToyData, contents
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Server, Update
 from fedlit.aggregators.topology import MetaFed, trust
-from fedlit.checkpoint import read
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 CLIENTS = ["a", "b", "c"]
 LR, STEPS = 0.1, 4

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from fedlit.backbones.encoders import encoder_stand_in, load_encoder
+from fedlit.backbones.encoders.loading import encoder_stand_in, load_encoder
 from fedlit.backbones.lora import LoRA, attach
 from fedlit.errors import FedlitError
 
@@ -257,7 +257,7 @@ def test_signals_are_the_mean_of_patches_that_hold_samples():
 
 
 def test_wav2vec2_with_layer_norm_does_not_attend_to_padding():
-    from fedlit.backbones.audio_encoders import Wav2Vec2
+    from fedlit.backbones.encoders.audio import Wav2Vec2
 
     tiny = encoder_stand_in("facebook/wav2vec2-base-960h").network.config.to_dict()
     with torch.random.fork_rng():
@@ -277,7 +277,7 @@ def test_wav2vec2_with_layer_norm_does_not_attend_to_padding():
 def test_roberta_has_two_positions_fewer_than_its_configuration_says():
     from transformers import RobertaConfig
 
-    from fedlit.backbones.text_encoders import RoBERTa
+    from fedlit.backbones.encoders.text import RoBERTa
 
     assert RoBERTa.positions(RobertaConfig(max_position_embeddings=514)) == 512
     backbone = encoder_stand_in("FacebookAI/roberta-base")
@@ -425,5 +425,7 @@ def test_no_stand_in_for_a_name_that_says_nothing(name):
 
 
 def test_import_is_light():
-    code = "import sys, fedlit.backbones.encoders; found = {'peft', 'chronos', 'transformers'} & set(sys.modules)"
+    code = (
+        "import sys, fedlit.backbones.encoders.loading; found = {'peft', 'chronos', 'transformers'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", f"{code}; assert not found, found"], check=True)

@@ -8,7 +8,7 @@ from allocations import allocated
 from torch import nn
 
 from fedlit.backbones.checkpointing import can_checkpoint, checkpoint_activations
-from fedlit.backbones.encoders import ENCODERS
+from fedlit.backbones.encoders.loading import ENCODERS
 from fedlit.backbones.known import KNOWN, sketch
 from fedlit.backbones.lora import LoRA, attach
 from fedlit.backbones.memory import Memory, estimate, training_memory

@@ -13,8 +13,8 @@ from toys import Regression
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
-from fedlit.clients.batched import Assignment, BatchedEngine
-from fedlit.clients.engine import SerialEngine, Trained
+from fedlit.engine.serial import SerialEngine, Trained
+from fedlit.engine.vectorized.engine import Assignment, BatchedEngine
 
 SIZES = ((4, 4, 2), (4, 4, 3), (4, 4, 4))
 """Examples in each client's batches."""

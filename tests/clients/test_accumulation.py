@@ -8,9 +8,9 @@ from toys import GivenData, Regression
 
 from fedlit import tree
 from fedlit.aggregators import FedProx
-from fedlit.checkpoint import read
-from fedlit.clients.batches import local_work
+from fedlit.engine.batches import local_work
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 from fedlit.trainer import FederatedTrainer
 
 

@@ -23,7 +23,7 @@ from toys import Regression
 
 from fedlit import tree
 from fedlit.aggregators import Ditto, FedAvg, FedProx, PerFedAvg, QFedAvg
-from fedlit.clients.batched import BatchedEngine
+from fedlit.engine.vectorized.engine import BatchedEngine
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

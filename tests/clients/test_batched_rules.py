@@ -24,7 +24,7 @@ from toys import Classifier
 
 from fedlit import tree
 from fedlit.aggregators import APFL, MOON, Ditto, FedALA, FedAvg, PerFedAvg, QFedAvg
-from fedlit.clients.batched import BatchedEngine
+from fedlit.engine.vectorized.engine import BatchedEngine
 
 
 @dataclass(frozen=True)

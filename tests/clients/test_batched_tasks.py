@@ -12,8 +12,8 @@ import torch
 from fedlit import data, tree
 from fedlit.aggregators import FedAvg
 from fedlit.backbones import LoRA
-from fedlit.checkpoint import read
-from fedlit.clients.joint import JointRuns
+from fedlit.engine.vectorized.passes import JointRuns
+from fedlit.runs.checkpoint import read
 from fedlit.tasks import ClassificationTask, ForecastingTask, InstructionTask, TokenClassificationTask
 
 pytestmark = pytest.mark.filterwarnings("ignore")

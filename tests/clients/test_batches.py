@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.data import TensorDataset, default_collate
 
-from fedlit.clients.batches import Batches, evaluation_batches, local_work, training_batches
+from fedlit.engine.batches import Batches, evaluation_batches, local_work, training_batches
 
 
 def test_epochs_hold_every_example_once():

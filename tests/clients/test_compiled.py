@@ -12,8 +12,8 @@ from toys import Regression, ToyData
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
-from fedlit.clients.batched import BatchedEngine
-from fedlit.clients.compiled import DROPS, CompiledPass
+from fedlit.engine.vectorized.compiled import DROPS, CompiledPass
+from fedlit.engine.vectorized.engine import BatchedEngine
 from fedlit.trainer import FederatedTrainer
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")

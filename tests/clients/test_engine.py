@@ -14,9 +14,9 @@ from toys import Errors, Regression, ToyData
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg, FedProx, LocalOnly
-from fedlit.checkpoint import read
-from fedlit.clients.engine import SerialEngine
+from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 
 def fabric(precision: str = "32-true") -> L.Fabric:

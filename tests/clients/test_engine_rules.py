@@ -13,8 +13,8 @@ from toys import Classifier, Regression, ToyData
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
-from fedlit.clients.engine import SerialEngine
-from fedlit.clients.loss import BatchLoss
+from fedlit.engine.loss import BatchLoss
+from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
 
 FIRST = "network.first.base_layer.weight"

@@ -11,9 +11,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
-from fedlit.clients.fold import Fold
-from fedlit.clients.folded_modules import is_adapted
-from fedlit.clients.layout import Layout, Unfoldable
+from fedlit.engine.vectorized.folding import Fold
+from fedlit.engine.vectorized.modules import Layout, Unfoldable, is_adapted
 
 SIZES = [(3, 3), (2, 4, 1)]
 

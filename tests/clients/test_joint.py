@@ -13,12 +13,12 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import BatchEncoding
 
 from fedlit.aggregators import FedAvg, PerFedAvg
-from fedlit.clients.batched import BatchedEngine
-from fedlit.clients.fold_trial import why_not_folded
-from fedlit.clients.joint import JointRuns
-from fedlit.clients.requests import Request
+from fedlit.engine.vectorized.check import why_not_folded
+from fedlit.engine.vectorized.engine import BatchedEngine
+from fedlit.engine.vectorized.passes import JointRuns
+from fedlit.engine.vectorized.requests import Request
 from fedlit.errors import FedlitError
-from fedlit.rows import rows_of
+from fedlit.tasks.row_owners import rows_of
 
 
 class Folds(Net):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedlit.clients.layout import Layout, Unfoldable
-from fedlit.rows import MIXED, ROWS, rows_of
+from fedlit.engine.vectorized.modules import Layout, Unfoldable
+from fedlit.tasks.row_owners import MIXED, ROWS, rows_of
 
 
 def rows(count: int, *shape: int) -> torch.Tensor:

@@ -14,10 +14,11 @@ from transformers import BatchEncoding
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
-from fedlit.checkpoint import read
-from fedlit.clients.engine import SerialEngine
-from fedlit.clients.loss import BatchLoss, batch_length, split_batch
+from fedlit.engine.batches import batch_length, split_batch
+from fedlit.engine.loss import BatchLoss
+from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 
 
 def batch(size: int = 5) -> list[torch.Tensor]:

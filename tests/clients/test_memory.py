@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedlit import tree
-from fedlit.clients.memory import ClientMemory
+from fedlit.engine.client_state import ClientMemory
 from fedlit.errors import FedlitError
 
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
-from fedlit.clients.loss import split_batch
-from fedlit.clients.merging import Unmergeable, merged
+from fedlit.engine.batches import Unmergeable, merged, split_batch
 
 Pair = namedtuple("Pair", ["x", "y"])  # noqa: PYI024 - what a collate function may give
 X, Y = torch.arange(20.0).reshape(10, 2), torch.arange(10)

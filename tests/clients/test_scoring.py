@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fedlit.aggregators import FedAvg, FedPer
-from fedlit.clients import scoring
 from fedlit.data import SimulatedImages
+from fedlit.engine import evaluation as scoring
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
 

@@ -7,13 +7,13 @@ from toys import Regression, ToyData
 
 from fedlit.aggregators import FedMedLoRAPlus
 from fedlit.backbones import LoRA
-from fedlit.clients import batched
-from fedlit.clients.batched import BatchedEngine
-from fedlit.clients.engine import SerialEngine
-from fedlit.clients.fold_trial import why_not_folded
-from fedlit.clients.together import SharedPass
 from fedlit.data import SimulatedNotes
-from fedlit.data.documents import Document
+from fedlit.data.documents.documents import Document
+from fedlit.engine.evaluation import SharedPass
+from fedlit.engine.serial import SerialEngine
+from fedlit.engine.vectorized import engine as batched
+from fedlit.engine.vectorized.check import why_not_folded
+from fedlit.engine.vectorized.engine import BatchedEngine
 from fedlit.tasks import InstructionTask
 
 

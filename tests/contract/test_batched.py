@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedlit import tree
-from fedlit.checkpoint import read
+from fedlit.runs.checkpoint import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*to come to its last part")
 

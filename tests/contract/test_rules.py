@@ -11,7 +11,7 @@ from toys import GivenData, contents
 
 from fedlit import codec, tree
 from fedlit.aggregators import Aggregator, Sealed, Update
-from fedlit.checkpoint import read
+from fedlit.runs.checkpoint import read
 from fedlit.transports import LocalClients, admission
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*to come to its last part")  # these runs are short

@@ -34,5 +34,5 @@ def test_the_figures_are_those_of_a_run_without_it(fit, row, monkeypatch):
         return (folder.path / "metrics.csv").read_bytes()
 
     first = metrics()
-    monkeypatch.setattr("fedlit.loop.rehearse", lambda *_: False)
+    monkeypatch.setattr("fedlit.federation.loop.rehearse", lambda *_: False)
     assert metrics() == first

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fedlit.data import BySite
-from fedlit.data.document_module import DocumentDataModule
-from fedlit.data.documents import BOTH, Document, Entity, Relation
+from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
+from fedlit.data.documents.module import DocumentDataModule
 
 SPLITS = ("train", "val", "test")
 

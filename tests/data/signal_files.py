@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from fedlit.data.wfdb_files import write_channels
+from fedlit.data.files.wfdb import write_channels
 
 
 def waves(channels: int, samples: int, rate: float, seed: int = 0) -> np.ndarray:

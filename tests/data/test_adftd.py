@@ -8,9 +8,9 @@ from jsonargparse import ArgumentParser
 from signal_files import waves, write_set
 
 from fedlit.data import IID, Dirichlet, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.adftd import ADFTD, CHANNELS
-from fedlit.data.eeglab import read_set
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.adftd import ADFTD, CHANNELS
+from fedlit.data.files.eeglab import read_set
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlit.data.brat import parse_brat, write_brat
-from fedlit.data.document_formats import document
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.brat import parse_brat, write_brat
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.formats import document
 
 TEXT = "Fever and left\nand right arm pain."
 ANN = """T1\tSign 0 5\tFever

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from fedlit.data import IID, BySite, BySubject, Dirichlet, PairwiseDirichlet
-from fedlit.data.classification import ClassificationDataModule
-from fedlit.data.example_splits import draw, split_groups, split_parity
-from fedlit.data.examples import Example, content_key, merged
-from fedlit.data.records import BadRecord
+from fedlit.data.base.duplicates import content_key, merged
+from fedlit.data.base.groups import draw, split_groups, split_parity
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.examples import Example
+from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")

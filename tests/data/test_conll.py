@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fedlit.data.conll import conll_pieces, parse_conll, write_conll
-from fedlit.data.documents import Document, Entity
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.conll import conll_pieces, parse_conll, write_conll
+from fedlit.data.documents.documents import Document, Entity
 
 BIO = """-DOCSTART- (n1)\tO
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlit.data.document_formats import document
-from fedlit.data.document_jsonl import jsonl_pieces, parse_jsonl, write_jsonl
-from fedlit.data.documents import BOTH, Entity, Relation
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.documents import BOTH, Entity, Relation
+from fedlit.data.documents.formats import document
+from fedlit.data.documents.jsonl import jsonl_pieces, parse_jsonl, write_jsonl
 
 GIVEN = {
     "id": "n1",

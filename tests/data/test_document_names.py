@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from fedlit.data.document_names import fold_of, site_of
+from fedlit.data.documents.files import fold_of, site_of
 
 
 def test_folds_and_sites_in_names():

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlit.data.document_partitions import RareTagBalanced
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.examples import Example
+from fedlit.data.classification.examples import Example
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.partitions import RareTagBalanced
 from fedlit.errors import FedlitError
 
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.lists(st.sampled_from("abc"), max_size=4)), min_size=4)

@@ -9,12 +9,12 @@ from jsonargparse import ArgumentParser
 
 import fedlit.data
 from fedlit.data import IID, BySite, DocumentDataModule, FederatedDataModule, SimulatedNotes
-from fedlit.data.document_jsonl import write_jsonl
-from fedlit.data.document_partitions import RareTagBalanced
-from fedlit.data.document_readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
-from fedlit.data.documents import Document, Entity
-from fedlit.data.records import BadRecord
-from fedlit.data.stand_in_documents import put
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.documents import Document, Entity
+from fedlit.data.documents.generated import put
+from fedlit.data.documents.jsonl import write_jsonl
+from fedlit.data.documents.partitions import RareTagBalanced
+from fedlit.data.documents.readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")

@@ -6,9 +6,9 @@ import pytest
 from documents_in_memory import SPLITS, Given, doc, everything, many, ready
 
 from fedlit.data import IID
-from fedlit.data.document_splits import masked
-from fedlit.data.documents import BOTH
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.documents import BOTH
+from fedlit.data.documents.schema_and_masks import masked
 from fedlit.errors import FedlitError
 
 ENTITIES = frozenset({"entities"})

@@ -11,8 +11,8 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from fedlit.data import Dirichlet, FederatedDataModule
-from fedlit.data.fed_isic import CENTRES, DIAGNOSES, FedISIC2019
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.fed_isic import CENTRES, DIAGNOSES, FedISIC2019
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")
@@ -168,6 +168,6 @@ def test_from_a_config():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(FederatedDataModule, "data")
     arguments = {"root": "data", "size": 128, "split": "fold", "batch_size": 64}
-    made = {"data": {"class_path": "fedlit.data.fed_isic.FedISIC2019", "init_args": arguments}}
+    made = {"data": {"class_path": "fedlit.data.classification.fed_isic.FedISIC2019", "init_args": arguments}}
     data = parser.instantiate(parser.parse_object(made)).data
     assert data.config() | arguments == data.config()

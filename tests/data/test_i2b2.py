@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.i2b2 import parse_i2b2, write_i2b2
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.i2b2 import parse_i2b2, write_i2b2
 
 TEXT = 'Admission Date :\nNo  Heart failure .\nHe took "Aspirin" , 81 mg .'
 CON = """c="heart failure" 2:1 2:2||t="problem"

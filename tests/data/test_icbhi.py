@@ -8,8 +8,8 @@ import soundfile
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, BySite, Dirichlet, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.icbhi import CYCLES, ICBHI
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.icbhi import CYCLES, ICBHI
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")
@@ -71,7 +71,7 @@ def test_cycles(tmp_path):
 
 
 def test_a_recording_is_decoded_once_for_all_its_cycles(tmp_path, monkeypatch):
-    from fedlit.data import sound_files
+    from fedlit.data.classification import sounds as sound_files
 
     for patient in range(101, 113):
         recording(tmp_path, f"{patient}_1b1_Al_sc_Meditron", seconds=2.0 + patient / 1000)
@@ -160,7 +160,7 @@ def test_a_reader_from_a_config():
     parser.add_subclass_arguments(FederatedDataModule, "data")
     arguments = {"root": "data", "parity": True, "fraction": 0.3, "seconds": 4.0, "padding": "zeros", "rate": 8000}
     data = parser.instantiate(
-        parser.parse_object({"data": {"class_path": "fedlit.data.icbhi.ICBHI", "init_args": arguments}})
+        parser.parse_object({"data": {"class_path": "fedlit.data.classification.icbhi.ICBHI", "init_args": arguments}})
     ).data
     assert type(data) is ICBHI
     assert data.config() | arguments == data.config()

@@ -12,10 +12,10 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from fedlit.data import IID, BySite, FederatedDataModule
-from fedlit.data.image_files import read_image
-from fedlit.data.image_table import ImageTable
-from fedlit.data.records import BadRecord
-from fedlit.data.stand_in_images import stand_in_image
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.tables import ImageTable
+from fedlit.data.files.images import read_image
+from fedlit.data.generated.examples import stand_in_image
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")
@@ -261,7 +261,7 @@ def test_from_a_config():
     parser.add_subclass_arguments(FederatedDataModule, "data")
     arguments = {"root": "t.csv", "path_column": "file", "folder": "images", "size": 32, "resize": "crop"}
     arguments |= {"label_column": "finding", "site_column": "ward", "split": "fold", "fraction": 0.5}
-    made = {"data": {"class_path": "fedlit.data.image_table.ImageTable", "init_args": arguments}}
+    made = {"data": {"class_path": "fedlit.data.classification.tables.ImageTable", "init_args": arguments}}
     data = parser.instantiate(parser.parse_object(made)).data
     assert data.config() | arguments == data.config()
     assert data.config()["classes"] is None

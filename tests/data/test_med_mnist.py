@@ -12,9 +12,9 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, Dirichlet, FederatedDataModule
-from fedlit.data.med_mnist import MedMNIST
-from fedlit.data.med_mnist_sets import SETS, SIZES
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.med_mnist import MedMNIST
+from fedlit.data.classification.med_mnist_sets import SETS, SIZES
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")
@@ -254,6 +254,6 @@ def test_from_a_config():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(FederatedDataModule, "data")
     arguments = {"root": "data", "name": "organamnist", "size": 224, "check_md5": False, "split": "fold"}
-    made = {"data": {"class_path": "fedlit.data.med_mnist.MedMNIST", "init_args": arguments}}
+    made = {"data": {"class_path": "fedlit.data.classification.med_mnist.MedMNIST", "init_args": arguments}}
     data = parser.instantiate(parser.parse_object(made)).data
     assert data.config() | arguments == data.config()

@@ -19,8 +19,8 @@ from fedlit.data import (
     Record,
     statistics,
 )
-from fedlit.data.partitions import Partition, named
-from fedlit.data.records import natural, safe_name
+from fedlit.data.base.partitions import Partition, named
+from fedlit.data.base.records import natural, safe_name
 from fedlit.errors import FedlitError
 
 EMPTY = np.zeros(0, np.float32)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedlit.data import PTBXL, BadRecord, BySite, Dirichlet, Record, statistics
-from fedlit.data.ptbxl import COLUMNS, read_database, superclass_of
+from fedlit.data.signals.ptbxl import COLUMNS, read_database, superclass_of
 from fedlit.errors import FedlitError
 
 SMALL = {"context_length": 64, "prediction_length": 16}

@@ -10,9 +10,9 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, BySite, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.ptbxl import read_statements, write_database
-from fedlit.data.ptbxl_labels import SUPERCLASSES, PTBXLClasses
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.ptbxl import SUPERCLASSES, PTBXLClasses
+from fedlit.data.signals.ptbxl import read_statements, write_database
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")

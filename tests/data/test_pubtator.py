@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.pubtator import first_mentions, parse_pubtator, write_pubtator
-from fedlit.data.records import BadRecord
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.pubtator import first_mentions, parse_pubtator, write_pubtator
 
 ONE = """7|t|Lithium and aspirin.
 7|a|Liver and kidney injury after lithium; injury of the liver.

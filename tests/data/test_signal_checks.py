@@ -5,7 +5,7 @@ import pytest
 from records_in_memory import SMALL, many
 
 from fedlit.data import BadRecord, BySubject
-from fedlit.data.checks import amplitude_outliers, fault, gaps
+from fedlit.data.signals.checks import amplitude_outliers, fault, gaps
 from fedlit.errors import FedlitError
 
 

@@ -19,8 +19,8 @@ from records_in_memory import SMALL, many
 from torch.utils.data import DataLoader
 
 from fedlit.data import SignalDataModule, SimulatedVitals
-from fedlit.data.signal_store import SignalStore
-from fedlit.data.windows import Windows
+from fedlit.data.signals.store import SignalStore
+from fedlit.data.signals.windows import Windows
 from fedlit.errors import FedlitError
 
 

@@ -7,10 +7,10 @@ import pytest
 from scipy.interpolate import interp1d
 from signal_files import waves
 
-from fedlit.data.examples import Example
-from fedlit.data.partitions import IID
-from fedlit.data.resampling import resample, resample_linear
-from fedlit.data.signal_windows import SignalClasses, Window, standardised
+from fedlit.data.base.partitions import IID
+from fedlit.data.classification.examples import Example
+from fedlit.data.classification.signals import SignalClasses, Window, standardised
+from fedlit.data.signals.resampling import resample, resample_linear
 
 
 def test_standardised_by_hand():

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from records_in_memory import SMALL, many
 
 from fedlit.data import BySite, BySubject, SimulatedVitals
-from fedlit.data.resampling import resample
+from fedlit.data.signals.resampling import resample
 from fedlit.errors import FedlitError
 
 
@@ -26,7 +26,7 @@ def test_clients_splits_and_batches(in_memory, record):
 
 
 def test_so_many_data_sets_are_kept_and_no_more(in_memory, record, monkeypatch):
-    monkeypatch.setattr("fedlit.data.signals.KEPT", 3)
+    monkeypatch.setattr("fedlit.data.signals.module.KEPT", 3)
     data = in_memory(many(record), **SMALL)
     data.setup()
     before = data.describe()

@@ -6,8 +6,8 @@ import pytest
 import wfdb
 
 from fedlit.data import BySubject, FileList, Modality, Nested, SimulatedVitals
-from fedlit.data.population import RATES, draw_site, draw_subject, stand_in_channels
-from fedlit.data.synthesis import LEAD_MATRIX, LEADS, beats, simulate
+from fedlit.data.generated.heart import LEAD_MATRIX, LEADS, beats, simulate
+from fedlit.data.generated.population import RATES, draw_site, draw_subject, stand_in_channels
 from fedlit.errors import FedlitError
 from fedlit.seeds import numpy_generator
 
@@ -159,7 +159,7 @@ def test_nineteen_ecg_clients_and_one_icg(tmp_path):
 
 
 def test_two_processes_that_write_at_once_agree(tmp_path, monkeypatch):
-    import fedlit.data.simulated as simulated
+    import fedlit.data.signals.simulated as simulated
 
     data, other = SimulatedVitals(tmp_path, **FEW), SimulatedVitals(tmp_path, **FEW)
     write = simulated.write_channels

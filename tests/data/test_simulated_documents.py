@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from fedlit.clients.batches import evaluation_loader
 from fedlit.data import IID, SimulatedNotes
-from fedlit.data.documents import document_fault
-from fedlit.data.simulated_documents import APART, CAUSED, CHEMICALS, DISEASES
+from fedlit.data.documents.documents import document_fault
+from fedlit.data.documents.simulated import APART, CAUSED, CHEMICALS, DISEASES
+from fedlit.engine.batches import evaluation_loader
 from fedlit.errors import FedlitError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from fedlit.data.examples import Example
-from fedlit.data.records import BadRecord
-from fedlit.data.sound_files import SoundReader, fitted, read_header, read_sound, span_fault
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.examples import Example
+from fedlit.data.classification.sounds import SoundReader, fitted, read_header, read_sound, span_fault
 from fedlit.errors import FedlitError
 
 
@@ -221,7 +221,8 @@ def test_arguments_that_are_none(arguments, message):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cached", [False, True])
 def test_files_are_decoded_and_resampled_once_and_not_in_every_epoch(cached, tmp_path, monkeypatch):
-    from fedlit.data import IID, sound_files
+    from fedlit.data import IID
+    from fedlit.data.classification import sounds as sound_files
 
     paths = [wav(tmp_path / f"{i}.wav", sine(8000, 0.5, 50.0 + i)) for i in range(24)]
     calls = []

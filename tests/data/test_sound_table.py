@@ -12,8 +12,8 @@ import soundfile
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, BySite, Dirichlet, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.records import BadRecord
-from fedlit.data.sound_table import SoundTable
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.tables import SoundTable
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")
@@ -133,7 +133,7 @@ def test_a_reader_from_a_config():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(FederatedDataModule, "data")
     arguments = {"root": "x.csv", "parity": True, "seconds": 4.0, "padding": "zeros", "label_separator": ";", **NAMED}
-    given = {"class_path": "fedlit.data.sound_table.SoundTable", "init_args": arguments}
+    given = {"class_path": "fedlit.data.classification.tables.SoundTable", "init_args": arguments}
     data = parser.instantiate(parser.parse_object({"data": given})).data
     assert type(data) is SoundTable
     assert data.config() | arguments == data.config()

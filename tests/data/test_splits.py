@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlit.data import Record
-from fedlit.data.splits import SPLITS, split_as_published, split_clients
+from fedlit.data.base.records import SPLITS
+from fedlit.data.signals.splits import split_as_published, split_clients
 from fedlit.errors import FedlitError
 
 

@@ -10,8 +10,8 @@ import soundfile
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, BySite, Dirichlet, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.records import BadRecord
-from fedlit.data.sprsound import EVENTS, RECORDS, SPRSound
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.sprsound import EVENTS, RECORDS, SPRSound
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")
@@ -186,7 +186,9 @@ def test_a_reader_from_a_config():
     parser.add_subclass_arguments(FederatedDataModule, "data")
     arguments = {"root": "data", "level": "record", "test_part": "inter", "seconds": 4.0, "split": "fold"}
     data = parser.instantiate(
-        parser.parse_object({"data": {"class_path": "fedlit.data.sprsound.SPRSound", "init_args": arguments}})
+        parser.parse_object(
+            {"data": {"class_path": "fedlit.data.classification.sprsound.SPRSound", "init_args": arguments}}
+        )
     ).data
     assert type(data) is SPRSound
     assert data.config() | arguments == data.config()

@@ -11,9 +11,9 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from fedlit.data import IID, BySite, Dirichlet, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.records import BadRecord
-from fedlit.data.text_readers import CONDITIONS, ROLES, MedicalAbstracts, PubMedRCT
-from fedlit.data.text_table import TextTable
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.tables import TextTable
+from fedlit.data.classification.texts import CONDITIONS, ROLES, MedicalAbstracts, PubMedRCT
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")

@@ -7,7 +7,7 @@ import errno
 import numpy as np
 import pytest
 
-from fedlit.data.value_store import ValueStore
+from fedlit.data.classification.value_store import ValueStore
 from fedlit.errors import FedlitError
 
 

@@ -4,7 +4,7 @@ import pytest
 from scipy.io import savemat
 
 from fedlit.data import BadRecord, BySubject, Modality, VitalSigns
-from fedlit.data.vital_signs import BEST_LEADS
+from fedlit.data.signals.vital_signs import BEST_LEADS
 from fedlit.errors import FedlitError
 
 SMALL = {"context_length": 64, "prediction_length": 16}

@@ -7,7 +7,7 @@ import pytest
 import wfdb
 
 from fedlit.data import BadRecord, BySite, WFDBFolder
-from fedlit.data.wfdb_files import read_channels, write_channels
+from fedlit.data.files.wfdb import read_channels, write_channels
 from fedlit.errors import FedlitError
 
 SMALL = {"context_length": 40, "prediction_length": 10, "val_fraction": 0.0, "test_fraction": 0.4}

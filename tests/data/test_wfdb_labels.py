@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser
 from signal_files import write_wfdb
 
 from fedlit.data import IID, BySite, Dirichlet, FederatedDataModule, PairwiseDirichlet
-from fedlit.data.records import BadRecord
-from fedlit.data.wfdb_labels import WFDBLabels
+from fedlit.data.base.records import BadRecord
+from fedlit.data.classification.wfdb import WFDBLabels
 from fedlit.errors import FedlitError
 
 SPLITS = ("train", "val", "test")

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from fedlit.data.windows import Run, Windows, collate, cut, evenly
+from fedlit.data.base.batch import collate
+from fedlit.data.signals.windows import Run, Windows, cut, evenly
 
 
 def two_runs(**kwargs) -> Windows:

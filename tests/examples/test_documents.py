@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlit.cli import main
+from fedlit.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,7 +44,7 @@ def test_every_yaml_is_accepted(document, text, here, capsys):
 
 
 def test_the_rule_of_the_readme_runs(here):
-    command = [sys.executable, "-c", "from fedlit.cli import main; main()", "fit", "--config", str(CONFIG)]
+    command = [sys.executable, "-c", "from fedlit.cli.app import main; main()", "fit", "--config", str(CONFIG)]
     rule = ["--aggregator", "mypkg.Bounded", "--aggregator.bound", "0.5", "--trainer.fast_dev_run", "true"]
     done = subprocess.run([*command, *rule], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_every_result_that_is_linked_is_there():
 
 def test_the_rules_that_the_readme_shows_are_there():
     """All of them are in docs/aggregators.md, whose table `tests/reports/test_aggregators.py` holds to the classes."""
-    from fedlit.reports.aggregators import rules
+    from fedlit.cli.aggregators import rules
 
     shown = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert shown

@@ -11,7 +11,7 @@ from drawn_documents import SCHEMA, documents, texts
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedlit.data.documents import Document, Entity, Relation, document_fault
+from fedlit.data.documents.documents import Document, Entity, Relation, document_fault
 from fedlit.instructions import Counts, Parsed, Template, parse
 from fedlit.instructions.markup import parts
 

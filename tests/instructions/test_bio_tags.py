@@ -7,7 +7,7 @@ import re
 from drawn_documents import documents
 from hypothesis import given, settings
 
-from fedlit.data.documents import Entity
+from fedlit.data.documents.documents import Entity
 from fedlit.instructions.bio import bio_spans, bio_tags
 
 OFFSETS = [(0, 0), (0, 2), (3, 5), (5, 8), (9, 12), (0, 0)]

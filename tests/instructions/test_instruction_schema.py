@@ -7,7 +7,7 @@ import copy
 import pytest
 from drawn_documents import SCHEMA
 
-from fedlit.data.documents import Document, Entity, Relation
+from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.errors import FedlitError
 from fedlit.instructions import EntityType, RelationType, Schema
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from drawn_documents import SCHEMA
 
-from fedlit.data.documents import Document, Entity, Relation
+from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.errors import FedlitError
 from fedlit.instructions import EntityType, Schema, Template, prompt, target
 from fedlit.instructions.templates import task_of

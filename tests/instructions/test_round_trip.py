@@ -10,7 +10,7 @@ from drawn_documents import SCHEMA, WITHOUT_MODIFIERS, documents, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlit.data.documents import Document, Entity, Relation
+from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.instructions import Counts, Parsed, Schema, Template, parse
 from fedlit.instructions.markup import escape, parts, read, unescape
 

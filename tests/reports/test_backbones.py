@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from fedlit.backbones.causal_lms import causal_stand_in
-from fedlit.backbones.encoders import encoder_stand_in
+from fedlit.backbones.encoders.loading import encoder_stand_in
 from fedlit.backbones.memory import Memory
+from fedlit.cli import backbones
+from fedlit.cli.backbones import LANGUAGE_WAYS, WAYS, Line, fits, line, main, row, size
 from fedlit.errors import FedlitError
-from fedlit.reports import backbones
-from fedlit.reports.backbones import LANGUAGE_WAYS, WAYS, Line, fits, line, main, row, size
 
 
 @pytest.fixture(scope="module")

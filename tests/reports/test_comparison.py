@@ -9,7 +9,7 @@ from toys import ToyData
 
 from fedlit.aggregators import FedAvg, LocalOnly
 from fedlit.reports.comparison import comparison
-from fedlit.run_folder import RunFolder
+from fedlit.runs.folder import RunFolder
 
 
 class Metrics:

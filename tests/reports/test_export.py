@@ -12,10 +12,10 @@ from toys import Classifier, ToyData
 
 from fedlit.aggregators.lora_exact import FedExLoRA, FedSALoRA, FFALoRA
 from fedlit.backbones import LoRA, load_backbone
-from fedlit.checkpoint import read
-from fedlit.clients.engine import SerialEngine
 from fedlit.data import SimulatedVitals
+from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
+from fedlit.runs.checkpoint import read
 from fedlit.tasks import ForecastingTask
 
 TOLERANCE = 1e-5

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedlit.reports import sweep_plots
-from fedlit.reports.sweep_table import (
+from fedlit.runs.folder import RunFolder
+from fedlit.sweep import plots as sweep_plots
+from fedlit.sweep.table import (
     Result,
     common_labels,
     groups,
@@ -24,7 +25,6 @@ from fedlit.reports.sweep_table import (
     title,
     write,
 )
-from fedlit.run_folder import RunFolder
 
 
 def result(rule: str, alpha: str, seed: int, mean: float, run: Path | None = None, **changes: Any) -> Result:

@@ -11,8 +11,8 @@ import torch
 from colours import BERT, BOLT, CLASSES, VIT, WAV, ColourData, batch, fit, tiny
 
 from fedlit.backbones import LoRA
-from fedlit.clients.task_check import check_task
 from fedlit.data import SimulatedSounds
+from fedlit.engine.task_check import check_task
 from fedlit.errors import FedlitError
 from fedlit.tasks.class_losses import class_losses, label_losses
 from fedlit.tasks.classification import ClassificationTask

@@ -6,7 +6,7 @@ import pytest
 
 from fedlit.errors import FedlitError
 from fedlit.instructions import Schema
-from fedlit.tasks.document_schema import schema_of, take_schema
+from fedlit.tasks.documents.schema import schema_of, take_schema
 
 SCHEMA = Schema.load("bc5cdr")
 

@@ -11,10 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from fedlit.backbones import LoRA
-from fedlit.backbones.encoders import encoder_stand_in
+from fedlit.backbones.encoders.loading import encoder_stand_in
 from fedlit.errors import FedlitError
 from fedlit.tasks.classification import ClassificationTask
-from fedlit.tasks.exported import load_classifier
+from fedlit.tasks.export import load_classifier
 
 
 @pytest.mark.parametrize("name", [VIT, BERT])

@@ -13,10 +13,10 @@ from span_answers import HEADLINE, assert_learnt, assert_predicts, batch, scores
 
 from fedlit.backbones import LoRA
 from fedlit.backbones.causal_lms import causal_stand_in
-from fedlit.data.documents import Document
+from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.tasks import InstructionTask
-from fedlit.tasks.language_model import LanguageModel
+from fedlit.tasks.documents.language_model import LanguageModel
 
 FEW = NOTES[:6]
 

@@ -11,7 +11,7 @@ from asked import NOTES, ready
 from span_answers import batch
 
 from fedlit.backbones.causal_lms import causal_stand_in
-from fedlit.data.documents import Document
+from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.instructions.sequences import Dialogue
 from fedlit.tasks import InstructionTask

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.stand_in_documents import CHEMICALS, stand_in_documents
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.generated import CHEMICALS, stand_in_documents
 from fedlit.errors import FedlitError
 from fedlit.instructions import Counts, Parsed, Schema
-from fedlit.tasks.questions import Asked, Questions, answered, combined
+from fedlit.tasks.documents.questions import Asked, Questions, answered, combined
 
 SCHEMA = Schema.load("bc5cdr")
 NOTES = stand_in_documents(2, 4, CHEMICALS, "CID")

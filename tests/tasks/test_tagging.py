@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagged import NOTES
 
-from fedlit.backbones.encoders import encoder_stand_in
-from fedlit.data.documents import Document, Entity, Relation
+from fedlit.backbones.encoders.loading import encoder_stand_in
+from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.instructions import Counts, Schema, Template, parse
-from fedlit.tasks.questions import combined
-from fedlit.tasks.tagging import CLOSING, OPENING, Seen, Tagger, cut, marked, tokenizer_fault, unmarked
+from fedlit.tasks.documents.questions import combined
+from fedlit.tasks.documents.tagging import CLOSING, OPENING, Seen, Tagger, cut, marked, tokenizer_fault, unmarked
 
 BC5CDR, CLINICAL = Schema.load("bc5cdr"), Schema.load("clinical")
 BERT, ROBERTA = (encoder_stand_in(name).family.tokenizer for name in ("stand-in:bert", "stand-in:roberta"))

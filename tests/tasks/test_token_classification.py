@@ -18,12 +18,12 @@ from tagged import NOTES, Notes, learn, ready, word_encoder
 
 from fedlit.aggregators import FedAvg, PerFedAvg
 from fedlit.backbones import LoRA
-from fedlit.data.documents import Document, Entity, Relation
-from fedlit.data.stand_in_documents import NOTES as TREATMENTS
-from fedlit.data.stand_in_documents import stand_in_documents
+from fedlit.data.documents.documents import Document, Entity, Relation
+from fedlit.data.documents.generated import NOTES as TREATMENTS
+from fedlit.data.documents.generated import stand_in_documents
 from fedlit.errors import FedlitError
-from fedlit.tasks.exported_tagger import load_tagger
-from fedlit.tasks.token_classification import TokenClassificationTask
+from fedlit.tasks.documents.token_classification import TokenClassificationTask
+from fedlit.tasks.export import load_tagger
 
 STAND_IN = "stand-in:bert"
 FEW = NOTES[:6]

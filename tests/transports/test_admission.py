@@ -8,10 +8,10 @@ import pytest
 import torch
 from toys import ToyData, contents
 
-from fedlit import codec, ledger, tree
+from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, LocalOnly
 from fedlit.errors import FedlitError
-from fedlit.transports import Inbox, Job, LocalClients, Reply, admit
+from fedlit.transports import Inbox, Job, LocalClients, Reply, admit, ledger
 from fedlit.transports.admission import Refused
 from fedlit.transports.ranks import pack, unpack
 

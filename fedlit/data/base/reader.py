@@ -1,0 +1,148 @@
+"""What all readers share: the folder, records left out, stand-ins, warnings that also go into the description."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import os
+import warnings
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from fedlit.data.base.module import FederatedDataModule
+from fedlit.data.base.names import few
+from fedlit.data.base.partitions import BySite, FileList, Partition
+from fedlit.data.base.records import BadRecord
+from fedlit.errors import FedlitError
+
+OnBadRecord = Literal["error", "skip"]
+
+
+class Reader(FederatedDataModule):
+    """A data module that reads records from files.
+
+    Args:
+        partition: Who holds which records; None for the reader's natural one.
+        exclude: Patterns (``HR0*``) of record ids to leave out.
+        on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+    """
+
+    default_partition: ClassVar[Partition] = BySite()
+    root: Path | None = None
+
+    def __init__(
+        self,
+        partition: Partition | None = None,
+        exclude: list[str] | None = None,
+        on_bad_record: OnBadRecord = "error",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.partition = partition
+        self.exclude = list(exclude or [])
+        self.on_bad_record = on_bad_record
+        self.seed = seed
+        self.stand_in = False
+        self._warnings: list[str] = []
+        self._forget()
+
+    @abstractmethod
+    def write_stand_in(self, folder: Path) -> None:
+        """Write a tiny data set in the official layout, large enough for this module's partition and split."""
+
+    def use_stand_in(self, folder: Path) -> None:
+        """Read generated files, in the official layout, in the place of the data."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_stand_in(folder)
+        self.root = folder
+        self.exclude = []
+        if self.partition is not None and _lists_records(self.partition):
+            self.say("stand-in: the partition's file does not name its records; the default partition is used")
+            self.partition = None
+        self.simulated = self.stand_in = True
+        self._forget()
+
+    def folder_to_read(self, layout: str) -> Path:
+        """``root``, which must be a folder that can be listed; ``layout`` says what belongs in it."""
+        if self.root is None:
+            raise FedlitError(f"data.root is not set: give the folder with {layout}")
+        try:
+            if next(Path(self.root).iterdir(), None) is None:
+                raise FedlitError(f"{self.root}: folder is empty: set data.root to the folder with {layout}")
+        except OSError as error:
+            raise FedlitError(f"{self.root}: {error.strerror}: set data.root to the folder with {layout}") from error
+        return Path(self.root)
+
+    def files_to_read(self, layout: str) -> list[Path]:
+        """All files in ``root`` and the folders in it, sorted. A folder that cannot be listed is never passed over."""
+
+        def stop(error: OSError) -> None:
+            mend = "make the folder readable, or move it out of data.root"
+            raise FedlitError(f"{error.filename}: {error.strerror}: {mend}") from error
+
+        tree = os.walk(self.folder_to_read(layout), onerror=stop)
+        return sorted(Path(folder) / name for folder, _, names in tree for name in names)
+
+    def excluded(self, record_id: str) -> bool:
+        """Whether ``exclude`` names the record; it is noted."""
+        pattern = self.pattern_of(record_id)
+        if pattern is not None:
+            self._left_out.setdefault(record_id, f"excluded by {pattern!r}")
+            self._used_patterns.add(pattern)
+        return pattern is not None
+
+    def pattern_of(self, record_id: str) -> str | None:
+        """The first pattern in ``exclude`` that names the record; nothing is noted."""
+        return next((p for p in self.exclude if fnmatch.fnmatchcase(record_id, p)), None)
+
+    def refuse(self, record_id: str, reason: str) -> None:
+        """Leave a record out, or stop, as ``on_bad_record`` says.
+
+        Raises:
+            BadRecord: Unless ``on_bad_record`` is ``"skip"``.
+        """
+        if self.on_bad_record == "error":
+            raise BadRecord(f"{reason}; to leave it out: data.exclude [{record_id!r}], or data.on_bad_record skip")
+        self._left_out[record_id] = reason
+        self._skipped.append(record_id)
+
+    def say(self, message: str) -> None:
+        """A warning that also goes into :meth:`describe`."""
+        if message not in self._warnings:
+            self._warnings.append(message)
+            warnings.warn(message, UserWarning, stacklevel=3)
+
+    def config(self) -> dict[str, Any]:
+        """Class name and constructor arguments, as JSON can hold them."""
+        out: dict[str, Any] = {"class": type(self).__name__}
+        for cls in type(self).__mro__:
+            if "__init__" not in vars(cls) or not issubclass(cls, Reader):
+                continue
+            for name, parameter in inspect.signature(cls.__init__).parameters.items():
+                if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
+                    continue
+                value = getattr(self, name)
+                value = value.config() if isinstance(value, Partition) else value
+                out.setdefault(name, str(value) if isinstance(value, Path) else value)
+        return out
+
+    def look_for_idle_patterns(self) -> None:
+        """Warn of patterns in ``exclude`` that named nothing."""
+        idle = [pattern for pattern in self.exclude if pattern not in self._used_patterns]
+        if idle:
+            self.say(f"data.exclude: no record is named like {few(idle)}")
+
+    def _forget(self) -> None:
+        self._ready = False
+        self._left_out: dict[str, str] = {}
+        self._skipped: list[str] = []
+        self._used_patterns: set[str] = set()
+
+
+def _lists_records(partition: Partition) -> bool:
+    """Whether a partition, or one inside it, is a file of record ids."""
+    inner = vars(partition).values()
+    return isinstance(partition, FileList) or any(isinstance(p, Partition) and _lists_records(p) for p in inner)

@@ -1,0 +1,84 @@
+"""A record: one signal of one subject, as a reader hands it over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlit.errors import FedlitError
+
+Fold = Literal["train", "val", "test"]
+SPLITS = ("train", "val", "test")
+NO_LABEL = "none"
+"""Stands for the class of an item without one."""
+
+
+class BadRecord(FedlitError):
+    """A record that cannot be used as it is. The message names the file or record, and the mend."""
+
+
+class Item(Protocol):
+    """What partitions look at: a :class:`Record`, or an :class:`fedlit.data.classification.examples.Example`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def site(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
+
+
+class Labelled(Item, Protocol):
+    """An item to classify, with its classes and the part of the split that its source publishes."""
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def fold(self) -> Fold | None: ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """One channel of one recording.
+
+    Attributes:
+        id: Unique in a data set; partitions, exclusions and ``partition.json`` name the record by it.
+        subject: Whom it was taken from. Splits by subject keep all records of a subject on one side.
+        site: Where it was taken (hospital, device); ``"site-unknown"`` where the source does not say.
+        kind: Physical quantity: ``"ecg"``, ``"icg"``, ``"bp"``, ...
+        rate: Samples per second (Hz).
+        values: float32, shape ``(samples,)``; NaN marks a missing sample.
+        unit: Unit of ``values``.
+        label: Class of the record, where the source has one.
+        fold: Part of the split that the source itself publishes.
+    """
+
+    id: str
+    subject: str
+    site: str
+    kind: str
+    rate: float
+    values: npt.NDArray[np.float32] = field(repr=False)
+    unit: str = ""
+    label: str | None = None
+    fold: Fold | None = None
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which ``"site-2"`` comes before ``"site-10"``."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def safe_name(name: str) -> str:
+    """A name that may be a file's: letters, digits, dot, underscore and hyphen."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"

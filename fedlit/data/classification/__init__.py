@@ -1,0 +1,1 @@
+"""Examples with a label: images, texts, sounds and signals."""

@@ -1,0 +1,1 @@
+"""Annotated texts: mentions and the relations between them."""

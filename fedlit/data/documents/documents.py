@@ -1,0 +1,123 @@
+"""Annotated texts: a document with its entities and the relations between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedlit.data.base.records import Fold
+
+Annotation = Literal["entities", "relations"]
+"""What somebody looked for in a document. Without it, nothing found does not mean nothing there."""
+BOTH: frozenset[Annotation] = frozenset({"entities", "relations"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One mention.
+
+    Attributes:
+        id: Unique in its document; relations name the mention by it.
+        type: For instance ``"Disease"``.
+        start: First character, an index into the document's text.
+        stop: One after the last.
+        fragments: Of a mention with gaps: its parts (start, stop) in order, from ``start`` to ``stop``; empty without.
+        concept: Identifier in a vocabulary (``"MESH:D003000"``), where the source gives one.
+    """
+
+    id: str
+    type: str
+    start: int
+    stop: int
+    fragments: tuple[tuple[int, int], ...] = ()
+    concept: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A link between two mentions of one document.
+
+    Attributes:
+        type: For instance ``"CID"`` (a chemical induces a disease).
+        head: ``id`` of a mention.
+        tail: ``id`` of another.
+        concepts: Where the source links concepts: the pairs of them that this stands for. Not compared.
+    """
+
+    type: str
+    head: str
+    tail: str
+    concepts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text as its annotators left it; partitions and splits deal in these.
+
+    Attributes:
+        id: Unique in a data set.
+        text: As the offsets count it: nothing stripped, nothing normalised.
+        entities: In order of ``(start, stop, type)``.
+        relations: In the order of the source, each once.
+        subject: Patient or source document; documents of one subject stay on one side of a split.
+        site: Where it was written; ``"site-unknown"`` where the source does not say.
+        fold: Part of the split that the source publishes.
+        annotated: What was looked for.
+    """
+
+    id: str
+    text: str = field(repr=False)
+    entities: tuple[Entity, ...] = field(default=(), repr=False)
+    relations: tuple[Relation, ...] = field(default=(), repr=False)
+    subject: str = ""
+    site: str = "site-unknown"
+    fold: Fold | None = None
+    annotated: frozenset[Annotation] = BOTH
+
+    @property
+    def kind(self) -> str:
+        """``document``, for partitions."""
+        return "document"
+
+    @property
+    def label(self) -> str:
+        """The types of entity and relation that it holds, joined by ``+``; ``"none"`` without any: for partitions."""
+        return "+".join(sorted({e.type for e in self.entities} | {r.type for r in self.relations})) or "none"
+
+    def mention(self, entity: Entity) -> str:
+        """The characters of a mention; those of fragments are joined by a blank."""
+        return " ".join(self.text[a:b] for a, b in entity.fragments or ((entity.start, entity.stop),))
+
+    def to(self, *device: object, **options: object) -> Document:
+        """Itself: a text is on no device. Lightning asks this of all that batches hold."""
+        return self
+
+    def by_id(self) -> Mapping[str, Entity]:
+        """Mentions by their id."""
+        return {entity.id: entity for entity in self.entities}
+
+
+def document_fault(document: Document) -> str | None:
+    """Why a document cannot be used, or None: an empty text, a span outside it, a relation with a mention it lacks."""
+    if not document.text.strip():
+        return "has an empty text: fill it in, or leave the document out"
+    length = len(document.text)
+    seen: set[str] = set()
+    for entity in document.entities:
+        parts = entity.fragments or ((entity.start, entity.stop),)
+        if not all(0 <= a < b <= length for a, b in parts) or (entity.start, entity.stop) != (
+            parts[0][0],
+            parts[-1][1],
+        ):
+            return f"has the mention {entity.id!r} at {entity.start} to {entity.stop}, and {length} characters: mend it"
+        if any(left[1] > right[0] for left, right in zip(parts, parts[1:], strict=False)):
+            return f"has the mention {entity.id!r} with fragments out of order or overlapping: mend it"
+        if entity.id in seen:
+            return f"has two mentions of the id {entity.id!r}: give each its own"
+        seen.add(entity.id)
+    for relation in document.relations:
+        lacking = [end for end in (relation.head, relation.tail) if end not in seen]
+        if lacking:
+            return f"has a relation {relation.type!r} with {lacking[0]!r}, which is no mention of it: mend the relation"
+    return None

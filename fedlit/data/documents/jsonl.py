@@ -1,0 +1,162 @@
+"""Annotated documents as JSON lines: one object a line, offsets from 0 in characters, the end not included.
+
+``{"id": "note-1", "text": "No fever.", "entities": [{"id": "T1", "type": "problem", "start": 3, "end": 8}],``
+``"relations": [{"type": "negates", "head": "T2", "tail": "T1"}], "subject": "patient-7", "site": "ward-2",``
+``"fold": "train", "annotated": ["entities", "relations"]}``
+
+Only ``id`` and ``text`` are needed. A mention can have ``fragments`` ([[start, end], ...]) and a ``concept``, a
+relation ``concepts`` ([[head, tail], ...]). Without ``annotated``, what was looked for is what is there: where
+``relations`` is left out nobody looked for them, where it is ``[]`` somebody did and found none. ``meta`` may hold
+anything and is not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fedlit.data.base.names import FOLDS
+from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
+from fedlit.data.documents.formats import Piece, document
+
+_KEYS = ("id", "text", "entities", "relations", "subject", "site", "fold", "annotated", "meta")
+_ENTITY = {"id": str, "type": str, "start": int, "end": int}
+_RELATION = {"type": str, "head": str, "tail": str}
+
+
+def jsonl_pieces(content: str, name: str, site: str = "site-unknown") -> list[Piece]:
+    """The documents of a file.
+
+    Args:
+        content: Of the file.
+        name: Of the file, for errors.
+        site: Of documents that name none.
+
+    Raises:
+        BadRecord: A line is no JSON object with an ``id``.
+    """
+    out = []
+    for place, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        here = f"{name}: line {place}"
+        try:
+            given = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(f"{here} is not JSON ({error}): write one object a line") from error
+        if not isinstance(given, dict):
+            raise BadRecord(f"{here} is {type(given).__name__}, not an object: write one object a line")
+        id = _text(given, "id", here)
+
+        def parse(given: dict[str, Any] = given, here: str = here) -> Document:
+            return _parsed(given, here, site)
+
+        out.append(Piece(id, here, parse))
+    return out
+
+
+def parse_jsonl(content: str, name: str = "text") -> list[Document]:
+    """All documents of a file.
+
+    Raises:
+        BadRecord: Naming file, line, field and mend.
+    """
+    return [piece.parse() for piece in jsonl_pieces(content, name)]
+
+
+def write_jsonl(documents: Iterable[Document]) -> str:
+    """Contents of a file, with every field but ``meta``."""
+    return "".join(json.dumps(_plain(own), ensure_ascii=False) + "\n" for own in documents)
+
+
+def _plain(own: Document) -> dict[str, Any]:
+    out: dict[str, Any] = {"id": own.id, "text": own.text, "entities": [], "relations": []}
+    for e in own.entities:
+        mention: dict[str, Any] = {"id": e.id, "type": e.type, "start": e.start, "end": e.stop}
+        if e.fragments:
+            mention["fragments"] = [list(part) for part in e.fragments]
+        if e.concept is not None:
+            mention["concept"] = e.concept
+        out["entities"].append(mention)
+    for r in own.relations:
+        more = {"concepts": [list(pair) for pair in r.concepts]} if r.concepts else {}
+        out["relations"].append({"type": r.type, "head": r.head, "tail": r.tail} | more)
+    known = {"subject": own.subject or None, "site": own.site, "fold": own.fold, "annotated": sorted(own.annotated)}
+    return out | {name: value for name, value in known.items() if value is not None}
+
+
+def _parsed(given: Mapping[str, Any], here: str, site: str) -> Document:
+    _only(given, _KEYS, here, "document")
+    entities = _rows(given, "entities", _ENTITY, ("fragments", "concept"), here)
+    relations = _rows(given, "relations", _RELATION, ("concepts",), here)
+    annotated = given.get("annotated", sorted(BOTH & given.keys()))
+    if not isinstance(annotated, list) or not set(map(str, annotated)) <= BOTH:
+        raise BadRecord(f"{here} has {annotated!r} as annotated: give a list of entities and relations")
+    if relations and "relations" not in annotated:
+        raise BadRecord(f"{here} has relations, and annotated does not say so: add relations to it, or take them out")
+    fold = given.get("fold")
+    if fold is not None and str(fold).lower() not in FOLDS:
+        raise BadRecord(f"{here} has {fold!r} as fold: give one of {', '.join(FOLDS)}")
+    return document(
+        here,
+        _text(given, "id", here),
+        _text(given, "text", here),
+        [_entity(row, here) for row in entities],
+        [_relation(row, here) for row in relations],
+        subject=_text(given, "subject", here) if given.get("subject") is not None else "",
+        site=_text(given, "site", here) if given.get("site") is not None else site,
+        fold=None if fold is None else FOLDS[str(fold).lower()],
+        annotated=frozenset(annotated),
+    )
+
+
+def _entity(row: Mapping[str, Any], here: str) -> Entity:
+    parts = _pairs(row.get("fragments", []), "fragments", int, here)
+    concept = None if row.get("concept") is None else _text(row, "concept", here)
+    return Entity(row["id"], row["type"], row["start"], row["end"], parts, concept)
+
+
+def _relation(row: Mapping[str, Any], here: str) -> Relation:
+    return Relation(row["type"], row["head"], row["tail"], _pairs(row.get("concepts", []), "concepts", str, here))
+
+
+def _rows(
+    given: Mapping[str, Any], field: str, needed: Mapping[str, type], extra: tuple[str, ...], here: str
+) -> list[dict[str, Any]]:
+    """The objects of a list, each with the fields it needs, of their types."""
+    rows = given.get(field, [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadRecord(f"{here} has {field} that are no list of objects: mend them")
+    for place, row in enumerate(rows, 1):
+        _only(row, (*needed, *extra), here, f"{field} {place}")
+        for key, kind in needed.items():
+            value = row.get(key)
+            # bool is an int to Python
+            if not isinstance(value, kind) or isinstance(value, bool) or value == "":
+                what = "a whole number" if kind is int else "text"
+                raise BadRecord(f"{here}: {field} {place} has {value!r} as {key}: give {what}")
+    return rows
+
+
+def _only(given: Mapping[str, Any], known: Iterable[str], here: str, what: str) -> None:
+    odd = [key for key in given if key not in known]
+    if odd:
+        raise BadRecord(f"{here}: {what} has the field {odd[0]!r}, there are {', '.join(known)}: rename or remove it")
+
+
+def _text(given: Mapping[str, Any], key: str, here: str) -> str:
+    value = given.get(key)
+    if not isinstance(value, str) or (not value and key != "text"):
+        raise BadRecord(f"{here} has {value!r} as {key}: give text")
+    return value
+
+
+def _pairs(given: Any, key: str, kind: type, here: str) -> tuple[tuple[Any, Any], ...]:
+    good = isinstance(given, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, kind) for end in pair) for pair in given
+    )
+    if not good:
+        raise BadRecord(f"{here} has {given!r} as {key}: give a list of pairs")
+    return tuple((a, b) for a, b in given)

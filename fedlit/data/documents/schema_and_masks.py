@@ -1,0 +1,165 @@
+"""What the server holds, what a client looked for, which types there are: pure functions of annotated documents."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fedlit import seeds
+from fedlit.data.base.records import natural
+from fedlit.data.documents.documents import Annotation, Document
+from fedlit.errors import FedlitError
+
+
+@dataclass(frozen=True)
+class DocumentTypes:
+    """Types that documents hold.
+
+    Attributes:
+        entities: Names, sorted unless given.
+        relations: Name to the pairs of types (head, tail) that it links.
+    """
+
+    entities: tuple[str, ...]
+    relations: Mapping[str, tuple[tuple[str, str], ...]]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "entities": list(self.entities),
+            "relations": {name: [list(pair) for pair in pairs] for name, pairs in self.relations.items()},
+        }
+
+    def fault(self, document: Document) -> str | None:
+        """Why a document does not keep to these types, or None."""
+        types = {entity.id: entity.type for entity in document.entities}
+        for entity in document.entities:
+            if entity.type not in self.entities:
+                return f"has a mention of the type {entity.type!r}, data.schema has {_listed(self.entities)}"
+        for relation in document.relations:
+            pair = (types[relation.head], types[relation.tail])
+            if relation.type not in self.relations:
+                return f"has a relation of the type {relation.type!r}, data.schema has {_listed(self.relations)}"
+            if pair not in self.relations[relation.type]:
+                return f"has a {relation.type!r} from {pair[0]!r} to {pair[1]!r}, data.schema does not allow it"
+        return None
+
+
+def types_in(documents: Sequence[Document]) -> DocumentTypes:
+    """The types that occur."""
+    pairs: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for own in documents:
+        types = {entity.id: entity.type for entity in own.entities}
+        for relation in own.relations:
+            pairs[relation.type].add((types[relation.head], types[relation.tail]))
+    entities = sorted({entity.type for own in documents for entity in own.entities})
+    return DocumentTypes(tuple(entities), {name: tuple(sorted(pairs[name])) for name in sorted(pairs)})
+
+
+def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
+    """Types out of the argument ``data.schema``.
+
+    Raises:
+        FedlitError: It has another form.
+    """
+    form = "{entities: [Chemical, Disease], relations: {CID: [[Chemical, Disease]]}}"
+    entities, relations = schema.get("entities"), schema.get("relations") or {}
+    good = (
+        set(schema) <= {"entities", "relations"}
+        and isinstance(entities, list | tuple)
+        and all(isinstance(name, str) and name for name in entities)
+        and isinstance(relations, Mapping)
+        and all(
+            isinstance(pairs, list | tuple) and all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs)
+            for pairs in relations.values()
+        )
+    )
+    if not good or not entities:
+        raise FedlitError(f"data.schema is {dict(schema)!r}: give it as {form}")
+    for name, pairs in relations.items():
+        odd = [end for pair in pairs for end in pair if end not in entities]
+        if odd:
+            raise FedlitError(f"data.schema: {name!r} links {odd[0]!r}, which is not among its entities: add it")
+    return DocumentTypes(tuple(entities), {n: tuple((a, b) for a, b in pairs) for n, pairs in relations.items()})
+
+
+def of_types(document: Document, types: Sequence[str]) -> Document:
+    """Only mentions and relations of these types; a relation goes with its ends."""
+    entities = tuple(entity for entity in document.entities if entity.type in types)
+    there = {entity.id for entity in entities}
+    relations = tuple(r for r in document.relations if r.type in types and r.head in there and r.tail in there)
+    return replace(document, entities=entities, relations=relations)
+
+
+def masked(document: Document, looked_for: frozenset[Annotation]) -> Document | None:
+    """A document with what its client looked for; None where nothing that it was looked for is left.
+
+    Without ``relations`` it has none. Without ``entities`` it keeps all its mentions, as input of a task that links
+    them; ``annotated`` says that they are no target.
+    """
+    left = document.annotated & looked_for
+    if not left:
+        return None
+    return replace(document, annotated=left, relations=document.relations if "relations" in left else ())
+
+
+def mask_of(client: str, annotated: Mapping[str, Sequence[Annotation]]) -> tuple[str, frozenset[Annotation]] | None:
+    """The first pattern that names a client, and what it looked for; None where no pattern does."""
+    for pattern, looked_for in annotated.items():
+        if fnmatchcase(client, pattern):
+            return pattern, frozenset(looked_for)
+    return None
+
+
+def held_by_server(
+    documents: Sequence[Document], units: Sequence[str], count: int, by_fold: bool, seed: int
+) -> tuple[list[int], set[int]]:
+    """Which documents the server holds, evenly of each site, and which no client may have: all of the same units.
+
+    Units are drawn at random from the site that has given fewest documents so far; those of the source's training fold
+    only, where the split is the source's.
+
+    Raises:
+        FedlitError: There are too few, or nothing would be left for clients.
+    """
+    if not count:
+        return [], set()
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, unit in enumerate(units):
+        members[unit].append(i)
+    pool: dict[str, list[str]] = defaultdict(list)
+    for unit, own in members.items():
+        if not by_fold or all(documents[i].fold == "train" for i in own):
+            pool[documents[own[0]].site].append(unit)
+    for site, names in pool.items():
+        order = seeds.numpy_generator(seed, "server documents", site).permutation(len(names))
+        pool[site] = [names[k] for k in order]
+    given: Counter[str] = Counter()
+    chosen: list[int] = []
+    while len(chosen) < count and any(pool.values()):
+        site = min((site for site in pool if pool[site]), key=lambda name: (given[name], natural(name)))
+        own = members[pool[site].pop()]
+        given[site] += len(own)
+        chosen += own
+    if len(chosen) < count or len(chosen) == len(documents):
+        raise FedlitError(f"data.server_examples is {count} of {len(documents)}: too many, lower it")
+    return sorted(chosen[:count]), set(chosen)
+
+
+def type_counts(documents: Sequence[Document]) -> dict[str, dict[str, int]]:
+    """Mentions and relations by type."""
+    entities = Counter(entity.type for own in documents for entity in own.entities)
+    relations = Counter(relation.type for own in documents for relation in own.relations)
+    return {"entities": dict(sorted(entities.items())), "relations": dict(sorted(relations.items()))}
+
+
+def annotation_counts(documents: Sequence[Document]) -> dict[str, int]:
+    """Documents in which mentions, and in which relations were looked for."""
+    return {what: sum(what in own.annotated for own in documents) for what in ("entities", "relations")}
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,1 @@
+"""Sampled signals, cut into windows for forecasting."""

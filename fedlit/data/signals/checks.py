@@ -1,0 +1,92 @@
+"""What is looked at in every record before it is used."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedlit.data.base.records import Record
+
+AMPLITUDE_FACTOR = 4.0
+"""A record this many times larger or smaller than the median of its kind is named: gains go wrong by 5, 10 or 1000."""
+
+
+def fault(record: Record, shortest: int) -> str | None:
+    """Why the record cannot be used, or None.
+
+    Args:
+        record: At the rate it will be used at.
+        shortest: Samples that one window needs.
+    """
+    infinite = int(np.isinf(record.values).sum())
+    if infinite:
+        return f"holds {infinite} infinite sample(s): mend them, or leave them missing"
+    finite = record.values[np.isfinite(record.values)]
+    if not len(finite):
+        return "holds no sample that is not missing"
+    if finite.min() == finite.max():
+        return f"is flat: every sample is {finite[0]:g}"
+    if len(record.values) < shortest:
+        seconds = len(record.values) / record.rate
+        return (
+            f"has {len(record.values)} samples ({seconds:g} s at {record.rate:g} Hz), "
+            f"fewer than context_length + prediction_length = {shortest}"
+        )
+    return None
+
+
+def gaps(record: Record) -> tuple[int, int]:
+    """Number of runs of missing samples, and of missing samples in all."""
+    missing = np.isnan(record.values)
+    if not missing.any():
+        return 0, 0
+    return int(missing[0]) + int(np.count_nonzero(missing[1:] & ~missing[:-1])), int(missing.sum())
+
+
+def amplitude(record: Record) -> float:
+    """1st to 99th percentile range, in the record's unit."""
+    low, high = np.nanpercentile(record.values, [1, 99])
+    return float(high - low)
+
+
+def amplitude_outliers(records: Sequence[Record], factor: float = AMPLITUDE_FACTOR) -> dict[str, float]:
+    """Records whose amplitude is ``factor`` or more times the median of their kind, or as much smaller.
+
+    Returns:
+        Record id to amplitude over the median of its kind; a kind with fewer than 3 records is not judged.
+    """
+    by_kind: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_kind[record.kind].append(record)
+    found = {}
+    for same in by_kind.values():
+        sizes = np.array([amplitude(record) for record in same])
+        middle = float(np.median(sizes))
+        if len(same) < 3 or middle <= 0:
+            continue
+        for record, size in zip(same, sizes / middle, strict=True):
+            if size >= factor or size <= 1 / factor:
+                found[record.id] = float(size)
+    return found
+
+
+def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMPLITUDE_FACTOR) -> dict[float, float]:
+    """Gains whose records, as a group, are ``factor`` or more times as large or small as those of the commonest gain.
+
+    A wrong gain shows in a group even where its single records are naturally small or large.
+
+    Args:
+        amplitudes: Of usable records of one kind, by the gain in their headers.
+        factor: From which a group is odd.
+
+    Returns:
+        Gain to median amplitude over that of the commonest gain; groups of fewer than 3 records are not judged.
+    """
+    middle = {gain: float(np.median(sizes)) for gain, sizes in amplitudes.items() if len(sizes) >= 3}
+    if not middle:
+        return {}
+    usual = middle[max(middle, key=lambda gain: len(amplitudes[gain]))]
+    ratios = {gain: size / usual for gain, size in middle.items() if usual > 0}
+    return {gain: ratio for gain, ratio in ratios.items() if ratio >= factor or ratio <= 1 / factor}

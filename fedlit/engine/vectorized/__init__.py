@@ -1,0 +1,1 @@
+"""Several clients in one pass over the backbone that they share."""

@@ -1,0 +1,1 @@
+"""The round loop, who takes part in it, and what is settled before it."""

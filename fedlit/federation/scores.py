@@ -1,0 +1,93 @@
+"""Scores of the global and the personal models on clients' data, as rows of ``metrics.csv``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torchmetrics import MetricCollection
+
+from fedlit.runs.folder import SUMMARY_ROWS, summary_rows
+from fedlit.transports import Reply
+
+Row = tuple[int, str, str, str, str, str, float, int]
+
+
+def score_rows(round: int, stage: str, split: str, replies: Iterable[Reply], metrics: Any) -> list[Row]:  # noqa: A002
+    """One row for each model, client and metric, then the summary rows over clients.
+
+    Args:
+        round: Rounds done so far.
+        stage: ``start``, ``after_local`` or ``after_aggregation``.
+        split: ``val`` or ``test``.
+        replies: With ``scores``; those of clients without examples are left out.
+        metrics: The task's metrics, for ``higher_is_better``.
+    """
+    rows: list[Row] = []
+    values: dict[tuple[str, str], dict[str, tuple[float, int]]] = defaultdict(dict)
+    for reply in sorted(replies, key=lambda r: r.client):
+        count = int(reply.metrics.get("evaluated", reply.num_examples))
+        for model, scores in sorted(reply.scores.items()):
+            for metric, value in scores.items():
+                rows.append((round, stage, model, reply.client, split, metric, value, count))
+                values[model, metric][reply.client] = (value, count)
+    for (model, metric), by_client in values.items():
+        for name, (value, count) in summary_rows(by_client, higher_is_better(metrics, metric)).items():
+            rows.append((round, stage, model, name, split, metric, value, count))
+    return rows
+
+
+def training_rows(
+    round: int,  # noqa: A002
+    replies: Iterable[Reply],
+    refused: Iterable[str],
+    figures: Sequence[str],
+) -> list[Row]:
+    """Each client's loss and further figures of its training, then who was refused.
+
+    Args:
+        round: Rounds done so far.
+        replies: Admitted ones.
+        refused: Clients.
+        figures: Names among the replies' metrics.
+    """
+    rows: list[Row] = []
+    for reply in sorted(replies, key=lambda r: r.client):
+        values = {"loss": reply.metrics["train_loss"], **{name: reply.metrics[name] for name in figures}}
+        head = (round, "after_local", "personal", reply.client, "train")
+        rows += [(*head, name, value, reply.num_examples) for name, value in values.items()]
+    return rows + [(round, "after_local", "personal", client, "train", "refused", 1.0, 0) for client in sorted(refused)]
+
+
+def higher_is_better(metrics: Any, name: str) -> bool:
+    """Which way a metric points.
+
+    Args:
+        metrics: A MetricCollection, whose member is asked; or one metric that computes several figures, whose
+            ``directions``, ``{figure: higher is better}``, is asked first and then its own ``higher_is_better``.
+        name: What comes before a slash names the metric.
+    """
+    first = name.split("/")[0]
+    if isinstance(metrics, MetricCollection):
+        metrics = dict(metrics.items()).get(first)
+    directions = getattr(metrics, "directions", {})
+    return bool(directions.get(first, getattr(metrics, "higher_is_better", False)))
+
+
+def summaries(rows: Sequence[Row]) -> dict[str, float]:
+    """Summary rows as flat names, ``val/personal/rmse`` for the mean and ``val/personal/rmse/worst`` and so on."""
+    out = {}
+    for _, _, model, client, split, metric, value, _ in rows:
+        if client in SUMMARY_ROWS and "/step_" not in metric:
+            out[f"{split}/{model}/{metric}" + ("" if client == "mean" else f"/{client}")] = value
+    return out
+
+
+def nested(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Summary rows as ``{model: {metric: {row: value}}}``."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for _, _, model, client, _, metric, value, _ in rows:
+        if client in SUMMARY_ROWS:
+            out.setdefault(model, {}).setdefault(metric, {})[client] = value
+    return out

@@ -1,0 +1,1 @@
+"""Metrics of forecasts, of classes, and of spans."""

@@ -1,0 +1,1 @@
+"""Scores of mentions and relations."""

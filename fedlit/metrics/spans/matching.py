@@ -1,0 +1,99 @@
+"""How many mentions and relations of a document were found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from fedlit.data.documents.documents import Document, Entity
+from fedlit.instructions.markup import Parts, parts
+
+Ends = Literal["mention", "concept"]
+Span = tuple[str, Parts]
+"""Type and place of a mention."""
+Link = tuple[str, Span, Span]
+"""Type, head and tail of a relation."""
+
+
+class Matches(NamedTuple):
+    """Of one type in one document: annotated; predicted and right, as strict and as lenient scores count."""
+
+    gold: int
+    guessed: int
+    strict: int
+    guessed_lenient: int
+    lenient: int
+
+
+def span(entity: Entity) -> Span:
+    """What a mention is compared by."""
+    return entity.type, parts(entity)
+
+
+def shared(one: Parts, two: Parts) -> int:
+    """Characters that two places have in common."""
+    return sum(max(0, min(b, d) - max(a, c)) for a, b in one for c, d in two)
+
+
+def overlap(one: Span, two: Span) -> bool:
+    """Whether two mentions are of one type and share a character."""
+    return one[0] == two[0] and shared(one[1], two[1]) > 0
+
+
+def match_entities(gold: Document, guess: Document, type: str) -> Matches:
+    """Of one type of mention. What is there twice, type and place, counts once."""
+    first, second = ({span(one) for one in document.entities if one.type == type} for document in (gold, guess))
+    ones, twos = sorted(first), sorted(second)
+    lenient = pairs([[j for j, two in enumerate(twos) if overlap(one, two)] for one in ones], len(twos))
+    return Matches(len(first), len(second), len(first & second), len(second), lenient)
+
+
+def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "mention") -> Matches:
+    """Of one type of relation; see :func:`fedlit.metrics.spans.counts.count_spans` for what ``ends`` compares."""
+    first, second = _links(gold, type), _links(guess, type)
+    if ends == "mention":
+        ones, twos = sorted(first), sorted(second)
+        left, right = ({end for link in links for end in link[1:]} for links in (first, second))
+        near = {(a, b) for a in left for b in right if overlap(a, b)}
+        linked = [[j for j, (_, c, d) in enumerate(twos) if (a, c) in near and (b, d) in near] for _, a, b in ones]
+        return Matches(len(first), len(second), len(first & second), len(second), pairs(linked, len(twos)))
+    concepts: dict[Span, tuple[str, str]] = {}
+    for one in gold.entities:
+        if one.concept is not None:
+            concepts.setdefault(span(one), (one.type, one.concept))
+
+    def strict(end: Span) -> object:
+        return concepts.get(end, end)
+
+    def lenient(end: Span) -> object:
+        best = max(concepts, key=lambda one: (one == end, overlap(one, end), shared(one[1], end[1])), default=end)
+        return concepts[best] if best in concepts and overlap(best, end) else end
+
+    wanted = {(strict(a), strict(b)) for _, a, b in first}
+    found = {(strict(a), strict(b)) for _, a, b in second}
+    loosely = {(lenient(a), lenient(b)) for _, a, b in second}
+    return Matches(len(wanted), len(found), len(wanted & found), len(loosely), len(wanted & loosely))
+
+
+def _links(document: Document, type: str) -> set[Link]:
+    mentions = document.by_id()
+    return {(type, span(mentions[r.head]), span(mentions[r.tail])) for r in document.relations if r.type == type}
+
+
+def pairs(edges: Sequence[Sequence[int]], width: int) -> int:
+    """The most pairs of a left and a right one such that nobody is in two.
+
+    Args:
+        edges: For each on the left, which on the right it may be paired with.
+        width: How many there are on the right.
+    """
+    right = [j for row in edges for j in row]
+    if len(set(right)) == len(right) or all(len(row) < 2 for row in edges):
+        return min(sum(1 for row in edges if row), len(set(right)))
+    import numpy as np
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    left = np.repeat(np.arange(len(edges)), [len(row) for row in edges])
+    graph = csr_array((np.ones(len(right), dtype=np.int8), (left, right)), shape=(len(edges), width))
+    return int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())

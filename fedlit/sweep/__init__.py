@@ -1,0 +1,1 @@
+"""``fedlit sweep``: a grid of runs."""

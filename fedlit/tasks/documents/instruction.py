@@ -1,0 +1,326 @@
+"""Instruction tuning of a causal language model: mentions and their relations, found by writing them down."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from fedlit.backbones.folders import STAND_IN
+from fedlit.backbones.lora import LoRA
+from fedlit.data.documents.documents import Document
+from fedlit.errors import FedlitError
+from fedlit.instructions.markup import Crossing
+from fedlit.instructions.schema import Schema
+from fedlit.instructions.sequences import Cuts, LossOn, TokenSequence
+from fedlit.instructions.templates import Format, Relations, Wording
+from fedlit.metrics.spans.matching import Ends
+from fedlit.tasks.documents.language_model import LanguageModel
+from fedlit.tasks.documents.predictions import Answers
+from fedlit.tasks.documents.questions import Given, Questions, Together, answered
+from fedlit.tasks.documents.schema import take_schema
+from fedlit.tasks.documents.task import DocumentTask
+from fedlit.tasks.fine_tuned import Schedule
+from fedlit.tasks.task import Batch
+
+if TYPE_CHECKING:
+    from fedlit.backbones.causal_lms import Held, Quantization
+
+ASKED = ("together", "format", "relations", "crossing", "wording", "given")
+
+
+class InstructionTask(DocumentTask):
+    """Find mentions and the relations between them, by fine-tuning a causal language model on questions and answers.
+
+    Federated instruction tuning of Li et al. 2026 (Fed-MedLoRA, arXiv 2601.22124), with instructions of our own
+    (:mod:`fedlit.instructions`). A document asks one question or several, by what was looked for in it: where a client
+    annotated mentions only, it trains and is scored on those. The loss of a document is the mean over the supervised
+    tokens of all its questions, in nats; a batch's is the mean over its documents.
+
+    Args:
+        backbone: A folder, or a Hub id such as ``meta-llama/Llama-3.1-8B-Instruct``. ``stand-in:llama`` is a tiny
+            random one, with a tokenizer made from the training texts at hand.
+        adapter: LoRA settings; None fine-tunes every parameter.
+        schema: What to look for: a YAML file, or ``"bc5cdr"`` or ``"clinical"``, which ship.
+        together: ``"separate"`` asks for mentions, and then for relations between those given; ``"joint"`` for both at
+            once where both were annotated.
+        format: Of answers: ``"html"``, the text with span tags; ``"json"``, a list, which is shorter.
+        relations: ``"list"``, one question for all relations of a document; ``"focus"``, one for each mention that may
+            have some, as the paper's code does.
+        crossing: What becomes of mentions that cross, in HTML: ``"split"``, ``"drop"``, ``"error"``.
+        wording: Of questions: ``"full"``; ``"names"`` without what each type means; ``"brief"`` without what an answer
+            looks like, too, which only a trained model knows: questions are then much shorter.
+        given: Which mentions a question for relations shows when answers are scored: ``"annotated"``, ``"predicted"``.
+        learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
+        weight_decay: Of AdamW, unless ``optimizer`` is given.
+        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
+        warmup: Share of ``num_training_steps`` over which the learning rate rises from 0.
+        optimizer: Makes another optimizer from parameters.
+        loss_on: ``"completion"``, or ``"both"``: the question's tokens are learnt too, as in the paper's code.
+        max_length: Tokens of a question with its answer; the rest is cut off at the end, and counted. Questions alone
+            may be as long as the backbone's window when answers are generated.
+        packing: Put a batch into one row without padding, no question seeing another.
+        chat_template: Ask in the tokenizer's chat format; None: where it has one.
+        max_new_tokens: Of an answer, which is written greedily; one that ends there counts as truncated.
+        validation: ``"answers"`` are generated and scored, or ``"loss"`` alone, which is much faster. Test data are
+            always answered.
+        relation_ends: How relations are compared, see :func:`fedlit.metrics.spans.counts.count_spans`.
+        quantization: ``"nf4"`` holds the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314),
+            with double quantisation and computing in bfloat16; it needs bitsandbytes.
+        dtype: In which weights that are not in 4 bits are held; None: ``"float32"``, and ``"bfloat16"`` beside those in
+            4 bits. Adapters are always float32.
+        start_from: Folder of a PEFT adapter to start from, made on this backbone with these LoRA settings.
+        seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
+        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
+
+    A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document whose
+    question is longer than the backbone's window gets no answer, which counts as unparsable.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        adapter: LoRA | None = LoRA(r=16, alpha=64, dropout=0.05),  # noqa: B008  # frozen
+        schema: str = "bc5cdr",
+        together: Together = "separate",
+        format: Format = "html",
+        relations: Relations = "list",
+        crossing: Crossing = "split",
+        wording: Wording = "full",
+        given: Given = "annotated",
+        learning_rate: float = 2e-4,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "cosine",
+        warmup: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        loss_on: LossOn = "completion",
+        max_length: int = 800,
+        packing: bool = False,
+        chat_template: bool | None = None,
+        max_new_tokens: int = 512,
+        validation: Literal["answers", "loss"] = "answers",
+        relation_ends: Ends = "mention",
+        quantization: Quantization | None = None,
+        dtype: Held | None = None,
+        start_from: str | None = None,
+        seed: int | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing, warmup)
+        super().__init__(backbone, adapter, *tuning, relation_ends)
+        for name, value, known in (
+            ("loss_on", loss_on, ("completion", "both")),
+            ("validation", validation, ("answers", "loss")),
+            ("quantization", quantization, (None, "nf4")),
+            ("dtype", dtype, (None, "float32", "bfloat16")),
+        ):
+            if value not in known:
+                raise FedlitError(f"model.{name} is {value!r}, expected one of {known}")
+        for name, number in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
+            if number < 1:
+                raise FedlitError(f"model.{name} is {number}: give a number above 0")
+        for name, needed in (
+            ("quantization", quantization),
+            ("start_from", start_from),
+            ("dtype", dtype == "bfloat16"),
+        ):
+            if adapter is None and needed:
+                raise FedlitError(f"model.{name} needs an adapter, and model.adapter is null: give LoRA settings")
+        self.schema = schema
+        self.questions = Questions(Schema.load(schema), together, format, relations, crossing, wording, given)
+        self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
+        self.max_new_tokens, self.validation = max_new_tokens, validation
+        self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
+        self._model: LanguageModel | None = None
+        self._texts: list[str] = []
+        self._at_hand: list[Document] = []
+        self.tally = Cuts()
+        self._told: set[str] = set()
+
+    def use_stand_in(self) -> None:
+        """As other tasks; its answers, which mean nothing, are short."""
+        super().use_stand_in()
+        self.max_new_tokens = min(self.max_new_tokens, 32)
+
+    def take_data(self, data: Any) -> None:
+        """Check that the data's types are the schema's; for a stand-in, take its own, and texts for its tokenizer.
+
+        Raises:
+            FedlitError: The data are no annotated documents, or have types that the schema lacks.
+        """
+        self.questions = replace(self.questions, schema=take_schema(self.questions.schema, data, self._stand_in))
+        self._at_hand = data.dataset(data.clients, "train").documents
+        if self._random:
+            asked = [one for document in self._at_hand for one in self.questions.instances(document)]
+            self._texts = [text for one in asked for text in (one.prompt, one.target)]
+
+    def configure_model(self) -> None:
+        """Load the backbone and put the adapters on it.
+
+        Raises:
+            FedlitError: The backbone cannot be had, is no causal language model, has a shorter window than
+                ``max_length``, or, with ``packing``, layers that look less far back; or an adapter target matches
+                nothing, or no training document's answer is within ``max_length``.
+        """
+        if self.network is not None:
+            return
+        from fedlit.backbones.causal_lms import causal_stand_in, load_causal_lm
+        from fedlit.backbones.chronos import unwrap
+        from fedlit.backbones.lora import attach, load_adapter
+
+        if self._random:
+            storage = (None, None) if self._stand_in else (self.quantization, self.dtype_held)  # bitsandbytes or not
+            loaded = causal_stand_in(self.backbone, self._texts, 1024, *storage)
+        else:
+            loaded = load_causal_lm(self.backbone, self.quantization, self.dtype_held)
+        window = loaded.family.max_length
+        if self.max_length > window and not loaded.stand_in:
+            raise FedlitError(
+                f"model.max_length is {self.max_length}, and backbone {self.backbone!r} sees {window} tokens: lower it"
+            )
+        network: nn.Module = loaded.network
+        near = getattr(unwrap(network).config.get_text_config(), "sliding_window", None)
+        if self.packing and near is not None and near < min(self.max_length, window):
+            raise FedlitError(
+                f"model.packing: layers of backbone {self.backbone!r} look {near} tokens back, which packing does not "
+                f"keep to: set model.packing false, or lower model.max_length to {near}"
+            )
+        if self.adapter is None:
+            network.requires_grad_(True)
+        else:
+            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
+            if self.start_from is not None and not self._stand_in:
+                load_adapter(network, self.start_from, self.backbone)
+        self._model = LanguageModel(network, loaded.family, self.chat_template)
+        self._source, self.network = loaded.source, network
+        self._check_room()
+        self.train(self.training)
+
+    def sequences(self, documents: Sequence[Document]) -> tuple[list[TokenSequence], list[int]]:
+        """Questions of documents with their answers, and the index of the document of each."""
+        language = self._language()
+        longest = min(self.max_length, language.family.max_length)
+        out, owner = [], []
+        for i, document in enumerate(documents):
+            for number, one in enumerate(self.questions.instances(document)):
+                sequence = language.dialogue.sequence(one.prompt, one.target, longest)
+                out.append(sequence)
+                owner.append(i)
+                if self.tally.note((document.id, number), sequence):
+                    self._tell(f"questions longer than model.max_length {longest} lose their end; see summary.json")
+        return out, owner
+
+    def losses(self, batch: Batch) -> Tensor:
+        """One loss per document, (batch,), nats per supervised token; 0 where none is left or asked for."""
+        documents = self.documents_of(batch)
+        sequences, owner = self.sequences(documents)
+        if not any(len(one.supervised(self.loss_on)) for one in sequences):
+            return self.no_losses(len(documents))
+        return self._language().losses(sequences, owner, len(documents), self.loss_on, self.packing)
+
+    def num_targets(self, batch: Batch) -> int:
+        """Supervised tokens of a batch, which Fed-MedLoRA may weigh clients by."""
+        sequences, _ = self.sequences(self.documents_of(batch))
+        return sum(len(one.supervised(self.loss_on)) for one in sequences)
+
+    def evaluate(self, batch: Batch, metrics: Metric) -> None:
+        with torch.no_grad():
+            losses = self.losses(batch)
+        nothing: Answers = [None] * len(losses)
+        found = (nothing, nothing)
+        if metrics is not self.val_metrics or self.validation == "answers":
+            found = self.answers(self.documents_of(batch))
+        self.score(batch, found, losses, metrics)
+
+    @property
+    def sought(self) -> Schema:
+        return self.questions.schema
+
+    def answers(self, documents: Sequence[Document]) -> tuple[Answers, Answers]:
+        """What the model finds: the answers that mentions and those that relations are read from, by document.
+
+        They are one object where one question asks for both, and None where none does.
+        """
+        return answered(self.questions, documents, self.generate)
+
+    def generate(self, questions: Sequence[str]) -> list[str]:
+        """Answers, written greedily; empty where the question is longer than the backbone's window."""
+        language = self._language()
+        answers = language.generate(questions, self.max_new_tokens)
+        if None in answers:
+            window = language.family.max_length
+            self._tell(f"questions longer than the window of {window} tokens get no answer, which counts as unparsable")
+        return [answer or "" for answer in answers]
+
+    def export(self, folder: Path | str, merge: bool = False) -> None:
+        """As other tasks, and the tokenizer beside a whole network.
+
+        Raises:
+            FedlitError: ``merge`` was asked for, and the network is held in 4 bits.
+        """
+        if merge and self.quantization is not None:
+            raise FedlitError(
+                "an adapter cannot be merged into weights of 4 bits without losing most of it: train with "
+                "model.quantization null, or export the adapter"
+            )
+        super().export(folder, merge)
+        if self.adapter is None or merge:
+            self._language().family.save(folder)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            **super().describe(),
+            "family": self._language().family.architecture,
+            "schema": self.questions.schema.to_dict(),
+            "quantization": self.quantization,
+            "dtype": self.dtype_held,
+            "questions": self.tally.counts(),
+        }
+
+    def config(self) -> dict[str, Any]:
+        asked = {name: getattr(self.questions, name) for name in ASKED}
+        names = (
+            "schema", "loss_on", "max_length", "packing", "chat_template", "max_new_tokens", "validation",
+            "quantization", "start_from",
+        )  # fmt: skip
+        own = {name: getattr(self, name) for name in names}
+        # A stand-in's tokenizer is made of the texts at hand: other texts make another model.
+        texts = hashlib.sha256("\0".join(self._texts).encode()).hexdigest() if self._texts else None
+        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "texts": texts}
+
+    def _check_room(self) -> None:
+        language = self._language()
+        longest = min(self.max_length, language.family.max_length)
+        asked = (one for document in self._at_hand for one in self.questions.instances(document))
+        if self._at_hand and not any(
+            language.dialogue.sequence(one.prompt, one.target, longest).supervised("completion") for one in asked
+        ):
+            raise FedlitError(
+                f"model.max_length is {self.max_length}, and every training document's question is longer, so that no "
+                "answer is left to learn: raise it, or shorten questions by model.wording 'brief'"
+            )
+        self._at_hand = []
+
+    def _tell(self, what: str) -> None:
+        """Once."""
+        if what not in self._told:
+            self._told.add(what)
+            warnings.warn(what, UserWarning, stacklevel=3)
+
+    @property
+    def _random(self) -> bool:
+        """Whether the network is a stand-in, asked for by name or by ``fast_dev_run``."""
+        return self._stand_in or self.backbone.startswith(STAND_IN)
+
+    def _language(self) -> LanguageModel:
+        self.loaded_network()
+        assert self._model is not None  # set with the network
+        return self._model
