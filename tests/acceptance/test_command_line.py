@@ -14,7 +14,7 @@ from toys import contents
 
 from fedlit.cli.app import main
 
-TESTS = Path(__file__).parent.parent
+TESTS = Path(__file__).parents[1] / "helpers"
 TOY = ["--model", "toys.Regression", "--data", "toys.ToyData"]
 DEMO = ["--model", "ForecastingTask", "--data", "SimulatedVitals"]
 

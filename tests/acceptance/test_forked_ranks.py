@@ -15,7 +15,7 @@ from toys import contents
 from fedlit.aggregators import Centralized, FedAvg
 from fedlit.cli.ranks import MOST, groups, usual_ranks
 
-TESTS = Path(__file__).parent.parent
+TESTS = Path(__file__).parents[1] / "helpers"
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are copied on Linux only")
 OPEN = {
     "accelerator": "cpu", "devices": None, "fast_dev_run": False, "num_nodes": 1, "num_threads": None,

@@ -19,7 +19,7 @@ from fedlit.errors import FedlitError
 from fedlit.runs.folder import RunFolder, last_version
 from fedlit.trainer import FederatedTrainer
 
-TESTS = Path(__file__).parent.parent
+TESTS = Path(__file__).parents[1] / "helpers"
 
 
 def train(root: Path, ckpt_path: str | None = None) -> Any:

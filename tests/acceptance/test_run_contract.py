@@ -236,7 +236,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path, rule):
     import sys
     from pathlib import Path
 
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers"), "OMP_NUM_THREADS": "1"}
     peak = {}
     for clients in (100, 300):
         command = [sys.executable, "-c", PEAK, str(clients), rule, str(tmp_path / str(clients))]

@@ -52,10 +52,10 @@ class TokenClassificationTask(DocumentTask):
     The encoder baseline of Li et al. 2026 (Fed-MedLoRA, arXiv 2601.22124), on the same documents, schema and scores as
     :class:`~fedlit.tasks.documents.instruction.InstructionTask`. A linear head, ``head.weight`` and ``head.bias``, has
     rows for the tags of entities and of relations. Entities are tagged in the text as it is. Relations are tagged in
-    one input for each mention that may head some, as in the paper: the head is marked, its tails have tags of the relation's
-    type; a tail at the place of a mention known is that mention. Heads are the annotated mentions, when answers are
-    scored too. See :mod:`fedlit.tasks.documents.tagging` for markers, long texts, and what tags cannot hold; mentions
-    that they cannot are counted, and in scores they count as missed.
+    one input for each mention that may head some, as in the paper: the head is marked, its tails have tags of the
+    relation's type; a tail at the place of a mention known is that mention. Heads are the annotated mentions, when
+    answers are scored too. See :mod:`fedlit.tasks.documents.tagging` for markers, long texts, and what tags cannot
+    hold; mentions that they cannot are counted, and in scores they count as missed.
 
     The loss of a document is the mean cross-entropy of all its tagged word pieces, in nats, the softmax running over
     the tags that the input asks for; a batch's is the mean over its documents. A document of n heads is n + 1 inputs:

@@ -164,7 +164,7 @@ def test_two_ranks_give_the_bytes_of_one(tmp_path):
     import sys
     from pathlib import Path
 
-    tests = Path(__file__).parents[1]
+    tests = Path(__file__).parents[1] / "helpers"
     folders = []
     for devices in (1, 2):
         root = tmp_path / str(devices)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fedlit.backbones.encoders.loading import load_encoder
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def module(name):

@@ -21,9 +21,9 @@ from fedlit.sweep.cells import alone, begun, check_same, finished, rounds
 from fedlit.sweep.grid import folder_name, label, seeds, split, varied
 from fedlit.sweep.plan import Cell, plan
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1] / "helpers"
 TOY = ["--model", "toys.Regression", "--data", "toys.ToyData"]
-CONFIG = str(TESTS.parent / "configs" / "ecg_fedavg.yaml")
+CONFIG = str(TESTS.parents[1] / "configs" / "ecg_fedavg.yaml")
 
 
 @pytest.fixture
