@@ -1,8 +1,12 @@
-"""Shared by all tests of the core: one thread, and short ways to a finished run."""
+"""Shared by all tests: one thread, a time limit, no process left behind, and short ways to a finished run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,35 @@ import pytest
 import torch
 
 pytest.register_assert_rewrite("span_answers")
+
+
+SLOW_TIMEOUT = 1800
+"""Seconds that a test marked as slow may take."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    """A test that fails, by its time limit for instance, leaves no child running."""
+    before = children()
+    try:
+        return (yield)
+    except BaseException:
+        for child in children() - before - {getattr(resource_tracker._resource_tracker, "_pid", None)}:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        raise
+
+
+def children() -> set[int]:
+    """Processes that this one has started, of any of its threads; none where the system does not say."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(number) for found in lists for number in found.read_text().split()}
 
 
 @pytest.fixture(autouse=True, scope="session")

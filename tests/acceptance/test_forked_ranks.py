@@ -131,12 +131,17 @@ def test_where_one_rank_fails_none_is_left(tmp_path, task, client, said):
 
 
 @linux
-def test_ranks_end_with_the_first_one(tmp_path):
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_ranks_end_with_the_first_one(tmp_path, unbuffered):
     line, environment = command(tmp_path, "--model", "faulty.Waiting")
+    environment["PYTHONUNBUFFERED"] = unbuffered
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert len({next(told for told in process.stdout if told.endswith("waits\n")) for _ in range(2)}) == 2
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert len({next(told for told in process.stdout if told.endswith("waits\n")) for _ in range(2)}) == 2
+        finally:
+            process.kill()
     deadline = time.monotonic() + 20
     while [line for line in processes() if str(tmp_path) in line]:
         assert time.monotonic() < deadline, "a rank outlives the first"

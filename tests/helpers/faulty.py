@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 from torch import Tensor
@@ -43,6 +44,8 @@ class Waiting(Regression):
     """Says who it is, and waits to be killed."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        print(f"process {os.getpid()} waits", flush=True)
+        # one write: where Python does not buffer, print writes the line's end apart, and two ranks' lines become one
+        sys.stdout.write(f"process {os.getpid()} waits\n")
+        sys.stdout.flush()
         while True:
             signal.pause()
