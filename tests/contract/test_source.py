@@ -14,8 +14,12 @@ import fedlit.aggregators as aggregators
 
 PACKAGE = Path(aggregators.__file__).parents[1]
 FAMILIES = sorted((PACKAGE / "aggregators").glob("*.py"))
-BLIND = [PACKAGE / f"{name}.py" for name in ("trainer", "loop", "evaluation", "checkpoint")]
-BLIND += [path for folder in ("clients", "transports") for path in sorted((PACKAGE / folder).glob("*.py"))]
+BLIND = [PACKAGE / "trainer.py"]
+BLIND += [
+    path
+    for folder in ("engine", "federation", "transports", "runs")
+    for path in sorted((PACKAGE / folder).rglob("*.py"))
+]
 LIMIT = 40
 
 
