@@ -1,9 +1,8 @@
 """Tasks: LightningModules that the federated engine trains."""
 
-from fedlit.tasks.classification import ClassificationTask
+from fedlit.tasks.classification import ClassificationTask, load_classifier
 from fedlit.tasks.documents.instruction import InstructionTask
-from fedlit.tasks.documents.token_classification import TokenClassificationTask
-from fedlit.tasks.export import load_classifier, load_tagger
+from fedlit.tasks.documents.token_classification import TokenClassificationTask, load_tagger
 from fedlit.tasks.forecasting import ForecastingTask
 from fedlit.tasks.task import Task
 

@@ -1,9 +1,10 @@
-"""Losses of classes and labels, one for each example, and weights against imbalance."""
+"""Classification losses of each example, and class weights against imbalance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from fedlit.errors import FedlitError
 
 FLOOR = 1e-7
-"""Of 1 - p in the focal factor, whose slope is infinite at 0 for gamma below 1."""
+"""Least 1 - p in the focal factor, whose slope is infinite at 0 for gamma below 1."""
 
 
 def class_losses(logits: Tensor, target: Tensor, gamma: float = 0.0, weights: Tensor | None = None) -> Tensor:
@@ -33,13 +34,13 @@ def class_losses(logits: Tensor, target: Tensor, gamma: float = 0.0, weights: Te
 
 
 def label_losses(logits: Tensor, target: Tensor, gamma: float = 0.0, weights: Tensor | None = None) -> Tensor:
-    """As :func:`class_losses`, but of each label by itself, with sigmoids; mean over the labels: (batch,).
+    """As :func:`class_losses` with a sigmoid for each label; mean over the labels: (batch,).
 
     Args:
         logits: (batch, labels).
         target: 0 or 1, (batch, labels).
         gamma: At least 0.
-        weights: Of positive examples of a label; negative ones weigh 1. (labels,) or (batch, labels).
+        weights: Weights of a label's positive examples, (labels,) or (batch, labels); negative ones weigh 1.
     """
     logarithm = nn.functional.logsigmoid(torch.where(target > 0.5, logits, -logits))
     losses = _focal(logarithm, gamma)
@@ -64,20 +65,46 @@ def balanced_class_weights(counts: Sequence[int]) -> list[float]:
 
 
 def balanced_label_weights(counts: Sequence[int], examples: int) -> list[float]:
-    """Negative examples for each positive one, so that either weighs as much; 1 for labels that lack one of them.
+    """Negative examples per positive one, so that both weigh alike; 1 for labels without either.
 
     Args:
-        counts: Positive examples of each label.
-        examples: All examples.
+        counts: Number of positive examples of each label.
+        examples: Number of all examples.
     """
     return [(examples - count) / count if 0 < count < examples else 1.0 for count in counts]
+
+
+def class_counts(data: Any, client: str, classes: Sequence[str]) -> tuple[list[int], int]:
+    """Training examples of a client: of each class, and in all.
+
+    Args:
+        data: A data module, whose data sets have ``labels``; or, without data, what clients told of them:
+            ``class_counts``, ``{client: {class: examples}}``, and with ``multi_label`` ``examples``,
+            ``{client: examples}``.
+        client: Name of the client.
+        classes: Names, in the order of the counts.
+
+    Raises:
+        FedlitError: The data sets have no ``labels``.
+    """
+    if not hasattr(data, "dataset"):
+        counts = [data.class_counts[client].get(name, 0) for name in classes]
+        return counts, data.examples[client] if data.multi_label else sum(counts)
+    labels = getattr(data.dataset((client,), "train"), "labels", None)
+    if labels is None:
+        raise FedlitError(
+            f"model.class_weights 'balanced' counts the attribute `labels` of {type(data).__name__}'s data sets, "
+            "which is not there: add it, or give a list of numbers"
+        )
+    found: Tensor = labels.long().sum(dim=0) if labels.ndim == 2 else torch.bincount(labels, minlength=len(classes))
+    return found.tolist(), len(labels)
 
 
 def given_weights(weights: str | Sequence[float]) -> Tensor | None:
     """The argument ``class_weights`` as a tensor; None where it is ``"none"`` or ``"balanced"``.
 
     Raises:
-        FedlitError: It is neither of them, nor a list of weights.
+        FedlitError: It is neither of these nor a list of weights.
     """
     if isinstance(weights, str):
         if weights not in ("none", "balanced"):

@@ -7,30 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fedlit.backbones.lora import LoRA
-from fedlit.backbones.rng import keyed_rng
 from fedlit.data.base.names import few
 from fedlit.errors import FedlitError
 from fedlit.metrics.classification import ClassificationMetrics
 from fedlit.tasks.class_losses import (
     balanced_class_weights,
     balanced_label_weights,
+    class_counts,
     class_losses,
     given_weights,
     label_losses,
 )
+from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
     from fedlit.backbones.encoders.family import EncoderFamily
 
-DEVIATION = 0.02
-"""Of the head's first weights, as transformers has it for BERT and ViT; biases start at 0."""
+SETTINGS = "classifier.json"
 
 
 class ClassificationTask(FineTuned):
@@ -46,10 +45,7 @@ class ClassificationTask(FineTuned):
             ``google/vit-base-patch16-224``. Its modality must be the data's. ``stand-in:vit`` is a tiny random one.
         adapter: LoRA settings; None fine-tunes every parameter.
         classes: Names, in the order of the data's indices; None takes the data module's.
-        learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
-        weight_decay: Of AdamW, unless ``optimizer`` is given.
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        optimizer: Makes another optimizer from parameters.
         loss: ``"cross_entropy"``, or ``"focal"``: times (1 - p)^gamma (Lin et al. 2017, arXiv 1708.02002). With labels,
             binary, mean over labels.
         gamma: Of the focal loss.
@@ -60,8 +56,7 @@ class ClassificationTask(FineTuned):
             is divided by the number of examples and not by the sum of weights.
         max_length: Tokens of a text, to cut at fewer than the backbone could take.
         channels: Of signals: so many channels side by side in the features; None: the channels' mean.
-        seed: Of the first values of adapters and head; None: the run's seed, or 0 outside of a federated run.
-        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
+        kwargs: See :class:`fedlit.tasks.fine_tuned.FineTuned`.
 
     A batch holds ``x``, ``label`` (int64 (batch,), or float (batch, classes) of 0 and 1), ``id``, ``client`` (lists).
     Without a data module, give ``classes``, and set ``multi_label`` where there are labels.
@@ -72,20 +67,15 @@ class ClassificationTask(FineTuned):
         backbone: str = "builtin",
         adapter: LoRA | None = LoRA(),  # noqa: B008  # frozen
         classes: list[str] | None = None,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
         schedule: Schedule = "constant",
-        optimizer: OptimizerCallable | None = None,
         loss: Literal["cross_entropy", "focal"] = "cross_entropy",
         gamma: float = 2.0,
         class_weights: Literal["none", "balanced"] | list[float] = "none",
         max_length: int | None = None,
         channels: int | None = None,
-        seed: int | None = None,
-        gradient_checkpointing: bool = False,
+        **kwargs: Any,
     ) -> None:
-        tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing)
-        super().__init__(backbone, adapter, *tuning)
+        super().__init__(backbone, adapter, schedule=schedule, **kwargs)
         if loss not in ("cross_entropy", "focal"):
             raise FedlitError(f"model.loss is {loss!r}: give 'cross_entropy' or 'focal'")
         if not gamma >= 0:
@@ -105,7 +95,7 @@ class ClassificationTask(FineTuned):
             self._take_classes(classes)
 
     def take_data(self, data: Any) -> None:
-        """Classes, whether there are labels, modality, and the counts that ``class_weights`` needs.
+        """Take classes, whether examples have several labels, modality, and the counts that ``class_weights`` needs.
 
         Raises:
             FedlitError: The data have no classes, or others than the model.
@@ -138,7 +128,6 @@ class ClassificationTask(FineTuned):
         if self.classes is None:
             raise FedlitError("model.classes is not known: train with a data module that has classes, or give them")
         from fedlit.backbones.encoders.loading import encoder_stand_in, load_encoder
-        from fedlit.backbones.lora import attach
 
         load = encoder_stand_in if self._stand_in else load_encoder
         loaded = load(self.backbone, max_length=self.max_length, channels=self.channels)
@@ -153,16 +142,9 @@ class ClassificationTask(FineTuned):
                 f"backbone {self.backbone!r} takes {wanted:g} Hz, and data.rate is {self.rate:g}: set it to {wanted:g}"
             )
         width = loaded.family.width(loaded.network)
-        network: nn.Module = loaded.network
-        if self.adapter is None:
-            network.requires_grad_(True)
-        else:
-            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
-        with keyed_rng(self.seed or 0, "head"):
-            head = nn.Linear(width, len(self.classes))
-            nn.init.normal_(head.weight, std=DEVIATION)
-        nn.init.zeros_(head.bias)
-        self._family, self._source, self.network, self.head = loaded.family, loaded.source, network, head
+        self._family, self._source = loaded.family, loaded.source
+        self.network = self._fine_tunable(loaded.network, loaded.targets)
+        self.head = self._first_head(width, len(self.classes))
         self.train(self.training)
 
     def features(self, batch: Batch) -> Tensor:
@@ -226,23 +208,30 @@ class ClassificationTask(FineTuned):
         return True
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
-        """The encoder as in other tasks, its tokenizer or preprocessor where it is whole, and the head beside it.
+        """Write the encoder or its adapter, the head, and ``classifier.json``.
 
-        The folder of an adapter loads by ``PeftModel.from_pretrained`` onto the encoder, a whole one as a backbone,
-        under a new head. :func:`fedlit.tasks.export.load_classifier` loads either with its head.
+        An adapter loads by ``PeftModel.from_pretrained`` onto the encoder. A whole encoder comes with its tokenizer or
+        preprocessor, and loads as a backbone, under a new head. :func:`load_classifier` loads either with its head,
+        ``head.safetensors``: weight (classes, width) and bias.
 
         Args:
-            folder: Where to.
+            folder: Target folder.
             merge: Merge the adapter into a copy of the backbone and write that.
         """
-        from fedlit.tasks.export import write_classifier
-
         super().export(folder, merge)
         assert self._family is not None  # set with the network
         whole = self.adapter is None or merge
         if whole:
             self._family.save(folder)
-        write_classifier(self, folder, whole)
+        write_head(self.head, folder)
+        own = {
+            "classes": self.classes,
+            "multi_label": self.multi_label,
+            "modality": self.describe()["modality"],
+            "max_length": self.max_length,
+            "channels": self.channels,
+        }
+        write_settings(self, Path(folder) / SETTINGS, whole, own)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -255,8 +244,7 @@ class ClassificationTask(FineTuned):
         }
 
     def config(self) -> dict[str, Any]:
-        names = ("classes", "multi_label", "loss", "gamma", "class_weights", "max_length", "channels")
-        return {**super().config(), **{name: getattr(self, name) for name in names}}
+        return {**super().config(), "multi_label": self.multi_label}
 
     def _take_classes(self, classes: Sequence[str]) -> None:
         names = [str(name) for name in classes]
@@ -271,15 +259,9 @@ class ClassificationTask(FineTuned):
 
     def _balanced(self, data: Any, client: str) -> Tensor:
         assert self.classes is not None  # taken before
-        labels = getattr(data.dataset((client,), "train"), "labels", None)
-        if labels is None:
-            raise FedlitError(
-                f"model.class_weights 'balanced' counts the attribute `labels` of {type(data).__name__}'s data sets, "
-                "which is not there: add it, or give a list of numbers"
-            )
-        if self.multi_label:
-            return torch.tensor(balanced_label_weights(labels.long().sum(dim=0).tolist(), len(labels)))
-        return torch.tensor(balanced_class_weights(torch.bincount(labels, minlength=len(self.classes)).tolist()))
+        counts, examples = class_counts(data, client, self.classes)
+        weights = balanced_label_weights(counts, examples) if self.multi_label else balanced_class_weights(counts)
+        return torch.tensor(weights)
 
     def _weights(self, batch: Batch, logits: Tensor) -> Tensor | None:
         if self._chosen is not None:
@@ -303,3 +285,28 @@ class ClassificationTask(FineTuned):
             return [names[i] for i in target.tolist()]
         rows = [[name for name, on in zip(names, row, strict=True) if on] for row in target.tolist()]
         return ["+".join(sorted(row)) or "none" for row in rows]
+
+
+def load_classifier(folder: Path | str, backbone: str | None = None) -> ClassificationTask:
+    """Load an exported classifier with its head, in evaluation mode, on the CPU.
+
+    Args:
+        folder: For instance ``adapters/global`` of a run folder.
+        backbone: Where the encoder under an adapter is now; None: where it was at the export.
+
+    Raises:
+        FedlitError: The folder holds no exported classifier, or an incomplete one.
+    """
+    folder = Path(folder)
+    about = read_settings(folder / SETTINGS, "ClassificationTask")
+    task = ClassificationTask(
+        backbone_of(about, folder, backbone),
+        adapter=about["adapter"],
+        classes=about["classes"],
+        max_length=about["max_length"],
+        channels=about["channels"],
+    )
+    task.multi_label = about["multi_label"]
+    load_network(task, folder, about, backbone)
+    load_head(task.head, folder)
+    return task.eval()

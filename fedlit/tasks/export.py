@@ -1,13 +1,12 @@
-"""What exported models with a head of their own have in common: a settings file, and the head beside the network."""
+"""Export of models with a head of their own: a settings file and the head beside the encoder or adapter."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
 from torch import nn
 
 from fedlit.backbones.folders import read_json
@@ -15,18 +14,11 @@ from fedlit.backbones.lora import LoRA, load_adapter, read_tensors
 from fedlit.errors import FedlitError, first_line
 from fedlit.tasks.fine_tuned import FineTuned
 
-if TYPE_CHECKING:
-    from fedlit.tasks.documents.token_classification import TokenClassificationTask
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fedlit.tasks.classification import ClassificationTask
-
 HEAD = "head.safetensors"
 
 
 def write_head(head: nn.Module | None, folder: Path | str) -> None:
-    """Write ``head.safetensors``: its weight and bias."""
+    """Write ``head.safetensors``, weight and bias."""
     from safetensors.torch import save_file
 
     assert head is not None  # exported after the network
@@ -34,13 +26,13 @@ def write_head(head: nn.Module | None, folder: Path | str) -> None:
 
 
 def write_settings(task: FineTuned, path: Path, whole: bool, own: dict[str, Any]) -> None:
-    """Write what the model is: its backbone, its adapter, and what only its kind has.
+    """Write the settings that :func:`read_settings` reads: backbone, adapter, and those of this kind of task.
 
     Args:
-        task: A task with its model.
-        path: Of the JSON file.
-        whole: The folder holds the network itself, so that it is its own backbone.
-        own: What only this kind of task has.
+        task: A task whose network is loaded.
+        path: JSON file to write.
+        whole: Whether the folder holds the whole network, and so is its own backbone.
+        own: Settings of this kind of task.
     """
     settings = {
         "backbone": None if whole else task.backbone,
@@ -52,10 +44,10 @@ def write_settings(task: FineTuned, path: Path, whole: bool, own: dict[str, Any]
 
 
 def read_settings(path: Path, kind: str) -> dict[str, Any]:
-    """What :func:`write_settings` wrote, the ``adapter`` as :class:`LoRA`.
+    """Settings that :func:`write_settings` wrote, with the ``adapter`` as :class:`LoRA`.
 
     Args:
-        path: Of the JSON file.
+        path: JSON file.
         kind: Name of the task, for the error.
 
     Raises:
@@ -68,12 +60,12 @@ def read_settings(path: Path, kind: str) -> dict[str, Any]:
 
 
 def backbone_of(about: dict[str, Any], folder: Path, backbone: str | None) -> str:
-    """Where the network is: under an adapter where it was or is now, else in the folder."""
+    """Backbone of an exported model: the folder itself where it holds a whole network, else the adapter's backbone."""
     return str(folder) if about["adapter"] is None else backbone or about["backbone"]
 
 
 def load_network(task: FineTuned, folder: Path, about: dict[str, Any], backbone: str | None) -> None:
-    """Make the task's network, with the weights of the folder's adapter where there is one.
+    """Load the task's network, and the folder's adapter into it where there is one.
 
     Raises:
         FedlitError: The backbone cannot be had, or the adapter does not fit it.
@@ -86,10 +78,10 @@ def load_network(task: FineTuned, folder: Path, about: dict[str, Any], backbone:
 
 
 def load_head(head: nn.Module | None, folder: Path) -> None:
-    """Put the weights of the folder into the head of a task whose network is loaded.
+    """Load ``head.safetensors`` into the head of a task whose network is loaded.
 
     Raises:
-        FedlitError: The file cannot be read, or is of another head.
+        FedlitError: The file cannot be read, or belongs to another head.
     """
     assert head is not None  # made with the network
     weights = read_tensors(folder / HEAD)
@@ -97,99 +89,3 @@ def load_head(head: nn.Module | None, folder: Path) -> None:
         head.load_state_dict(weights)
     except RuntimeError as error:
         raise FedlitError(f"{folder / HEAD} is not the head of this encoder: {first_line(error)}") from error
-
-
-SETTINGS, SCHEMA = "tagger.json", "schema.yaml"
-
-
-def write_tagger(task: TokenClassificationTask, folder: Path | str, whole: bool) -> None:
-    """Write ``head.safetensors`` (weight (tags, width) and bias), ``tagger.json`` and ``schema.yaml``.
-
-    Args:
-        task: A task with its model.
-        folder: Where its encoder or adapter was written.
-        whole: The folder holds the encoder itself.
-    """
-    folder = Path(folder)
-    write_head(task.head, folder)
-    about = task.describe()
-    own = {"max_length": about["window"], "frozen": task.frozen, "tags": list(task.tags)}
-    write_settings(task, folder / SETTINGS, whole, own)
-    (folder / SCHEMA).write_text(yaml.safe_dump(about["schema"], sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def load_tagger(folder: Path | str, backbone: str | None = None) -> TokenClassificationTask:
-    """A tagger that was exported, with its head, in evaluation mode, on the CPU.
-
-    Args:
-        folder: For instance ``adapters/global`` of a run folder.
-        backbone: Where the encoder under an adapter is now; None: where it was.
-
-    Raises:
-        FedlitError: The folder holds no exported tagger, or not all of one.
-    """
-    from fedlit.tasks.documents.token_classification import TokenClassificationTask
-
-    folder = Path(folder)
-    about = read_settings(folder / SETTINGS, "TokenClassificationTask")
-    task = TokenClassificationTask(
-        backbone_of(about, folder, backbone),
-        adapter=about["adapter"],
-        schema=str(folder / SCHEMA),
-        max_length=about["max_length"],
-        frozen=about["frozen"],
-    )
-    load_network(task, folder, about, backbone)
-    if list(task.tags) != about["tags"]:
-        raise FedlitError(f"{folder / SCHEMA} gives other tags than {SETTINGS} has: copy the folder again")
-    load_head(task.head, folder)
-    return task.eval()
-
-
-SETTINGS = "classifier.json"
-
-
-def write_classifier(task: ClassificationTask, folder: Path | str, whole: bool) -> None:
-    """Write ``head.safetensors`` (weight (classes, width) and bias) and ``classifier.json``, what the model is.
-
-    Args:
-        task: A task with its model.
-        folder: Where its encoder or adapter was written.
-        whole: The folder holds the encoder itself.
-    """
-    write_head(task.head, folder)
-    own = {
-        "classes": task.classes,
-        "multi_label": task.multi_label,
-        "modality": task.describe()["modality"],
-        "max_length": task.max_length,
-        "channels": task.channels,
-    }
-    write_settings(task, Path(folder) / SETTINGS, whole, own)
-
-
-def load_classifier(folder: Path | str, backbone: str | None = None) -> ClassificationTask:
-    """A classifier that was exported, with its head, in evaluation mode, on the CPU.
-
-    Args:
-        folder: For instance ``adapters/global`` of a run folder.
-        backbone: Where the encoder under an adapter is now; None: where it was.
-
-    Raises:
-        FedlitError: The folder holds no exported classifier, or not all of one.
-    """
-    from fedlit.tasks.classification import ClassificationTask
-
-    folder = Path(folder)
-    about = read_settings(folder / SETTINGS, "ClassificationTask")
-    task = ClassificationTask(
-        backbone_of(about, folder, backbone),
-        adapter=about["adapter"],
-        classes=about["classes"],
-        max_length=about["max_length"],
-        channels=about["channels"],
-    )
-    task.multi_label = about["multi_label"]
-    load_network(task, folder, about, backbone)
-    load_head(task.head, folder)
-    return task.eval()

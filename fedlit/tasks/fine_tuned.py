@@ -1,4 +1,4 @@
-"""What tasks on a pretrained network have in common: adapters, optimizer, export."""
+"""Base of the tasks that fine-tune a pretrained network: adapter, optimizer, export."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -15,42 +16,47 @@ from torch import nn
 
 from fedlit.backbones.folders import STAND_IN
 from fedlit.backbones.lora import LoRA
+from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
 from fedlit.tasks.task import Task
 
 Schedule = Literal["linear", "cosine", "constant"]
+DEVIATION = 0.02
+"""Standard deviation of a head's first weights, as in transformers for BERT and ViT; biases start at 0."""
 
 
 class FineTuned(Task):
     """A network fine-tuned whole or by LoRA.
 
-    Subclasses set ``network`` in ``configure_model``, and ``_source`` with it; what they train beside it, such as a
-    head, are modules of their own.
+    Subclasses set ``network`` and ``_source`` in ``configure_model``. What they train beside the network, such as a
+    head, is a module of its own.
 
     Args:
         backbone: ``"builtin"``, a folder, or a Hub id.
         adapter: LoRA settings; None fine-tunes every parameter.
         learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
-        weight_decay: Of AdamW, unless ``optimizer`` is given.
+        weight_decay: Weight decay of AdamW, unless ``optimizer`` is given.
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        optimizer: Makes another optimizer from parameters.
-        seed: Of first values; None: the run's seed, or 0 outside of a federated run.
-        gradient_checkpointing: Keep only what enters each layer, and compute the rest again in the backward pass: less
-            memory for one more forward pass, and the same gradients.
         warmup: Share of ``num_training_steps`` over which the learning rate rises linearly from 0, before the schedule.
+        optimizer: Makes another optimizer from parameters.
+        seed: Seed of the first values of adapters and head; None: the run's seed, or 0 outside of a federated run.
+        gradient_checkpointing: Keep the inputs of each layer alone, and compute its activations again in the backward
+            pass: less memory for one more forward pass, and the same gradients.
     """
+
+    added_arguments: ClassVar[Mapping[str, Any]] = {"warmup": 0.0}
 
     def __init__(
         self,
         backbone: str,
         adapter: LoRA | None,
-        learning_rate: float,
-        weight_decay: float,
-        schedule: Schedule,
-        optimizer: OptimizerCallable | None,
-        seed: int | None,
-        gradient_checkpointing: bool = False,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "linear",
         warmup: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        seed: int | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= warmup < 1:
@@ -76,7 +82,7 @@ class FineTuned(Task):
         self._stand_in = True
 
     def train(self, mode: bool = True) -> Self:
-        """As ever, but a frozen backbone stays in evaluation mode: only the adapters' dropout follows ``mode``."""
+        """Set the mode. A frozen backbone stays in evaluation mode: the adapters' dropout alone follows ``mode``."""
         super().train(mode)
         if self.adapter is not None and self.network is not None:
             self.network.eval()
@@ -90,7 +96,7 @@ class FineTuned(Task):
         return self
 
     def configure_optimizers(self) -> Any:
-        parameters = [one for one in self.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if self.optimizer is not None:
             optimizer = self.optimizer(parameters)
         else:
@@ -110,12 +116,12 @@ class FineTuned(Task):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
-        """A PEFT adapter folder, or with ``adapter=None`` the network as ``save_pretrained`` writes it.
+        """Write a PEFT adapter folder, or with ``adapter=None`` the network as ``save_pretrained`` writes it.
 
         Args:
-            folder: Where to.
+            folder: Target folder.
             merge: Merge the adapter into a copy of the backbone and write that, as with ``adapter=None``: for rules
-                that changed the backbone too. It loads as any backbone does, by its folder.
+                that changed the backbone too. The folder loads as a backbone.
         """
         from fedlit.backbones.folders import quiet
 
@@ -139,30 +145,30 @@ class FineTuned(Task):
             "backbone": self.backbone,
             "stand_in": self._stand_in or self.backbone.startswith(STAND_IN),
             "source": self._source,
-            "parameters": sum(one.numel() for one in parameters),
-            "trainable": sum(one.numel() for one in parameters if one.requires_grad),
+            "parameters": sum(parameter.numel() for parameter in parameters),
+            "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
             "adapter": None if self.adapter is None else dataclasses.asdict(self.adapter),
         }
 
     def config(self) -> dict[str, Any]:
-        chosen: dict[str, Any] | None = None
-        if self.optimizer is not None:
-            made = self.optimizer([nn.Parameter(torch.zeros(1))])
-            chosen = {"name": type(made).__qualname__, **{k: repr(v) for k, v in made.defaults.items()}}
-        return {
-            "backbone": self.backbone,
-            "adapter": None if self.adapter is None else dataclasses.asdict(self.adapter),
-            "learning_rate": self.learning_rate,
-            "weight_decay": self.weight_decay,
-            "schedule": self.schedule,
-            "optimizer": chosen,
-            "seed": self.seed or 0,
-            "gradient_checkpointing": self.gradient_checkpointing,
-            "stand_in": self._stand_in,
-        }
+        return {**super().config(), "stand_in": self._stand_in}
+
+    def argument(self, name: str) -> Any:
+        if name == "adapter":
+            return None if self.adapter is None else dataclasses.asdict(self.adapter)
+        if name == "optimizer":
+            return self._chosen_optimizer()
+        return self.seed or 0 if name == "seed" else super().argument(name)
+
+    def _chosen_optimizer(self) -> dict[str, str] | None:
+        """Class and settings of the optimizer that was given."""
+        if self.optimizer is None:
+            return None
+        made = self.optimizer([nn.Parameter(torch.zeros(1))])
+        return {"name": type(made).__qualname__, **{k: repr(v) for k, v in made.defaults.items()}}
 
     def loaded_network(self) -> nn.Module:
-        """The network.
+        """The network, after ``configure_model``.
 
         Raises:
             FedlitError: It is not loaded yet.
@@ -170,3 +176,19 @@ class FineTuned(Task):
         if self.network is None:
             raise FedlitError("the backbone is not loaded: call configure_model() first")
         return self.network
+
+    def _fine_tunable(self, network: nn.Module, targets: Callable[[], Sequence[str]]) -> nn.Module:
+        """The network with adapters on it or, without ``adapter``, with every parameter trainable."""
+        from fedlit.backbones.lora import attach
+
+        if self.adapter is None:
+            return network.requires_grad_(True)
+        return attach(network, self.adapter, targets(), self.seed or 0, self.backbone)
+
+    def _first_head(self, width: int, rows: int) -> nn.Linear:
+        """A linear head with its first values, drawn by ``seed``."""
+        with keyed_rng(self.seed or 0, "head"):
+            head = nn.Linear(width, rows)
+            nn.init.normal_(head.weight, std=DEVIATION)
+        nn.init.zeros_(head.bias)
+        return head

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -15,7 +14,7 @@ from fedlit.backbones.chronos import Family, unwrap
 from fedlit.backbones.lora import LoRA
 from fedlit.errors import FedlitError
 from fedlit.metrics.forecasting import QUANTILES, ForecastMetrics
-from fedlit.tasks.fine_tuned import FineTuned, Schedule
+from fedlit.tasks.fine_tuned import FineTuned
 from fedlit.tasks.task import Batch
 
 
@@ -31,13 +30,8 @@ class ForecastingTask(FineTuned):
         backbone: ``"builtin"``, a folder, or a Hub id such as ``amazon/chronos-bolt-tiny``.
         adapter: LoRA settings; None fine-tunes every parameter.
         prediction_length: Horizon in samples.
-        learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
-        weight_decay: Of AdamW, unless ``optimizer`` is given.
-        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        optimizer: Makes another optimizer from parameters.
         rmse_reduction: See :class:`fedlit.metrics.forecasting.ForecastMetrics`.
-        seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
-        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
+        kwargs: See :class:`fedlit.tasks.fine_tuned.FineTuned`.
 
     A batch holds ``context`` (batch, time), ``target`` (batch, horizon), ``kind``, and for ``predict_step`` also
     ``offset``, ``scale`` (batch,), ``record``, ``client``, ``start``.
@@ -51,17 +45,10 @@ class ForecastingTask(FineTuned):
         backbone: str = "builtin",
         adapter: LoRA | None = LoRA(),  # noqa: B008  # frozen
         prediction_length: int = 64,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        schedule: Schedule = "linear",
-        optimizer: OptimizerCallable | None = None,
         rmse_reduction: Literal["global", "batch_mean"] = "global",
-        seed: int | None = None,
-        gradient_checkpointing: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            backbone, adapter, learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing
-        )
+        super().__init__(backbone, adapter, **kwargs)
         if prediction_length < 1:
             raise FedlitError(f"prediction_length is {prediction_length}: forecast at least one sample")
         self.prediction_length = prediction_length
@@ -80,7 +67,6 @@ class ForecastingTask(FineTuned):
         if self.network is not None:
             return
         from fedlit.backbones.loading import load_backbone, stand_in
-        from fedlit.backbones.lora import attach
 
         loaded = stand_in(self.backbone, self.prediction_length) if self._stand_in else load_backbone(self.backbone)
         longest = loaded.family.longest
@@ -89,11 +75,7 @@ class ForecastingTask(FineTuned):
                 f"prediction_length is {self.prediction_length}, but backbone {self.backbone!r} forecasts at most "
                 f"{longest} samples: shorten it or take another backbone"
             )
-        network: nn.Module = loaded.network
-        if self.adapter is None:
-            network.requires_grad_(True)
-        else:
-            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
+        network = self._fine_tunable(loaded.network, loaded.targets)
         self._family, self._source, self.network = loaded.family, loaded.source, network
         self.train(self.training)
 
@@ -180,10 +162,6 @@ class ForecastingTask(FineTuned):
             "context_length": family.context_length,
             "quantiles": list(self.quantiles),
         }
-
-    def config(self) -> dict[str, Any]:
-        own = {"prediction_length": self.prediction_length, "rmse_reduction": self.rmse_reduction}
-        return {**super().config(), **own}
 
     def _check(self, batch: Batch) -> None:
         """Whether the lengths of the data's windows are the model's.

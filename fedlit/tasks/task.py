@@ -1,10 +1,11 @@
-"""What the federated engine needs of a task, beyond what a LightningModule is."""
+"""What the federated engine asks of a task, beyond what a LightningModule gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import lightning
 from torch import Tensor
@@ -15,19 +16,43 @@ from fedlit.errors import FedlitError
 Batch = Mapping[str, Any]
 
 
-class Task(lightning.LightningModule):
-    """A model with its loss and its metrics, trainable by the federated engine or by a plain ``lightning.Trainer``.
+class Tally(Protocol):
+    """What a task counts of the examples it has seen; the ranks of a run exchange ``rows`` before a report."""
 
-    Subclasses give ``configure_model`` (idempotent; ``__init__`` loads nothing heavy), ``losses``,
-    ``configure_optimizers``, ``outputs``, ``score_outputs``, ``predict_step``, ``export``, ``describe``, ``config`` and
-    ``use_stand_in``, and set ``val_metrics`` and ``test_metrics``, whose ``compute()`` is a dict of scalars.
-    Parameters that need a gradient are the ones that train and travel.
+    rows: dict[tuple[Any, ...], tuple[Any, ...]]
+    """Counts of each example or question, by a key that is the same on every rank."""
+
+
+class Task(lightning.LightningModule):
+    """A model with its loss and its metrics, trained by the federated engine or by a plain ``lightning.Trainer``.
+
+    Parameters that require a gradient are the ones that train and travel.
+
+    Subclasses give ``configure_model`` (idempotent; ``__init__`` loads nothing heavy), ``configure_optimizers``,
+    :meth:`losses`, :meth:`outputs` and :meth:`score_outputs`, and set ``val_metrics`` and ``test_metrics``, whose
+    ``compute()`` is a dict of scalars. The other members have a default that means "no"; callers ask for them by
+    :func:`member`, of any LightningModule:
+
+    - :meth:`take_data`, before ``configure_model``; :meth:`use_stand_in`, before it, by ``fast_dev_run``.
+    - :meth:`num_targets`, on each training batch, for rules that weigh clients by it.
+    - :meth:`features` and :meth:`logits`, on a training batch, by rules that look at more than the loss.
+    - ``gradient_checkpointing``, by the engine that trains several clients in one pass, which cannot have it.
+    - ``tally``, before a report, to put the counts of all ranks together; :meth:`describe`, by reports.
+    - :meth:`prediction_columns`, :meth:`score_prediction` and ``prediction_file``, beside Lightning's ``predict_step``,
+      by ``fedlit predict``; :meth:`export`, at the end of a run.
+    - :meth:`config` and ``added_arguments``, by the fingerprint of a run.
     """
 
     val_metrics: Metric
     test_metrics: Metric
     prediction_file: ClassVar[str] = "predictions.parquet"
-    """What ``fedlit predict`` writes."""
+    """Name of the file that ``fedlit predict`` writes."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass."""
+    tally: Tally | None = None
+    """Counts over the examples seen so far."""
+    added_arguments: ClassVar[Mapping[str, Any]] = {}
+    """Constructor arguments that :meth:`config` of earlier versions left out, with the value that their runs had."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,58 +62,86 @@ class Task(lightning.LightningModule):
         if self._attached and (data := getattr(self.trainer, "datamodule", None)) is not None:
             self.take_data(data)
 
-    def take_data(self, data: Any) -> None:
-        """Take from the data module, after its ``setup`` and before ``configure_model``, what the model depends on.
-
-        Both trainers call it. Nothing by default.
-        """
-
     def losses(self, batch: Batch) -> Tensor:
         """One loss per example, (batch,)."""
         raise NotImplementedError
 
     def outputs(self, batch: Batch) -> Tensor:
-        """What scores are made of, (batch, ...): without gradients, each example's from itself alone."""
+        """Predictions to score, (batch, ...), without gradients; each row depends on its own example alone."""
         raise NotImplementedError
 
     def score_outputs(self, outputs: Tensor, batch: Batch, metrics: Metric) -> None:
-        """Add a batch and what :meth:`outputs` gave for it to ``metrics``."""
+        """Add a batch and its :meth:`outputs` to ``metrics``."""
         raise NotImplementedError
 
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
-        """Add the batch to ``metrics``. A task that overrides this one has its clients scored one after the other."""
+        """Add the batch to ``metrics``. Where a subclass overrides this, its clients are scored one after the other."""
         self.score_outputs(self.outputs(batch), batch, metrics)
 
-    def prediction_columns(self, prediction: Any) -> dict[str, Any]:
-        """What ``predict_step`` gave as columns of one length, by name."""
+    def take_data(self, data: object) -> None:
+        """Take from the data what the model depends on, such as the classes. Nothing by default.
+
+        Args:
+            data: A data module after its ``setup``, or, at a server that holds no data, the facts that its clients gave
+                (attributes such as ``classes``, ``modality``, ``schema``, and no ``dataset``).
+        """
+
+    def use_stand_in(self) -> None:
+        """Replace the backbone by a tiny random one of the same architecture; called before ``configure_model``."""
+        raise NotImplementedError
+
+    def num_targets(self, batch: Batch) -> int:
+        """Supervised targets in a batch, such as tokens; without this method, its examples count."""
+        raise NotImplementedError
+
+    def features(self, batch: Batch) -> Tensor:
+        """Inputs of the network's head, (batch, features), with gradients."""
+        raise NotImplementedError
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Class scores before softmax, (batch, classes), with gradients."""
+        raise NotImplementedError
+
+    def prediction_columns(self, prediction: Any) -> Mapping[str, Any]:
+        """Result of ``predict_step`` as columns of one length, by name."""
         raise NotImplementedError
 
     def score_prediction(self, prediction: Any, metrics: Metric) -> bool:
-        """Add what ``predict_step`` gave to ``metrics``; False where that cannot be done."""
+        """Add a result of ``predict_step`` to ``metrics``; False where that cannot be done."""
         return False
 
-    def use_stand_in(self) -> None:
-        """Take a tiny random model of the same architecture; called before ``configure_model``."""
-        raise NotImplementedError
-
     def export(self, folder: Path | str, merge: bool = False) -> None:
-        """Write what was trained: a PEFT adapter, or the whole network in its own format, which ``merge`` asks for."""
+        """Write the trained model: a PEFT adapter or, with ``merge``, the whole network in its own format."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports: ``backbone``, ``stand_in``, ``parameters``, ``trainable``, ``source``, and more."""
-        raise NotImplementedError
+        return {"class": type(self).__name__}
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments in JSON's types, for the fingerprint of a run."""
-        raise NotImplementedError
+        return {name: self.argument(name) for name in arguments(type(self))}
+
+    def argument(self, name: str) -> Any:
+        """Value of a constructor argument in JSON's types, by default that of the attribute of the same name.
+
+        Raises:
+            FedlitError: There is no such attribute.
+        """
+        try:
+            return getattr(self, name)
+        except AttributeError as error:
+            raise FedlitError(
+                f"{type(self).__name__} takes {name!r} and keeps no attribute of that name, so that a resume could not "
+                f"tell another {name} from the run's: set self.{name}"
+            ) from error
 
     @property
     def num_training_steps(self) -> int:
-        """Optimizer steps that the learning rate is planned over: set by the engine, else asked of the Trainer.
+        """Optimizer steps that the learning rate is planned over, set by the engine or estimated by the Trainer.
 
         Raises:
-            FedlitError: Neither is there.
+            FedlitError: It is not set, and there is no Trainer.
         """
         if self._num_training_steps is not None:
             return self._num_training_steps
@@ -118,7 +171,7 @@ class Task(lightning.LightningModule):
         self._report("test", self.test_metrics)
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """As Lightning's under its Trainer; elsewhere nothing, since the engine keeps its own books."""
+        """Log under Lightning's Trainer; do nothing elsewhere, since the engine writes metrics by itself."""
         if self._attached:
             super().log(name, value, *args, **kwargs)
 
@@ -135,3 +188,36 @@ class Task(lightning.LightningModule):
 
 def _size(batch: Batch) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
+
+
+def member(task: lightning.LightningModule, name: str) -> Any:
+    """An optional member of a task, or None where it has none.
+
+    Args:
+        task: A :class:`Task`, or any other LightningModule.
+        name: Member that :class:`Task` declares.
+
+    Returns:
+        For a method: the bound method, or None where the task does not override the default. For an attribute: its
+        value, or the default where the task does not set it.
+    """
+    default = inspect.getattr_static(Task, name)
+    if not inspect.isfunction(default):
+        return getattr(task, name, default)
+    given = getattr(task, name, None)
+    return given if callable(given) and getattr(given, "__func__", None) is not default else None
+
+
+def arguments(cls: type) -> list[str]:
+    """Names of the constructor arguments of a class, those that ``**kwargs`` passes on to its bases included."""
+    names: dict[str, None] = {}
+    for base in cls.__mro__[: cls.__mro__.index(Task)]:
+        if "__init__" in vars(base):
+            names |= dict.fromkeys(_named(vars(base)["__init__"]))
+    return list(names)
+
+
+def _named(function: Any) -> Iterator[str]:
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return (parameter.name for parameter in parameters if parameter.kind not in variable)

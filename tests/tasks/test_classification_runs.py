@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from fedlit.aggregators import FedAvg, FedPer, LocalOnly
 from fedlit.aggregators.drift import MOON
+from fedlit.tasks import load_classifier
 from fedlit.tasks.classification import ClassificationTask
-from fedlit.tasks.export import load_classifier
 from fedlit.trainer import FederatedTrainer
 
 RATE = 2.5e-3  # two rounds of one step teach some classes only

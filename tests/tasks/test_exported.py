@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from fedlit.backbones import LoRA
 from fedlit.backbones.encoders.loading import encoder_stand_in
 from fedlit.errors import FedlitError
+from fedlit.tasks import load_classifier
 from fedlit.tasks.classification import ClassificationTask
-from fedlit.tasks.export import load_classifier
 
 
 @pytest.mark.parametrize("name", [VIT, BERT])

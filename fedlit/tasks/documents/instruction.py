@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 from fedlit.backbones.folders import STAND_IN
@@ -22,7 +21,6 @@ from fedlit.instructions.markup import Crossing
 from fedlit.instructions.schema import Schema
 from fedlit.instructions.sequences import Cuts, LossOn, TokenSequence
 from fedlit.instructions.templates import Format, Relations, Wording
-from fedlit.metrics.spans.matching import Ends
 from fedlit.tasks.documents.language_model import LanguageModel
 from fedlit.tasks.documents.predictions import Answers
 from fedlit.tasks.documents.questions import Given, Questions, Together, answered
@@ -49,7 +47,6 @@ class InstructionTask(DocumentTask):
         backbone: A folder, or a Hub id such as ``meta-llama/Llama-3.1-8B-Instruct``. ``stand-in:llama`` is a tiny
             random one, with a tokenizer made from the training texts at hand.
         adapter: LoRA settings; None fine-tunes every parameter.
-        schema: What to look for: a YAML file, or ``"bc5cdr"`` or ``"clinical"``, which ship.
         together: ``"separate"`` asks for mentions, and then for relations between those given; ``"joint"`` for both at
             once where both were annotated.
         format: Of answers: ``"html"``, the text with span tags; ``"json"``, a list, which is shorter.
@@ -59,11 +56,7 @@ class InstructionTask(DocumentTask):
         wording: Of questions: ``"full"``; ``"names"`` without what each type means; ``"brief"`` without what an answer
             looks like, too, which only a trained model knows: questions are then much shorter.
         given: Which mentions a question for relations shows when answers are scored: ``"annotated"``, ``"predicted"``.
-        learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
-        weight_decay: Of AdamW, unless ``optimizer`` is given.
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        warmup: Share of ``num_training_steps`` over which the learning rate rises from 0.
-        optimizer: Makes another optimizer from parameters.
         loss_on: ``"completion"``, or ``"both"``: the question's tokens are learnt too, as in the paper's code.
         max_length: Tokens of a question with its answer; the rest is cut off at the end, and counted. Questions alone
             may be as long as the backbone's window when answers are generated.
@@ -72,14 +65,12 @@ class InstructionTask(DocumentTask):
         max_new_tokens: Of an answer, which is written greedily; one that ends there counts as truncated.
         validation: ``"answers"`` are generated and scored, or ``"loss"`` alone, which is much faster. Test data are
             always answered.
-        relation_ends: How relations are compared, see :func:`fedlit.metrics.spans.counts.count_spans`.
         quantization: ``"nf4"`` holds the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314),
             with double quantisation and computing in bfloat16; it needs bitsandbytes.
         dtype: In which weights that are not in 4 bits are held; None: ``"float32"``, and ``"bfloat16"`` beside those in
             4 bits. Adapters are always float32.
         start_from: Folder of a PEFT adapter to start from, made on this backbone with these LoRA settings.
-        seed: Of the adapters' first values; None: the run's seed, or 0 outside of a federated run.
-        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
+        kwargs: See :class:`~fedlit.tasks.documents.task.DocumentTask`.
 
     A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document whose
     question is longer than the backbone's window gets no answer, which counts as unparsable.
@@ -89,33 +80,25 @@ class InstructionTask(DocumentTask):
         self,
         backbone: str,
         adapter: LoRA | None = LoRA(r=16, alpha=64, dropout=0.05),  # noqa: B008  # frozen
-        schema: str = "bc5cdr",
         together: Together = "separate",
         format: Format = "html",
         relations: Relations = "list",
         crossing: Crossing = "split",
         wording: Wording = "full",
         given: Given = "annotated",
-        learning_rate: float = 2e-4,
-        weight_decay: float = 0.0,
         schedule: Schedule = "cosine",
-        warmup: float = 0.0,
-        optimizer: OptimizerCallable | None = None,
         loss_on: LossOn = "completion",
         max_length: int = 800,
         packing: bool = False,
         chat_template: bool | None = None,
         max_new_tokens: int = 512,
         validation: Literal["answers", "loss"] = "answers",
-        relation_ends: Ends = "mention",
         quantization: Quantization | None = None,
         dtype: Held | None = None,
         start_from: str | None = None,
-        seed: int | None = None,
-        gradient_checkpointing: bool = False,
+        **kwargs: Any,
     ) -> None:
-        tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing, warmup)
-        super().__init__(backbone, adapter, *tuning, relation_ends)
+        super().__init__(backbone, adapter, schedule=schedule, **kwargs)
         for name, value, known in (
             ("loss_on", loss_on, ("completion", "both")),
             ("validation", validation, ("answers", "loss")),
@@ -134,15 +117,14 @@ class InstructionTask(DocumentTask):
         ):
             if adapter is None and needed:
                 raise FedlitError(f"model.{name} needs an adapter, and model.adapter is null: give LoRA settings")
-        self.schema = schema
-        self.questions = Questions(Schema.load(schema), together, format, relations, crossing, wording, given)
+        self.questions = Questions(Schema.load(self.schema), together, format, relations, crossing, wording, given)
         self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
         self.max_new_tokens, self.validation = max_new_tokens, validation
         self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
         self._model: LanguageModel | None = None
         self._texts: list[str] = []
         self._at_hand: list[Document] = []
-        self.tally = Cuts()
+        self.tally: Cuts = Cuts()
         self._told: set[str] = set()
 
     def use_stand_in(self) -> None:
@@ -154,10 +136,17 @@ class InstructionTask(DocumentTask):
         """Check that the data's types are the schema's; for a stand-in, take its own, and texts for its tokenizer.
 
         Raises:
-            FedlitError: The data are no annotated documents, or have types that the schema lacks.
+            FedlitError: The data are no annotated documents, or have types that the schema lacks; or a stand-in's
+                tokenizer is to be made of training texts that are not at hand.
         """
         self.questions = replace(self.questions, schema=take_schema(self.questions.schema, data, self._stand_in))
-        self._at_hand = data.dataset(data.clients, "train").documents
+        held = hasattr(data, "dataset")
+        if self._random and not held:
+            raise FedlitError(
+                f"backbone {self.backbone!r}: the tokenizer of a random stand-in is made of the training texts, and "
+                f"{type(data).__name__} holds none: give a folder with a tokenizer of its own"
+            )
+        self._at_hand = data.dataset(data.clients, "train").documents if held else []
         if self._random:
             asked = [one for document in self._at_hand for one in self.questions.instances(document)]
             self._texts = [text for one in asked for text in (one.prompt, one.target)]
@@ -174,7 +163,7 @@ class InstructionTask(DocumentTask):
             return
         from fedlit.backbones.causal_lms import causal_stand_in, load_causal_lm
         from fedlit.backbones.chronos import unwrap
-        from fedlit.backbones.lora import attach, load_adapter
+        from fedlit.backbones.lora import load_adapter
 
         if self._random:
             storage = (None, None) if self._stand_in else (self.quantization, self.dtype_held)  # bitsandbytes or not
@@ -186,19 +175,15 @@ class InstructionTask(DocumentTask):
             raise FedlitError(
                 f"model.max_length is {self.max_length}, and backbone {self.backbone!r} sees {window} tokens: lower it"
             )
-        network: nn.Module = loaded.network
-        near = getattr(unwrap(network).config.get_text_config(), "sliding_window", None)
+        near = getattr(unwrap(loaded.network).config.get_text_config(), "sliding_window", None)
         if self.packing and near is not None and near < min(self.max_length, window):
             raise FedlitError(
                 f"model.packing: layers of backbone {self.backbone!r} look {near} tokens back, which packing does not "
                 f"keep to: set model.packing false, or lower model.max_length to {near}"
             )
-        if self.adapter is None:
-            network.requires_grad_(True)
-        else:
-            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
-            if self.start_from is not None and not self._stand_in:
-                load_adapter(network, self.start_from, self.backbone)
+        network = self._fine_tunable(loaded.network, loaded.targets)
+        if self.start_from is not None and not self._stand_in:
+            load_adapter(network, self.start_from, self.backbone)
         self._model = LanguageModel(network, loaded.family, self.chat_template)
         self._source, self.network = loaded.source, network
         self._check_room()
@@ -286,15 +271,14 @@ class InstructionTask(DocumentTask):
         }
 
     def config(self) -> dict[str, Any]:
-        asked = {name: getattr(self.questions, name) for name in ASKED}
-        names = (
-            "schema", "loss_on", "max_length", "packing", "chat_template", "max_new_tokens", "validation",
-            "quantization", "start_from",
-        )  # fmt: skip
-        own = {name: getattr(self, name) for name in names}
-        # A stand-in's tokenizer is made of the texts at hand: other texts make another model.
+        # A stand-in's tokenizer is made of the training texts: other texts make another model.
         texts = hashlib.sha256("\0".join(self._texts).encode()).hexdigest() if self._texts else None
-        return {**super().config(), **asked, **own, "dtype": self.dtype_held, "texts": texts}
+        return {**super().config(), "texts": texts}
+
+    def argument(self, name: str) -> Any:
+        if name == "dtype":  # LightningModule has a dtype of its own
+            return self.dtype_held
+        return getattr(self.questions, name) if name in ASKED else super().argument(name)
 
     def _check_room(self) -> None:
         language = self._language()

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+import yaml
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fedlit.backbones.freezing import freeze
 from fedlit.backbones.lora import LoRA
-from fedlit.backbones.rng import keyed_rng
 from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.instructions.schema import Schema
-from fedlit.metrics.spans.matching import Ends
 from fedlit.tasks.documents.predictions import Answers
 from fedlit.tasks.documents.schema import take_schema
 from fedlit.tasks.documents.tagging import (
@@ -33,17 +31,16 @@ from fedlit.tasks.documents.tagging import (
     tokenizer_fault,
 )
 from fedlit.tasks.documents.task import DocumentTask
-from fedlit.tasks.fine_tuned import Schedule
+from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
 from fedlit.tasks.row_owners import rows_of
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
     from fedlit.backbones.encoders.text import TextEncoder
 
-DEVIATION = 0.02
-"""Of the head's first weights, as transformers has it for BERT; biases start at 0."""
 AT_ONCE = 64
-"""Windows that go through the network together where nothing is learnt."""
+"""Windows in one forward pass without gradients."""
+SETTINGS, SCHEMA = "tagger.json", "schema.yaml"
 
 
 class TokenClassificationTask(DocumentTask):
@@ -65,18 +62,10 @@ class TokenClassificationTask(DocumentTask):
         backbone: A folder, or a Hub id such as ``emilyalsentzer/Bio_ClinicalBERT``, of an encoder of texts.
             ``stand-in:bert`` is a tiny random one.
         adapter: LoRA settings; None fine-tunes every parameter but the ``frozen``.
-        schema: What to look for: a YAML file, or ``"bc5cdr"`` or ``"clinical"``, which ship.
-        learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
-        weight_decay: Of AdamW, unless ``optimizer`` is given.
-        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        warmup: Share of ``num_training_steps`` over which the learning rate rises from 0.
-        optimizer: Makes another optimizer from parameters.
         max_length: Tokens of a window, to take fewer than the backbone could. Longer texts are cut into windows.
         frozen: Regular expressions; without an adapter, the encoder's parameters with a name in which one is found do
             not train. None stands for ``["embeddings"]``.
-        relation_ends: How relations are compared, see :func:`fedlit.metrics.spans.counts.count_spans`.
-        seed: Of the first values of adapters and head; None: the run's seed, or 0 outside of a federated run.
-        gradient_checkpointing: Compute each layer again in the backward pass: less memory, more time.
+        kwargs: See :class:`~fedlit.tasks.documents.task.DocumentTask`.
 
     A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document without
     a word piece has a loss of 0.
@@ -86,29 +75,20 @@ class TokenClassificationTask(DocumentTask):
         self,
         backbone: str,
         adapter: LoRA | None = None,
-        schema: str = "bc5cdr",
-        learning_rate: float = 2e-4,
-        weight_decay: float = 0.0,
-        schedule: Schedule = "linear",
-        warmup: float = 0.0,
-        optimizer: OptimizerCallable | None = None,
         max_length: int | None = None,
         frozen: list[str] | None = None,
-        relation_ends: Ends = "mention",
-        seed: int | None = None,
-        gradient_checkpointing: bool = False,
+        **kwargs: Any,
     ) -> None:
-        tuning = (learning_rate, weight_decay, schedule, optimizer, seed, gradient_checkpointing, warmup)
-        super().__init__(backbone, adapter, *tuning, relation_ends)
+        super().__init__(backbone, adapter, **kwargs)
         if max_length is not None and max_length < SHORTEST:
             raise FedlitError(f"model.max_length is {max_length}: give at least {SHORTEST} tokens")
-        self.schema, self.max_length = schema, max_length
+        self.max_length = max_length
         self.frozen = ["embeddings"] if frozen is None else list(frozen)
         self.head: nn.Linear | None = None
-        self._schema = Schema.load(schema)
+        self._schema = Schema.load(self.schema)
         self._family: TextEncoder | None = None
         self._tagger: Tagger | None = None
-        self.tally = Seen()
+        self.tally: Seen = Seen()
         self._last: tuple[list[Document], list[Question]] | None = None
 
     def take_data(self, data: Any) -> None:
@@ -133,7 +113,6 @@ class TokenClassificationTask(DocumentTask):
             return
         from fedlit.backbones.encoders.loading import encoder_stand_in, load_encoder
         from fedlit.backbones.encoders.text import TextEncoder
-        from fedlit.backbones.lora import attach
 
         load = encoder_stand_in if self._stand_in else load_encoder
         loaded = load(self.backbone, max_length=self.max_length)
@@ -145,17 +124,13 @@ class TokenClassificationTask(DocumentTask):
             )
         if fault := tokenizer_fault(family.tokenizer) or (family.max_length < SHORTEST and "sees too few tokens"):
             raise FedlitError(f"backbone {self.backbone!r}: its tokenizer {fault}: take another encoder, such as BERT")
-        network: nn.Module = loaded.network
+        width = family.width(loaded.network)
+        network = self._fine_tunable(loaded.network, loaded.targets)
         if self.adapter is None:
             freeze(network, self.frozen, self.backbone)
-        else:
-            network = attach(loaded.network, self.adapter, loaded.targets(), self.seed or 0, self.backbone)
         self._tagger = Tagger(self._schema, family.tokenizer, family.max_length)
-        with keyed_rng(self.seed or 0, "head"):
-            head = nn.Linear(family.width(loaded.network), len(self._tagger.names))
-            nn.init.normal_(head.weight, std=DEVIATION)
-        nn.init.zeros_(head.bias)
-        self._family, self._source, self.network, self.head = family, loaded.source, network, head
+        self._family, self._source, self.network = family, loaded.source, network
+        self.head = self._first_head(width, len(self._tagger.names))
         self.train(self.training)
 
     @property
@@ -213,22 +188,26 @@ class TokenClassificationTask(DocumentTask):
             return self._answers(documents, questions, self.logits_of(questions))
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
-        """The encoder as in other tasks, its tokenizer where it is whole, and the head beside it, with its tags.
+        """Write the encoder or its adapter, the head, ``tagger.json`` and ``schema.yaml``.
 
-        :func:`fedlit.tasks.export.load_tagger` loads either with its head.
+        A whole encoder comes with its tokenizer. :func:`load_tagger` loads either with its head, ``head.safetensors``:
+        weight (tags, width) and bias.
 
         Args:
-            folder: Where to.
+            folder: Target folder.
             merge: Merge the adapter into a copy of the backbone and write that.
         """
-        from fedlit.tasks.export import write_tagger
-
         super().export(folder, merge)
         assert self._family is not None  # set with the network
         whole = self.adapter is None or merge
         if whole:
             self._family.save(folder)
-        write_tagger(self, folder, whole)
+        write_head(self.head, folder)
+        tagger = self._loaded()
+        own = {"max_length": tagger.max_length, "frozen": self.frozen, "tags": list(self.tags)}
+        write_settings(self, Path(folder) / SETTINGS, whole, own)
+        schema = yaml.safe_dump(tagger.schema.to_dict(), sort_keys=False, allow_unicode=True)
+        (Path(folder) / SCHEMA).write_text(schema, encoding="utf-8")
 
     def describe(self) -> dict[str, Any]:
         tagger = self._loaded()
@@ -240,10 +219,6 @@ class TokenClassificationTask(DocumentTask):
             "frozen": self.frozen if self.adapter is None else [],
             "tagged": self.tally.counts(),
         }
-
-    def config(self) -> dict[str, Any]:
-        names = ("schema", "max_length", "frozen")
-        return {**super().config(), **{name: getattr(self, name) for name in names}}
 
     def _questions(self, documents: Sequence[Document]) -> list[Question]:
         tagger = self._loaded()
@@ -277,3 +252,29 @@ class TokenClassificationTask(DocumentTask):
         self.loaded_network()
         assert self._tagger is not None  # set with it
         return self._tagger
+
+
+def load_tagger(folder: Path | str, backbone: str | None = None) -> TokenClassificationTask:
+    """Load an exported tagger with its head, in evaluation mode, on the CPU.
+
+    Args:
+        folder: For instance ``adapters/global`` of a run folder.
+        backbone: Where the encoder under an adapter is now; None: where it was at the export.
+
+    Raises:
+        FedlitError: The folder holds no exported tagger, or an incomplete one.
+    """
+    folder = Path(folder)
+    about = read_settings(folder / SETTINGS, "TokenClassificationTask")
+    task = TokenClassificationTask(
+        backbone_of(about, folder, backbone),
+        adapter=about["adapter"],
+        schema=str(folder / SCHEMA),
+        max_length=about["max_length"],
+        frozen=about["frozen"],
+    )
+    load_network(task, folder, about, backbone)
+    if list(task.tags) != about["tags"]:
+        raise FedlitError(f"{folder / SCHEMA} gives other tags than {SETTINGS} has: copy the folder again")
+    load_head(task.head, folder)
+    return task.eval()

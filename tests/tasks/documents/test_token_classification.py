@@ -22,8 +22,8 @@ from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.data.documents.generated import NOTES as TREATMENTS
 from fedlit.data.documents.generated import stand_in_documents
 from fedlit.errors import FedlitError
+from fedlit.tasks import load_tagger
 from fedlit.tasks.documents.token_classification import TokenClassificationTask
-from fedlit.tasks.export import load_tagger
 
 STAND_IN = "stand-in:bert"
 FEW = NOTES[:6]
