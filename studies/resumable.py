@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from workload import header
+from benchmarks.workload import header
 
 
 class Keyed(Protocol):

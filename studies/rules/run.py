@@ -1,12 +1,12 @@
 """A controlled study of all rules on simulated problems where theory says who wins.
 
-Run: python benchmarks/rules.py [--problems NAME ...] [--rules NAME ...] [--seeds 5] [--workers 2]
+Run: python -m studies.rules.run [--problems NAME ...] [--rules NAME ...] [--seeds 5] [--workers 2]
 
 Ten clients fine-tune a small pretrained network (``problems.py``); under every rule a client takes the same number of
 local steps on the same data. What each rule was made for, and with which hyperparameters it runs, is in
-``rule_table.py``. Finished runs are kept in ``--json`` and not run again unless data or settings changed; after a
+``table.py``. Finished runs are kept in ``--json`` and not run again unless data or settings changed; after a
 change in a rule's code say ``--again``. The table goes to the screen, and to ``docs/results/rules.md`` with a plot if
-all was asked for. ``--tune`` tries the grids of ``rule_table.py`` on validation data of other seeds, and writes no
+all was asked for. ``--tune`` tries the grids of ``table.py`` on validation data of other seeds, and writes no
 table.
 """
 
@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from adapted import Adapted, pretrained
-from problems import LOCAL_STEPS, LR, PROBLEMS, ROUNDS, MixtureData
-from rule_report import gather, print_table, write_report
-from rule_table import RULES, Entry
 
 from fedlit.aggregators import Aggregator
 from fedlit.trainer import FederatedTrainer
+from studies.rules.adapted import Adapted, pretrained
+from studies.rules.problems import LOCAL_STEPS, LR, PROBLEMS, ROUNDS, MixtureData
+from studies.rules.report import gather, print_table, write_report
+from studies.rules.table import RULES, Entry
 
 JSON = Path(__file__).parent.parent / "docs" / "results" / "rules.json"
 TUNING_SEEDS = (100, 101, 102)

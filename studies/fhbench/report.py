@@ -1,4 +1,4 @@
-"""What ``fhbench.py`` says of its runs: tables in markdown, and plots."""
+"""What is reported of the runs: tables in markdown, and plots."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import fhbench_cells as cells
-from fhbench_cells import LAMBDAS, PENALTIES, main_rules
-from fhbench_settings import SETTINGS
+from studies.fhbench import cells
+from studies.fhbench.cells import LAMBDAS, PENALTIES, main_rules
+from studies.fhbench.settings import SETTINGS
 
 Runs = list[dict[str, Any]]
 SEEDS = 3

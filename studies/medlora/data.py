@@ -1,4 +1,4 @@
-"""The data of ``medlora.py``: titles of BC5CDR's abstracts, dealt to sites."""
+"""The data of the study: titles of BC5CDR's abstracts, dealt to sites."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The three strategies of arXiv:2502.09744 on small real data, with the built-in backbone.
 
-Run: python benchmarks/paper_2502_09744.py run --data ../shared/data --out RUNS [--strategy N] [--seeds 0 1 2]
-     python benchmarks/paper_2502_09744.py table --out RUNS --markdown docs/results/2502.09744.md
+Run: python -m studies.chronos_ecg.strategies run --data ../shared/data --out RUNS [--strategy N] [--seeds 0 1 2]
+     python -m studies.chronos_ecg.strategies table --out RUNS --markdown docs/results/2502.09744.md
 
 Strategy 1: 20 clients by patient. Strategy 2: clients by hospital system. Strategy 3: 19 ECG clients and one ICG
 client. Zero-shot, local, FedAvg, FedProx and Fed-LA take the same local steps on the same windows. All weights are

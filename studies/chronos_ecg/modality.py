@@ -1,10 +1,10 @@
 """One ICG client among nineteen ECG clients: which rule keeps it from being averaged away, at what cost to the others?
 
-Run: python benchmarks/modality.py [--data ../shared/data] [--seeds 0 1 2] [--json FILE]
-     python benchmarks/modality.py --choose     (the share of ModalityMean, on other simulated subjects)
+Run: python -m studies.chronos_ecg.modality [--data ../shared/data] [--seeds 0 1 2] [--json FILE]
+     python -m studies.chronos_ecg.modality --choose     (the share of ModalityMean, on other simulated subjects)
 
 Simulated: 20 subjects of SimulatedVitals, the last with ICG alone. Real, where --data is given: 19 patients of PTB-XL
-and one BIOPAC subject, as in strategy 3 of paper_2502_09744.py. All weights of the built-in stand-in backbone train;
+and one BIOPAC subject, as in strategy 3 of ``strategies.py``. All weights of the built-in stand-in backbone train;
 every rule takes the same local steps on the same windows. The JSON file is written after every run.
 """
 
@@ -21,15 +21,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from paper_2502_09744 import ECGAndICG
-from workload import header
-
+from benchmarks.workload import header
 from fedlit.aggregators import Aggregator, FedAvg, FedProx, LocalOnly, ZeroShot
 from fedlit.aggregators.modality import ModalityMean
 from fedlit.aggregators.similarity import SimilarityAggregator
 from fedlit.data import BySubject, Modality, SignalDataModule, SimulatedVitals
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
+from studies.chronos_ecg.strategies import ECGAndICG
 
 ROUNDS, STEPS, BATCH, HORIZON = 8, 5, 8, 64
 WINDOWS: dict[str, Any] = {"prediction_length": HORIZON, "batch_size": BATCH, "stride": 16, "eval_windows": 32}

@@ -1,4 +1,4 @@
-"""What ``medlora.py`` says of its runs: tables in markdown."""
+"""What the report says of the runs of Fed-MedLoRA: tables in markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medlora_cells import INCOMPLETE
+from studies.medlora.cells import INCOMPLETE
 
 Runs = list[dict[str, Any]]
 SCORES = {

@@ -1,4 +1,4 @@
-"""What ``medlora.py`` runs: every cell is one method on one split of BC5CDR's titles among sites, one seed."""
+"""The runs of the study: every cell is one method on one split of BC5CDR's titles among sites, one seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from medlora_data import Titles, pairs
 
 from fedlit.aggregators import (
     Aggregator,
@@ -30,6 +29,7 @@ from fedlit.metrics.spans.scores import SpanScores
 from fedlit.tasks import InstructionTask
 from fedlit.tasks.task import Task
 from fedlit.trainer import FederatedTrainer
+from studies.medlora.data import Titles, pairs
 
 SITES = 4
 TRAIN, TEST = 85, 80

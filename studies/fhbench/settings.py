@@ -1,4 +1,4 @@
-"""The data, partitions and backbones of ``fhbench.py``: small real sets of four modalities."""
+"""The data, partitions and backbones of the study: small real sets of four modalities."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Setting:
         make: Data module from the folder of data, seed and further arguments.
         backbone: Which of ``Backbones``.
         rounds: Communication rounds of one local epoch.
-        rates: Learning rates by name of the rule, with ``SGD`` before it where it takes SGD, chosen by ``fhbench.py
+        rates: Learning rates by name of the rule, with ``SGD`` before it where it takes SGD, chosen by ``run.py
             --choose`` on validation data of seed 100; rules without one have FedAvg's.
         max_length: Tokens of a text.
         channels: Of a signal.

@@ -1,4 +1,4 @@
-"""What ``rules.py`` says of its runs: table, checks of what each rule was made for, report and plot."""
+"""What is reported of the runs: table, checks of what each rule was made for, report and plot."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from problems import CLIENTS, LOCAL_STEPS, LR, PROBLEMS, ROUNDS
-from rule_table import RULES
+from studies.rules.problems import CLIENTS, LOCAL_STEPS, LR, PROBLEMS, ROUNDS
+from studies.rules.table import RULES
 
 TIE = 0.5
 """Points of accuracy that count as a tie whatever the spread: what 2000 test records can tell, roughly."""
@@ -157,7 +157,7 @@ def write_report(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> Non
         "is a body of two layers, pretrained on other such classes, with PEFT's LoRA; LoRA, norms and head train. "
         "Figures say which rule does what it was made for, and nothing about medical data.",
         "",
-        f"`python benchmarks/rules.py --seeds {len(seeds)}` makes this page, the plot and `rules.json`.",
+        f"`python -m studies.rules.run --seeds {len(seeds)}` makes this page, the plot and `rules.json`.",
         "",
         f"{CLIENTS} clients, {ROUNDS} rounds of {LOCAL_STEPS} local steps under every rule (a ring has as many turns, "
         f"a one-shot merge all steps in its round), plain SGD with learning rate {LR}. A figure is the per cent of "

@@ -1,4 +1,4 @@
-"""The small network that is fine-tuned on the problems of ``rules.py``: a frozen body, LoRA, norms and a head."""
+"""The small network that is fine-tuned on the simulated problems: a frozen body, LoRA, norms and a head."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from problems import CLASSES, FEATURES, LR, MODES, RADIUS, RANK
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fedlit import seeds
+from studies.rules.problems import CLASSES, FEATURES, LR, MODES, RADIUS, RANK
 
 WIDTH = 32
 

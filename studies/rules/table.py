@@ -1,15 +1,14 @@
-"""The rules that ``rules.py`` studies: hyperparameters, and the problem that each was made for, said before any run."""
+"""The rules that are studied: hyperparameters, and the problem that each was made for, said before any run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from problems import CLIENTS, RANK
-
 import fedlit.aggregators
 from fedlit.aggregators import Aggregator
 from fedlit.errors import FedlitError
+from studies.rules.problems import CLIENTS, RANK
 
 ALL, OWN, SHIFT, CONFLICT = "label skew, all classes", "label skew, own classes", "feature shift", "conflict"
 GROUPS, NOISE, BYZANTINE, TINY = "two clusters", "noisy clients", "Byzantine clients", "tiny client"
@@ -73,7 +72,7 @@ TUNED = "by --tune"
 SHARED_ONLY = ("FedAvg",)
 OVERFITS = (
     "gets the training loss lower and overfits the 400 records, where theory speaks of the former: after 60 rounds {} "
-    "in training and {} in test, FedAvg 0.138 and 0.449 (three seeds, `rule_losses.py`)"
+    "in training and {} in test, FedAvg 0.138 and 0.449 (three seeds, `python -m studies.rules.losses`)"
 )
 
 RULES: dict[str, Entry] = {

@@ -1,8 +1,8 @@
 """Pooled training and test loss of the shared model, to tell a rule that optimises badly from one that overfits.
 
-Run: python benchmarks/rule_losses.py [--problem NAME] [--rules NAME ...] [--rounds 20 60] [--seeds 3]
+Run: python -m studies.rules.losses [--problem NAME] [--rules NAME ...] [--rounds 20 60] [--seeds 3]
 
-The data are simulated, as in ``rules.py``.
+The data are simulated, as in ``run.py``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import tempfile
 import warnings
 
 import torch
-from adapted import Adapted
-from problems import PROBLEMS, MixtureData
-from rule_table import ALL, RULES
-from rules import work
 
 from fedlit.runs.checkpoint import read
 from fedlit.trainer import FederatedTrainer
+from studies.rules.adapted import Adapted
+from studies.rules.problems import PROBLEMS, MixtureData
+from studies.rules.run import work
+from studies.rules.table import ALL, RULES
 
 
 def losses(label: str, problem: str, rounds: int, seed: int) -> tuple[float, float]:

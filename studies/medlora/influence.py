@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from medlora_data import Titles
 
 from fedlit import tree
 from fedlit.aggregators import FedMedLoRA, FedMedLoRAPlus, ReliableInfluence, Server, Update
@@ -28,6 +27,7 @@ from fedlit.engine.batches import evaluation_loader
 from fedlit.seeds import key
 from fedlit.tasks import InstructionTask
 from fedlit.trainer import FederatedTrainer
+from studies.medlora.data import Titles
 
 SITES = {"site-clean-1": 24, "site-clean-2": 24, "site-noisy": 24, "site-shuffled": 24, "site-tiny": 9}
 """Training documents, four of each of which go to the server."""
@@ -124,7 +124,7 @@ RULES: dict[str, Any] = {
 
 def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
     """One seed: weights and test losses by rule, size of the validation set and draw; F1 of some."""
-    from medlora_cells import Recorded, language_model
+    from studies.medlora.cells import Recorded, language_model
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
