@@ -33,7 +33,7 @@ EXCEPTIONS = {
     ("fedlit/reports/summary.py", "fedlit.trainer"),
     ("fedlit/runs/fingerprint.py", "fedlit.trainer"),
 }
-"""Imports upwards, or round in a circle, that there still are, as file and module; one that is gone must go here too."""
+"""Imports upwards or in a circle that there still are, as file and module; one that is gone must go here too."""
 
 
 class Import(NamedTuple):

@@ -13,7 +13,7 @@ from table import rules_of
 import fedlit.aggregators as aggregators
 
 PACKAGE = Path(aggregators.__file__).parents[1]
-FAMILIES = sorted((PACKAGE / "aggregators").glob("*.py"))
+FAMILIES = sorted((PACKAGE / "aggregators").rglob("*.py"))
 BLIND = [PACKAGE / "trainer.py"]
 BLIND += [
     path
