@@ -32,14 +32,22 @@ class Check(NamedTuple):
     verdict: str
 
 
-def gather(cell: dict[str, Any] | None, problem: str, split: str = "test") -> Score | None:
+def judge(values: Sequence[float], problem: str) -> Score:
+    """The score of a run on a problem, from each client's value of the problem's metric."""
+    judged = [values[i] for i in (PROBLEMS[problem].judged or range(len(values)))]
+    return Score(round(statistics.fmean(judged), 4), min(judged))
+
+
+def scored_on(data: str) -> list[str]:
+    """The problems that score runs on one problem's data."""
+    return [name for name, problem in PROBLEMS.items() if (problem.runs_of or name) == data]
+
+
+def gather(cell: dict[str, Any] | None, problem: str) -> Score | None:
     """The score of a run, or None where there is none."""
     if cell is None or "error" in cell:
         return None
-    asked = PROBLEMS[problem]
-    values = cell[split][asked.metric]
-    judged = [values[i] for i in (asked.judged or range(len(values)))]
-    return Score(statistics.fmean(judged), min(judged))
+    return Score(*cell["scores"][scored_on(PROBLEMS[problem].runs_of or problem).index(problem)])
 
 
 def key(label: str, problem: str, seed: int) -> str:
@@ -192,6 +200,7 @@ def plot(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> None:
     import matplotlib.patches
     import matplotlib.pyplot as plt
     import numpy as np
+    from PIL import Image
 
     labels, problems = [x for x in RULES if x != "FedAvg"], list(PROBLEMS)
     values = np.full((len(labels), len(problems)), np.nan)
@@ -223,3 +232,5 @@ def plot(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(64).save(path, optimize=True)

@@ -34,7 +34,7 @@ from fedlit.aggregators import Aggregator
 from fedlit.trainer import FederatedTrainer
 from studies.rules.adapted import Adapted, pretrained
 from studies.rules.problems import LOCAL_STEPS, LR, PROBLEMS, ROUNDS, MixtureData
-from studies.rules.report import gather, print_table, write_report
+from studies.rules.report import gather, judge, print_table, scored_on, write_report
 from studies.rules.table import RULES, Entry
 
 JSON = Path(__file__).parent.parent / "docs" / "results" / "rules.json"
@@ -88,7 +88,7 @@ def made_of(job: Job) -> str:
 def run(job: Job) -> tuple[Job, dict[str, Any]]:
     """Train and score one run: each client's scores, by the model that it serves."""
     torch.set_num_threads(1)
-    began, settings = time.process_time(), work(job.entry, job.problem, job.rounds)
+    settings = work(job.entry, job.problem, job.rounds)
     cell: dict[str, Any] = {"made_of": made_of(job)}
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # run folders are many, and thrown away
     with tempfile.TemporaryDirectory(dir=memory) as root, warnings.catch_warnings():
@@ -104,12 +104,14 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
             rows = folder.metrics.read()
         except Exception as error:  # one that fails is a finding, shown in the table, and must not end the study
             return job, {**cell, "error": f"{type(error).__name__}: {error}"}
+    values: dict[str, list[float]] = {}
     for row in rows:
         kept = "val" if job.changes else "test"  # tuning sees validation data only, the study test data only
         if row["model"] == "personal" and row["client"] in data.clients and row["split"] == kept:
-            cell.setdefault(row["split"], {}).setdefault(row["metric"], []).append(round(float(row["value"]), 3))
+            values.setdefault(row["metric"], []).append(round(float(row["value"]), 3))
     cell["refused"] = sum(row["metric"] == "refused" for row in rows)
-    return job, {**cell, "processor_seconds": round(time.process_time() - began, 2)}
+    cell["scores"] = [judge(values[PROBLEMS[problem].metric], problem) for problem in scored_on(job.problem)]
+    return job, cell
 
 
 def run_all(jobs: Sequence[Job], cells: dict[str, Any], path: Path, workers: int, again: bool) -> None:
@@ -140,12 +142,35 @@ def stale(job: Job, cell: dict[str, Any]) -> bool:
     return bool(cell["made_of"] != made_of(job))
 
 
+def load(path: Path) -> dict[str, Any]:
+    """Runs by key: ``made_of`` with ``refused`` and ``scores``, or with ``error``; none where there is no file."""
+    if not path.exists():
+        return {}
+    cells = {}
+    for label, problems in json.loads(path.read_text()).items():
+        for problem, runs in problems.items():
+            for rest, (made_of, refused, *found) in runs.items():
+                told = {"error": found[0]} if refused is None else {"refused": refused, "scores": found}
+                cells[f"{label} | {problem} | {rest}"] = {"made_of": made_of, **told}
+    return cells
+
+
 def write(cells: dict[str, Any], path: Path) -> None:
-    """All at once, so that a kill leaves the file whole; a run is a line."""
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(cells[key])}" for key in sorted(cells))
+    """All at once, so that a kill leaves the file whole; a rule's runs on a problem are a line."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for key in sorted(cells):
+        (label, problem, rest), cell = key.split(" | ", 2), cells[key]
+        found = [None, cell["error"]] if "error" in cell else [cell["refused"], *cell["scores"]]
+        rows.setdefault(label, {}).setdefault(problem, {})[rest] = [cell["made_of"], *found]
+    rules = []
+    for label, problems in rows.items():
+        lines = ",\n".join(
+            f"{json.dumps(p)}: {json.dumps(runs, separators=(',', ':'))}" for p, runs in problems.items()
+        )
+        rules.append(f"{json.dumps(label)}: {{\n{lines}\n}}")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text("{\n" + lines + "\n}\n")
+    part.write_text("{\n" + ",\n".join(rules) + "\n}\n")
     part.replace(path)
 
 
@@ -168,7 +193,7 @@ def print_tuning(jobs: Sequence[Job], cells: dict[str, Any]) -> None:
         problem = RULES[label].made_for or ""
         tried: dict[tuple[Any, ...], list[float]] = {}
         for job in group:
-            score = gather(cells[job.key], problem, "val")
+            score = gather(cells[job.key], problem)
             tried.setdefault(job.changes, []).append(-math.inf if score is None else score.mean)
         ranked = sorted(tried, key=lambda c: -sum(tried[c]))
         shown = ", ".join(f"{dict(c)}: {sum(tried[c]) / len(tried[c]):.1f}" for c in ranked)
@@ -190,7 +215,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=JSON.with_suffix(".md"), help="the report, with all rules")
     args = parser.parse_args()
     path: Path = args.json or (Path(tempfile.gettempdir()) / "rules_tuning.json" if args.tune else JSON)
-    cells: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    cells = load(path)
     if args.tune:
         jobs = tuning_jobs(args.rules)
         run_all(jobs, cells, path, args.workers, args.again)
