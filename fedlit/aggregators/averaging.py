@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Work, require
+from fedlit.aggregators.base import Aggregator, Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 
 FAMILY = "averaging"
@@ -39,11 +39,11 @@ class FedAvg(Aggregator):
     def weigh(self, num_examples: int, work: Work) -> float:
         return float(num_examples) if self.weighting == "examples" else 1.0
 
-    def step(self, state: Any, mean: Any) -> Any:
+    def step(self, state: Tensors, mean: Tensors) -> Any:
         """The next state from the mean update: what a server optimizer overrides."""
         return {**state, "params": tree.add(state["params"], mean, self.lr)}
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         return self.step(state, server.mean(updates))
 
 
@@ -65,10 +65,10 @@ class FedAvgM(FedAvg):
         super().__post_init__()
         require(self, 0 <= self.beta < 1, "beta", "a number in [0, 1)")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "velocity": tree.zeros(params)}
 
-    def step(self, state: Any, mean: Any) -> Any:
+    def step(self, state: Tensors, mean: Tensors) -> Any:
         velocity = tree.add(mean, state["velocity"], self.beta)
         return {"params": tree.add(state["params"], velocity, self.lr), "velocity": velocity}
 
@@ -95,7 +95,7 @@ class FedOpt(FedAvg):
         require(self, 0 <= self.beta1 < 1, "beta1", "a number in [0, 1)")
         require(self, 0 < self.tau < float("inf"), "tau", "a finite number above 0")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         second = tree.map(lambda p: torch.full_like(p, self.tau**2), params)
         return {"params": params, "mean": tree.zeros(params), "square": second}
 
@@ -103,7 +103,7 @@ class FedOpt(FedAvg):
         """The next ``v``."""
         raise NotImplementedError
 
-    def step(self, state: Any, mean: Any) -> Any:
+    def step(self, state: Tensors, mean: Tensors) -> Any:
         m = tree.lerp(state["mean"], mean, self.beta1)
         v = tree.map(self.second, state["square"], mean)
         params = tree.map(lambda p, m, v: p + self.lr * m / (v.sqrt() + self.tau), state["params"], m, v)
@@ -177,9 +177,9 @@ class FedNova(FedAvg):
     at admission, since its mean step is not a number.
     """
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return {"step": tree.scale(tree.sub(w, down), 1 / work.travel), "tau": work.travel}, memory
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         mean = server.mean(updates)
         return self.step(state, tree.scale(mean["step"], mean["tau"]))

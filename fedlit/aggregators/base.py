@@ -7,7 +7,7 @@ written for one client, and the engine decides how many it runs at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from fedlit import tree
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 from fedlit.tree import Tree
+
+Tensors: TypeAlias = dict[str, Any]
+"""Tensors by name, or trees of them, in a form that the rule itself decides."""
 
 
 class Loss(Protocol):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import require
+from fedlit.aggregators.base import Tensors, require
 from fedlit.aggregators.parts.signatures import cosine
 from fedlit.aggregators.server import Server, Update
 
@@ -45,13 +45,13 @@ class ClusteredFL(FedAvg):
         require(self, 0 <= self.eps1 < float("inf"), "eps1", "a finite number, at least 0")
         require(self, self.eps1 < self.eps2 < float("inf"), "eps2", "a finite number above eps1")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"models": {"1": params}, "directions": {}, "clusters": {}}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state["models"][str(int(state["clusters"].get(client, 1)))]
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = server.gather(updates)
         out = {part: dict(state[part]) for part in ("models", "directions", "clusters")}
         members: dict[int, list[Update]] = {}
@@ -71,11 +71,11 @@ class ClusteredFL(FedAvg):
         server.log("clusters", sum(f"{2 * int(key)}" not in out["models"] for key in out["models"]))
         return out
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return None
 
 
-def divide(updates: Sequence[Any], mean: Any, eps1: float, eps2: float) -> list[list[int]]:
+def divide(updates: Sequence[Any], mean: Tensors, eps1: float, eps2: float) -> list[list[int]]:
     """The two parts that a cluster is split into, or the one that it stays."""
     longest = max(float(tree.sq(u)) for u in updates) ** 0.5
     if len(updates) < 2 or float(tree.sq(mean)) ** 0.5 >= eps1 or longest <= eps2:
@@ -88,7 +88,7 @@ def bipartition(updates: Sequence[Any]) -> list[list[int]]:
     return agglomerate(1 - cosine([tree.flatten(u) for u in updates]), "max", until=2)
 
 
-def descend(cluster: int, update: Any, directions: Any) -> int:
+def descend(cluster: int, update: Tensors, directions: Tensors) -> int:
     """The cluster below this one, or itself, that the update points to most."""
     while f"{2 * cluster}" in directions:
         near = [float(cosine([update, directions[f"{2 * cluster + i}"]])[0, 1]) for i in (0, 1)]

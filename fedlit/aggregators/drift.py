@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Aggregator, Loss, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 
@@ -41,22 +41,22 @@ class SCAFFOLD(Aggregator):
     def __post_init__(self) -> None:
         require(self, 0 < self.lr < float("inf"), "lr", "a finite number above 0")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "control": tree.zeros(params)}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return tree.zeros(params)
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return down["params"]
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(w) + tree.dot(tree.sub(down["control"], memory), w)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         moved = tree.sub(w, down["params"])
         control = tree.sub(tree.sub(memory, down["control"]), tree.scale(moved, 1 / work.travel))
         return {"params": moved, "control": tree.sub(control, memory)}, control
@@ -64,7 +64,7 @@ class SCAFFOLD(Aggregator):
     def weigh(self, num_examples: int, work: Work) -> float:
         return 1.0
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         mean, part = server.mean(updates), len(updates) / population(self, server)
         control = tree.add(state["control"], mean["control"], part)
         return {"params": tree.add(state["params"], mean["params"], self.lr), "control": control}
@@ -89,23 +89,23 @@ class FedDyn(Aggregator):
     def __post_init__(self) -> None:
         require(self, 0 < self.alpha < float("inf"), "alpha", "a finite number above 0")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "h": tree.zeros(params)}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return tree.zeros(params)
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(w) - tree.dot(memory, w) + self.alpha / 2 * tree.sq(tree.sub(w, down))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         moved = tree.sub(w, down)
         return moved, tree.add(memory, moved, -self.alpha)
 
     def weigh(self, num_examples: int, work: Work) -> float:
         return 1.0
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         mean, part = server.mean(updates), len(updates) / population(self, server)
         h = tree.add(state["h"], mean, -self.alpha * part)
         return {"params": tree.add(tree.add(state["params"], mean), h, -1 / self.alpha), "h": h}
@@ -134,17 +134,17 @@ class MOON(FedAvg):
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
         require(self, 0 < self.temperature < float("inf"), "temperature", "a finite number above 0")
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return params
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         if not self.mu:
             return loss(w)
         with torch.no_grad():
             shared, last = loss.features(down), loss.features(memory)
         return loss(w) + self.mu * contrastive(loss.features(w), shared, last, self.temperature)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w, down), w
 
 

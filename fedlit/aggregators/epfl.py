@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fedlit.aggregators.base import Work, require
+from fedlit.aggregators.base import Tensors, Work, require
 from fedlit.aggregators.parts import lora
 from fedlit.aggregators.parts.signatures import (
     DistanceName,
@@ -60,11 +60,11 @@ class EPFL(SimilarityAggregator):
         require(self, self.psi in ("first_half", "second_half", "all"), "psi", "'first_half', 'second_half' or 'all'")
         require(self, self.sketch >= 0, "sketch", "a number of values a layer, 0 for all of B")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         lora.layers(params, self)
         return super().init(params)
 
-    def signed(self, w: Any, start: Any) -> Signature:
+    def signed(self, w: Tensors, start: Tensors) -> Signature:
         found = super().signed(w, start)
         names = sorted(found, key=natural)
         half = len(names) // 2

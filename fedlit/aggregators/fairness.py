@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Work, require
+from fedlit.aggregators.base import Aggregator, Tensors, Work, require
 from fedlit.aggregators.drift import population
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
@@ -44,7 +44,7 @@ class QFedAvg(Aggregator):
         ok = self.lipschitz is None or 0 < self.lipschitz < float("inf")
         require(self, ok, "lipschitz", "a finite number above 0, or None")
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         if work.start_loss < 0:
             raise FedlitError(f"QFedAvg takes powers of the loss, and this client's is {float(work.start_loss):.3g}")
         moved, loss = tree.sub(w, down), work.start_loss.clamp(min=1e-10)
@@ -55,7 +55,7 @@ class QFedAvg(Aggregator):
     def weigh(self, num_examples: int, work: Work) -> float:
         return 1.0
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         mean = server.mean(updates)
         return {"params": tree.add(state["params"], tree.scale(mean["moved"], 1 / mean["scale"]))}
 
@@ -88,16 +88,16 @@ class AFL(Aggregator):
         require(self, 0 < self.lr < float("inf"), "lr", "a finite number above 0")
         require(self, 0 <= self.lambda_lr < float("inf"), "lambda_lr", "a finite number, at least 0")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "lambda": {}}
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return {"params": tree.sub(w, down), "loss": work.start_loss}, memory
 
     def weigh(self, num_examples: int, work: Work) -> float:
         return 1.0
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         losses = {client: upload["loss"] for client, upload in server.gather(updates).items()}
         total = population(self, server)
         scale = total / len(losses)

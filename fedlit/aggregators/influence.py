@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Work, require
+from fedlit.aggregators.base import Aggregator, Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 
@@ -41,7 +41,7 @@ class FedMedLoRA(Aggregator):
             return float(num_examples)
         return num_examples * float(work.targets / work.examples)
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         return {"params": tree.add(state["params"], server.mean(updates))}
 
 
@@ -84,7 +84,7 @@ class FedMedLoRAPlus(FedMedLoRA):
         require(self, self.form in ("softmax", "improvement"), "form", "'softmax' or 'improvement'")
         require(self, 0 < self.b < float("inf"), "b", "a finite number above 0")
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         tables = server.losses_of(tree.add(state["params"], u.tensors) for u in updates)
         losses = [float(one.mean()) for one in tables]
         a = {"paper": 1.0, "release": 0.0}[self.preset] if self.a is None else self.a
@@ -135,7 +135,7 @@ class ReliableInfluence(FedMedLoRA):
         require(self, 0 <= self.a <= 10, "a", "a number from 0 to 10")
         require(self, self.temperature > 0, "temperature", "a number above 0")
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         updates = by_name(updates)
         table = torch.stack(server.losses_of(tree.add(state["params"], u.tensors) for u in updates))
         losses = table.mean(1)
@@ -176,13 +176,13 @@ class FedDGGA(Aggregator):
         require(self, 0 < self.step_size <= 1, "step_size", "a number above 0, at most 1")
         require(self, self.rounds >= 1, "rounds", "at least 1")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "weights": {}, "losses": {}}
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return {"moved": tree.sub(w, down), "start_loss": work.start_loss, "end_loss": work.end_loss}, memory
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = {u.client: tree.pick(u.tensors, "start_loss", "end_loss") for u in by_name(updates)}
         first = 1 / torch.tensor(server.num_clients or len(got), dtype=torch.float64)
         before = {k: state["weights"].get(k, first) for k in got}

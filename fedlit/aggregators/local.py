@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Aggregator, Loss, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.proximal import proximal
 from fedlit.aggregators.server import Server, Update
 from fedlit.aggregators.stages import Stage, Staged
@@ -21,25 +21,25 @@ FAMILY = "local adaptation"
 class LocalOnly(Aggregator):
     """Every client trains its own model on its own data, and nothing is shared: what a hospital could do alone."""
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return params
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return {}
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return memory
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return {}, w
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         return state
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return None
 
 
@@ -59,22 +59,22 @@ class LocalAdaptation(LocalOnly):
     def __post_init__(self) -> None:
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return {}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state["params"]
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return memory or down
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return proximal(loss(w), self.mu, w, down)
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return state["params"]
 
 

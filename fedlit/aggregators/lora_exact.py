@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, Work
+from fedlit.aggregators.base import Loss, Tensors, Work
 from fedlit.aggregators.parts import lora
 from fedlit.aggregators.parts.lora_ranks import MixedRanks, Sum, payloads
 from fedlit.aggregators.server import Server, Update
@@ -39,11 +39,11 @@ class FFALoRA(FedAvg):
     network's own seed, or, where a stage before this one trained it, from that stage's model.
     """
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         lora.layers(params, self)
         return {"params": without(lora.A, params), "fixed": only(lora.A, params)}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return {**state["params"], **state["fixed"]}
 
 
@@ -60,20 +60,20 @@ class FedSALoRA(FedAvg):
 
     share_head: bool = False
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         lora.layers(params, self)
         return {"params": without(lora.B, params) if self.share_head else only(lora.A, params)}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return only(lora.B, params) if self.share_head else without(lora.A, params)
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return {**down, **memory}
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return {name: w[name] - p for name, p in down.items()}, {name: w[name] for name in memory}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return None
 
 
@@ -90,31 +90,31 @@ class AlternatingLoRA(FedAvg):
     def min_rounds(self) -> int:
         return 2
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         lora.layers(params, self)
         return {"train": without(lora.A, params), "fixed": only(lora.A, params)}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return down["train"]
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return {**w, **down["fixed"]}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(self.model(w, down, memory))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w, down["train"]), memory
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         params = {**tree.add(state["train"], server.mean(updates), self.lr), **state["fixed"]}
         trained = lora.B if only(lora.B, state["train"]) else lora.A
         return {"train": without(trained, params), "fixed": only(trained, params)}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return {**state["train"], **state["fixed"]}
 
 
@@ -130,14 +130,14 @@ class FedExLoRA(MixedRanks):
     averaging would have lost. Quantised weights cannot take the residual, and the engine refuses them.
     """
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         found = lora.layers(params, self)
         zero = {
             layer.weight: params[layer.a].new_zeros(len(params[layer.b]), *params[layer.a].shape[1:]) for layer in found
         }
         return payloads(self, params, params, zero, {layer.name: 0.0 for layer in found})
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = Sum(self, state, updates, server)
         server.log("averaging_error", got.error(got.mean))
         return got.send(got.mean, got.change())
@@ -153,7 +153,7 @@ class FLoRA(FedExLoRA):
     clients get one new A, uniform within ``1 / sqrt(in)`` as PEFT's.
     """
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got, fresh = Sum(self, state, updates, server), {}
         for layer in got.layers:
             a, b = got.mean[layer.a], got.mean[layer.b]

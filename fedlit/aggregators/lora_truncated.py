@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedlit.aggregators.base import require
+from fedlit.aggregators.base import Tensors, require
 from fedlit.aggregators.parts import lora
 from fedlit.aggregators.parts.lora_ranks import MixedRanks, Sum, norm
 from fedlit.aggregators.server import Server, Update
@@ -27,7 +27,7 @@ class FlexLoRA(MixedRanks):
     of B 0, so that all of it goes on training.
     """
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = Sum(self, state, updates, server)
         params = dict(got.mean)
         for layer in got.layers:
@@ -47,7 +47,7 @@ class HetLoRA(MixedRanks):
     as by ``weighting``. The paper's pruning of a client's own rank in training is left out: ranks stay as given.
     """
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = Sum(self, state, updates, server, lambda model: update_norm(self, model, server.scaling))
         state = got.send(got.mean)
         got.log_error(state)
@@ -73,7 +73,7 @@ class LoRAFair(MixedRanks):
         super().__post_init__()
         require(self, 0 < self.lam < float("inf"), "lam", "a finite number above 0")
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = Sum(self, state, updates, server)
         params = dict(got.mean)
         for layer in got.layers:

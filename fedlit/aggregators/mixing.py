@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, Work, require
+from fedlit.aggregators.base import Loss, Tensors, Work, require
 from fedlit.aggregators.partial import expression, opening, part
 from fedlit.aggregators.personal import bounded
 from fedlit.aggregators.server import Server, Update
@@ -54,35 +54,35 @@ class FedALA(FedAvg):
         require(self, 0 <= self.mix_share < 1, "mix_share", "a number in [0, 1)")
         require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
 
-    def _kept(self, down: Any, memory: Any) -> Any:
+    def _kept(self, down: Tensors, memory: Tensors) -> Any:
         return memory or {"own": down, "mix": tree.map(torch.ones_like, part(self, "mixed", down, whole=True))}
 
-    def _mix(self, w: Any, kept: Any) -> Any:
+    def _mix(self, w: Tensors, kept: Tensors) -> Any:
         return tree.map(lambda x, u: bounded(x + self.mix_scale * u), kept["mix"], w["shift"])
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         part(self, "mixed", params, whole=True)
         return super().init(params)
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         kept = self._kept(down, memory)
         return {"model": mixture(down, kept["own"], kept["mix"]), "shift": tree.zeros(kept["mix"])}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         held = "model" if memory and loss.step < opening(self.mix_share, loss.steps) else "shift"
         return loss(self.model({**w, held: tree.detach(w[held])}, down, memory))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         model = self.model(w, down, memory)
         return tree.sub(model, down), {"own": model, "mix": self._mix(w, self._kept(down, memory))}
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         kept = self._kept(down, memory)
         now, before = (mixture(down, kept["own"], mix) for mix in (self._mix(w, kept), kept["mix"]))
         return tree.add(w["model"], tree.sub(now, before))
 
 
-def mixture(shared: Any, own: Any, mix: Any) -> Any:
+def mixture(shared: Tensors, own: Tensors, mix: Tensors) -> Any:
     """``own + (shared - own) * mix``, element by element, where there is a ``mix``, and ``shared`` elsewhere."""
     return {**shared, **{name: tree.lerp(shared[name], own[name], x) for name, x in mix.items()}}
 
@@ -98,10 +98,10 @@ class CoreOfEach(FedAvg):
     def min_rounds(self) -> int:
         return 2
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "cores": {}, "weights": {}, "round": torch.zeros((), dtype=torch.float64)}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         others = {c: core for c, core in state["cores"].items() if c != client}
         weights = {c: state["weights"][c] for c in sorted(others)}
         mean = sum(weights.values()) / len(weights) if weights else torch.ones((), dtype=torch.float64)
@@ -111,7 +111,7 @@ class CoreOfEach(FedAvg):
         core = state["cores"].get(client, state["params"])
         return {"core": core, "others": others, "share": share, "round": state["round"]}
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         moved, old, cores = server.gather(updates), state["params"], state["cores"]
         cores = {**cores, **{c: tree.add(cores.get(c, old), move, self.lr) for c, move in moved.items()}}
         weights = {**state["weights"], **{u.client: torch.tensor(u.weight, dtype=torch.float64) for u in updates}}
@@ -120,7 +120,7 @@ class CoreOfEach(FedAvg):
         mean = tree.combine([cores[c] for c in names], [float(weights[c]) / total for c in names])
         return {"params": mean, "cores": cores, "weights": weights, "round": state["round"] + 1}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return None
 
 
@@ -157,28 +157,28 @@ class APPLE(CoreOfEach):
         require(self, self.pull_rounds >= 1, "pull_rounds", "at least 1")
         require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return {"own": tree.leaves(params)[0].new_zeros(()), "others": {}}
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         zero = torch.zeros_like(memory["own"])
         return {"core": down["core"], "shift": tree.map(lambda _: zero, down["share"])}
 
-    def _distance(self, w: Any, memory: Any) -> Any:
+    def _distance(self, w: Tensors, memory: Tensors) -> Any:
         """Of ``p_k`` from ``p0``."""
         kept, zero = memory["others"], torch.zeros_like(memory["own"])
         kept = {"own": memory["own"], "others": {c: kept.get(c, zero) for c in w["shift"]["others"]}}
         return tree.map(lambda x, u: x + self.mix_scale * u, kept, w["shift"])
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         pull = (torch.cos(math.pi * (down["round"] / self.pull_rounds).clamp(max=1)) + 1) / 2
         distance = tree.sq(self._distance(w, memory))
         return loss(self.model(w, down, memory)) + (pull * self.mu / 2 * distance).to(distance.dtype)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w["core"], down["core"]), self._distance(w, memory)
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         p = tree.map(lambda share, x: (share + x).to(x.dtype), down["share"], self._distance(w, memory))
         terms = [tree.scale(w["core"], p["own"])]
         terms += [tree.scale(core, p["others"][client]) for client, core in sorted(down["others"].items())]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import require
+from fedlit.aggregators.base import Tensors, require
 from fedlit.aggregators.clustering import agglomerate
 from fedlit.aggregators.parts.signatures import cosine, sketch
 from fedlit.aggregators.server import Server, Update
@@ -56,14 +56,14 @@ class ModalityMean(FedAvg):
         unknown = sorted(set(self.groups or {}) - set(clients))
         require(self, not unknown, "groups", f"names of clients, and of {list(clients)[:3]} ... {unknown[:1]} is none")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"params": params, "models": {}, "sums": {}}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         own = state["models"].get(client)
         return tree.combine([own, state["params"]], [1 - self.shrink, self.shrink]) if own else state["params"]
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = server.gather(updates)
         before = {client: self.down(state, client) for client in got}
         after = {client: tree.add(before[client], got[client], self.lr) for client in got}

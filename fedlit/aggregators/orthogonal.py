@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, Work, require
+from fedlit.aggregators.base import Loss, Tensors, Work, require
 from fedlit.aggregators.parts import lora, overlap
 from fedlit.errors import FedlitError
 
@@ -56,26 +56,26 @@ class MedDualLoRA(FedAvg):
         except re.error:
             require(self, False, "local", "a regular expression")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         shared, personal = split(self, params, self.shared_rank, self.local)
         return {"params": shared, "silent": scaled(personal, 0.0)}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return split(self, params, self.shared_rank, self.local)[1]
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return {"shared": down, "personal": memory}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(self.model(w, down, memory))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w["shared"], down), w["personal"]
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return joined(self, w["shared"], w["personal"])
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return joined(self, state["params"], state["silent"]) if self.local is None else None
 
 
@@ -118,7 +118,7 @@ class OrthogonalDualLoRA(MedDualLoRA):
         require(self, self.gradient in ("both", "personal"), "gradient", "'both' or 'personal'")
         require(self, 0 < self.eps < float("inf"), "eps", "a finite number above 0")
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         if not self.lam:
             return super().objective(loss, w, down, memory)
         felt = w if self.gradient == "both" else {**w, "shared": tree.detach(w["shared"])}
@@ -160,7 +160,7 @@ class FedDPA(MedDualLoRA):
     def min_steps(self) -> int:
         return 2
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         if loss.steps < 2:
             raise FedlitError(
                 "FedDPA trains one adapter after the other: let clients take at least 2 local steps "
@@ -170,7 +170,7 @@ class FedDPA(MedDualLoRA):
             return loss(self.model({**w, "shared": tree.detach(w["shared"])}, down, memory))
         return loss(joined(self, w["shared"], scaled(tree.detach(w["personal"]), 0.0)))
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return joined(self, scaled(w["shared"], 1 - self.alpha), scaled(w["personal"], self.alpha))
 
 
@@ -196,13 +196,13 @@ class FedDAT(MedDualLoRA):
         super().__post_init__()
         require(self, 0 < self.temperature < float("inf"), "temperature", "a finite number above 0")
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         teacher, student = self.model(w, down, memory), joined(self, w["shared"], scaled(w["personal"], 0.0))
         t, s = loss.logits(teacher), loss.logits(student)
         mutual = distilled(s, t.detach(), self.temperature) + distilled(t, s.detach(), self.temperature)
         return (loss(student) + loss(teacher) + mutual) / 2
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         received = tree.where(ADAPTERS, scaled(down, 0.5), w["shared"])
         return joined(self, received, scaled(w["personal"], 0.5))
 
@@ -231,7 +231,7 @@ def joined(rule: object, shared: Mapping[str, Any], personal: Mapping[str, Any])
     return {**shared, **personal, **lora.join_rank([shared, personal], lora.layers(shared, rule))}
 
 
-def scaled(part: Any, by: float) -> Any:
+def scaled(part: Tensors, by: float) -> Any:
     """The part with each B, and so each BA, times a number."""
     return tree.where(lora.B, tree.scale(part, by), part)
 

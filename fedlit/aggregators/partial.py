@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, Work, require
+from fedlit.aggregators.base import Loss, Tensors, Work, require
 from fedlit.errors import FedlitError
 
 FAMILY = "local adaptation"
@@ -28,24 +28,24 @@ class PartlyShared(FedAvg):
     no one model of all clients.
     """
 
-    def stays(self, params: Any) -> Any:
+    def stays(self, params: Tensors) -> Any:
         """The parameters that stay at the client, of all."""
         raise NotImplementedError
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         stays = self.stays(params)
         return {"params": {name: p for name, p in params.items() if name not in stays}}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return self.stays(params)
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return {**down, **memory}
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub({name: w[name] for name in down}, down), {name: w[name] for name in memory}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return None
 
 
@@ -67,7 +67,7 @@ class FedPer(PartlyShared):
         super().__post_init__()
         expression(self, "head")
 
-    def stays(self, params: Any) -> Any:
+    def stays(self, params: Tensors) -> Any:
         return part(self, "head", params)
 
 
@@ -90,7 +90,7 @@ class FedRep(FedPer):
         super().__post_init__()
         require(self, 0 < self.head_share < 1, "head_share", "a number between 0 and 1")
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         held = down if loss.step < opening(self.head_share, loss.steps) else memory if loss.steps > 1 else {}
         return loss({name: p.detach() if name in held else p for name, p in w.items()})
 
@@ -113,7 +113,7 @@ class LGFedAvg(PartlyShared):
         super().__post_init__()
         expression(self, "head")
 
-    def stays(self, params: Any) -> Any:
+    def stays(self, params: Tensors) -> Any:
         shared = part(self, "head", params)
         return {name: p for name, p in params.items() if name not in shared}
 
@@ -136,7 +136,7 @@ class FedBN(PartlyShared):
         super().__post_init__()
         expression(self, "norm")
 
-    def stays(self, params: Any) -> Any:
+    def stays(self, params: Tensors) -> Any:
         return part(self, "norm", params)
 
 
@@ -152,7 +152,7 @@ def expression(rule: object, field: str) -> None:
         require(rule, False, field, "a regular expression")
 
 
-def part(rule: object, field: str, params: Any, whole: bool = False) -> dict[str, Any]:
+def part(rule: object, field: str, params: Tensors, whole: bool = False) -> dict[str, Any]:
     """The parameters whose name matches the expression in a rule's field.
 
     Args:

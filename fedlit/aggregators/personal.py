@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, Work, require
+from fedlit.aggregators.base import Loss, Tensors, Work, require
 from fedlit.aggregators.proximal import proximal
 
 FAMILY = "local adaptation"
@@ -36,16 +36,16 @@ class Ditto(FedAvg):
         super().__post_init__()
         require(self, 0 <= self.lam < float("inf"), "lam", "a finite number, at least 0")
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return {"global": down, "personal": memory or down}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(w["global"]) + proximal(loss(w["personal"]), self.lam, w["personal"], down)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w["global"], down), w["personal"]
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return w["personal"]
 
 
@@ -74,26 +74,26 @@ class APFL(FedAvg):
         super().__post_init__()
         require(self, 0 <= self.alpha <= 1, "alpha", "a number in [0, 1]")
 
-    def _kept(self, down: Any, memory: Any) -> Any:
+    def _kept(self, down: Tensors, memory: Tensors) -> Any:
         return memory or {"own": down, "alpha": tree.leaves(down)[0].new_full((), self.alpha)}
 
-    def _share(self, w: Any, kept: Any) -> Any:
+    def _share(self, w: Tensors, kept: Tensors) -> Any:
         return bounded(kept["alpha"] + w["shift"]) if self.adaptive else self.alpha
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         kept = self._kept(down, memory)
         shift = {"shift": torch.zeros_like(kept["alpha"])} if self.adaptive else {}
         return {"shared": down, "own": kept["own"], **shift}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(w["shared"]) + loss(self.model({**w, "shared": tree.detach(w["shared"])}, down, memory))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         kept = self._kept(down, memory)
         alpha = self._share(w, kept) if self.adaptive else kept["alpha"]
         return tree.sub(w["shared"], down), {"own": w["own"], "alpha": alpha}
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return tree.lerp(w["own"], w["shared"], self._share(w, self._kept(down, memory)))
 
 
@@ -122,13 +122,13 @@ class PFedMe(FedAvg):
         require(self, 0 < self.lam < float("inf"), "lam", "a finite number above 0")
         require(self, 0 < self.eta <= 1 / self.lam, "eta", "a number above 0 and at most 1 / lam")
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return proximal(loss(w), self.lam, w, down)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.scale(tree.sub(w, down), self.eta * self.lam), w
 
-    def personal(self, down: Any, memory: Any) -> Any:
+    def personal(self, down: Tensors, memory: Tensors) -> Any:
         return memory or down
 
 
@@ -165,13 +165,13 @@ class PerFedAvg(FedAvg):
     def second_order(self) -> bool:  # type: ignore[override] # here it depends on a field
         return not self.first_order
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return tree.zeros(params)
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return {"meta": down, "step": tree.zeros(down)}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         meta, (inner, outer) = w["meta"], loss.split(2)
         gradient = torch.autograd.grad(
             inner(meta), list(meta.values()), create_graph=self.second_order, materialize_grads=True
@@ -179,14 +179,14 @@ class PerFedAvg(FedAvg):
         value = outer(tree.add(meta, dict(zip(meta, gradient, strict=True)), -self.alpha))
         return value + loss(tree.add(tree.detach(meta), w["step"])) if loss.step == 0 else value
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         rate = (work.travel / work.steps).clamp(min=1e-30)  # at a rate of 0 the step is 0 too
         return tree.sub(w["meta"], down), tree.scale(w["step"], self.alpha / rate)
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return w["meta"]
 
-    def personal(self, down: Any, memory: Any) -> Any:
+    def personal(self, down: Tensors, memory: Tensors) -> Any:
         return tree.add(down, memory)
 
 
@@ -211,13 +211,13 @@ class MRMTL(FedAvg):
         super().__post_init__()
         require(self, 0 <= self.lam < float("inf"), "lam", "a finite number, at least 0")
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return memory or down
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return proximal(loss(w), self.lam, w, down)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w, down), w
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, require
+from fedlit.aggregators.base import Loss, Tensors, require
 
 FAMILY = "proximal and drift"
 
@@ -31,10 +30,10 @@ class FedProx(FedAvg):
         super().__post_init__()
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return proximal(loss(w), self.mu, w, down)
 
 
-def proximal(value: Tensor, mu: float, w: Any, anchor: Any) -> Tensor:
+def proximal(value: Tensor, mu: float, w: Tensors, anchor: Tensors) -> Tensor:
     """``value + mu / 2 * |w - anchor|^2``; with ``mu = 0`` no operation at all, so bytes equal those without it."""
     return value + mu / 2 * tree.sq(tree.sub(w, anchor)) if mu else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Aggregator
+from fedlit.aggregators.base import Aggregator, Tensors
 from fedlit.aggregators.server import Server, Update
 
 FAMILY = "reference"
@@ -17,7 +17,7 @@ FAMILY = "reference"
 class ZeroShot(Aggregator):
     """The backbone as it came: nobody trains, nothing is sent."""
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         return state
 
     def cohorts(self, clients: Sequence[str]) -> dict[str, tuple[str, ...]]:

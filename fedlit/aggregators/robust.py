@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Work, require
+from fedlit.aggregators.base import Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 from fedlit.tree import Tree
@@ -41,7 +41,7 @@ class _Robust(FedAvg):
         """The centre of the uploads, which come in client-name order."""
         raise NotImplementedError
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         return self.step(state, self.centre(list(server.gather(updates).values()), server))
 
 
@@ -165,7 +165,7 @@ class GeometricMedian(FedAvg):
         require(self, self.iterations >= 1, "iterations", "at least 1")
         require(self, 0 < self.eps < float("inf"), "eps", "a finite number above 0")
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         ordered = sorted(updates, key=lambda update: update.client)
         points = list(server.gather(ordered).values())
         v = _between(points, (len(points) - 1) // 2)
@@ -194,7 +194,7 @@ class NormBounding(FedAvg):
         super().__post_init__()
         require(self, 0 < self.bound < float("inf"), "bound", "a finite number above 0")
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         update, memory = super().finish(w, down, memory, work)
         norm = tree.sq(tree.map(lambda x: x.double(), update)).sqrt()
         return tree.scale(update, (self.bound / norm).clamp(max=1)), memory

@@ -171,7 +171,7 @@ def _each_once(updates: Sequence[Update]) -> None:
         raise FedlitError(f"client {next(n for n in names if names.count(n) > 1)!r} counts twice in this round")
 
 
-def _alike(client: str, got: Any, first: Any) -> Any:
+def _alike(client: str, got: Tree, first: Tree) -> Any:
     a, b = tree.flatten(got), tree.flatten(first)
     for path in sorted(a.keys() | b.keys()):
         if path not in a or path not in b:
@@ -182,7 +182,7 @@ def _alike(client: str, got: Any, first: Any) -> Any:
     return got
 
 
-def _finite(client: str, got: Any) -> Any:
+def _finite(client: str, got: Tree) -> Any:
     for path, leaf in tree.flatten(got).items():
         if not torch.isfinite(leaf).all():
             raise FedlitError(f"the update of {client!r} is not finite in {path}")

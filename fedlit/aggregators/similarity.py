@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Loss, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.partial import NORM, expression
 from fedlit.aggregators.parts.signatures import (
     DISTANCES,
@@ -42,15 +42,15 @@ class Mixing(Aggregator):
 
     share = ""
 
-    def shared(self, params: Any) -> dict[str, Any]:
+    def shared(self, params: Tensors) -> dict[str, Any]:
         """The parameters that are mixed."""
         return {name: params[name] for name in params if re.search(self.share, name)}
 
-    def kept(self, params: Any) -> dict[str, Any]:
+    def kept(self, params: Tensors) -> dict[str, Any]:
         """The parameters that stay at the client."""
         return {name: params[name] for name in params if not re.search(self.share, name)}
 
-    def signed(self, w: Any, start: Any) -> Signature:
+    def signed(self, w: Tensors, start: Tensors) -> Signature:
         """What is compared, from the parameters after and before local training.
 
         The server asks this of the shared parameters, and adds what the client sent, which wins where both have a name.
@@ -61,7 +61,7 @@ class Mixing(Aggregator):
         """Row i holds what client i receives of each client; rows sum to 1."""
         raise NotImplementedError
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         some = f"{sorted(params)[:3]} ..."
         require(self, bool(self.shared(params)), "share", f"an expression that matches some of {some}")
         if not tree.leaves(self.signed(params, params)):
@@ -71,16 +71,16 @@ class Mixing(Aggregator):
             )
         return {"params": self.shared(params), "models": {}}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return self.kept(params)
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state["models"].get(client, state["params"])
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return {**memory, **down}
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         moved = tree.sub(self.shared(w), down)
         signature = {} if len(moved) == len(w) else self.signed(w, self.start(down, memory))
         extra = {name: value for name, value in signature.items() if name not in moved}
@@ -89,7 +89,7 @@ class Mixing(Aggregator):
     def weigh(self, num_examples: int, work: Work) -> float:
         return 1.0
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         got = server.gather(updates)
         before = {client: self.down(state, client) for client in got}
         after = {client: tree.add(before[client], got[client]["moved"]) for client in got}
@@ -99,7 +99,7 @@ class Mixing(Aggregator):
         server.log("own_share", float(rows.diagonal().mean()))
         return {**state, "models": {**state["models"], **mixed(after, rows)}}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return None
 
 
@@ -133,7 +133,7 @@ class SimilarityAggregator(Mixing):
         require(self, self.distance in DISTANCES, "distance", f"one of {', '.join(DISTANCES)}")
         require(self, 0 <= self.lam <= 1, "lam", "a number in [0, 1]")
 
-    def signed(self, w: Any, start: Any) -> Signature:
+    def signed(self, w: Tensors, start: Tensors) -> Signature:
         return SIGNATURES[self.signature](w, start)
 
     def mix(self, signatures: Sequence[Signature], weights: Sequence[float]) -> Tensor:
@@ -232,16 +232,16 @@ class FedAMP(Mixing):
         require(self, 0 < self.alpha <= 1, "alpha", "a number in (0, 1]")
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return params
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return memory
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return proximal(loss(w), self.mu, w, down)
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         upload, _ = super().finish(w, down, memory, work)
         return upload, w
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Loss, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 
@@ -87,16 +87,16 @@ class Staged(Aggregator):
             first += stage.rounds
         return self.plan[-1].aggregator.participants(clients, round - first)
 
-    def _open(self, box: Any) -> tuple[str, Stage, Any]:
+    def _open(self, box: Tensors) -> tuple[str, Stage, Any]:
         key = next(name for name in box if name not in (START, SEEN))
         return key, self.plan[int(key.removeprefix("stage"))], box[key]
 
-    def _kept(self, down: Any, memory: Any) -> Any:
+    def _kept(self, down: Tensors, memory: Tensors) -> Any:
         """The memory for the stage in force; of a client new to it, by the model that the stage before ended with."""
         key, stage, _ = self._open(down)
         return stage.aggregator.init_memory(down[START]) if START in down else memory[key]
 
-    def _rest(self, w: Any, down: Any, memory: Any) -> dict[str, Any]:
+    def _rest(self, w: Tensors, down: Tensors, memory: Tensors) -> dict[str, Any]:
         """Parameters that the stage's rule leaves as they are, and that a stage before may have trained."""
         key, stage, inner = self._open(down)
         if START not in down:
@@ -104,7 +104,7 @@ class Staged(Aggregator):
         known = stage.aggregator.model(w[key], inner, self._kept(down, memory))
         return {name: p for name, p in down[START].items() if name not in known}
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         for stage in self.plan:
             matches = stage.trainable is None or any(re.search(stage.trainable, name) for name in params)
             require(stage, matches, "trainable", f"an expression that matches some of {sorted(params)[:3]} ...")
@@ -123,19 +123,19 @@ class Staged(Aggregator):
                 )
         return {"stage0": self.plan[0].aggregator.init(params)}
 
-    def init_memory(self, params: Any) -> Any:
+    def init_memory(self, params: Tensors) -> Any:
         return {f"stage{i}": stage.aggregator.init_memory(params) for i, stage in enumerate(self.plan)}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         key, stage, inner = self._open(state)
         sent = {key: stage.aggregator.down(inner, client)}
         return {**sent, START: state[START]} if START in state and client not in state[SEEN] else sent
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         key, stage, inner = self._open(down)
         return {key: stage.aggregator.start(inner, self._kept(down, memory))}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         key, stage, inner = self._open(down)
         trained = w[key]
         if stage.trainable is not None:
@@ -143,7 +143,7 @@ class Staged(Aggregator):
         rest = self._rest(w, down, memory)
         return stage.aggregator.objective(Whole(loss, rest) if rest else loss, trained, inner, self._kept(down, memory))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         key, stage, inner = self._open(down)
         trained, before = w[key], self._kept(down, memory)
         if stage.trainable is not None:  # weight decay moves what has no gradient: put it back
@@ -156,19 +156,19 @@ class Staged(Aggregator):
     def weigh(self, num_examples: int, work: Work) -> float:
         return self.plan[0].aggregator.weigh(num_examples, work)
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         key, stage, inner = self._open(down)
         model = stage.aggregator.model(w[key], inner, self._kept(down, memory))
         rest = self._rest(w, down, memory)
         return {**rest, **model} if rest else model
 
-    def personal(self, down: Any, memory: Any) -> Any:
+    def personal(self, down: Tensors, memory: Tensors) -> Any:
         key, stage, inner = self._open(down)
         model = stage.aggregator.personal(inner, self._kept(down, memory))
         rest = self._rest(self.start(down, memory), down, memory)
         return {**rest, **model} if rest else model
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         key, stage, inner = self._open(state)
         opened = [
             Update(u.client, u.weight, lambda u=u: u._read()[key], u.metrics, u.sealed)  # type: ignore[misc]
@@ -189,7 +189,7 @@ class Staged(Aggregator):
         switched = {f"stage{index + 1}": after.init(params)}
         return {**switched, START: params, SEEN: {}} if holds_parameters(after, params) else switched
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         _, stage, inner = self._open(state)
         return stage.aggregator.global_model(inner)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Work, require
+from fedlit.aggregators.base import Aggregator, Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 from fedlit.tree import Tree
 
@@ -56,7 +56,7 @@ class TaskVectors(Aggregator):
     def weigh(self, num_examples: int, work: Work) -> float:
         return 1.0
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         if self.mode in ("sum", "mean"):
             merged = tree.scale(server.mean(updates), len(updates) if self.mode == "sum" else 1)
         else:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Loss, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.server import Server, Update
 from fedlit.errors import FedlitError
 
@@ -40,13 +40,13 @@ class _Ring(Aggregator):
     def participants(self, clients: Sequence[str], round: int) -> Sequence[str] | None:  # noqa: A002
         return [sorted(clients)[round % len(clients)]]
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return {"relayed": params}
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state
 
-    def aggregate(self, state: Any, updates: Sequence[Update], server: Server) -> Any:
+    def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         if "common" in state:
             return state
         if server.num_clients is None:
@@ -55,7 +55,7 @@ class _Ring(Aggregator):
         over = server.round + 1 >= self.cycles * server.num_clients
         return {"common" if over else "relayed": server.mean(updates)}
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return next(iter(state.values()))
 
 
@@ -98,13 +98,13 @@ class MetaFed(_Ring):
         require(self, 0 <= self.threshold <= 1, "threshold", "a number in [0, 1]")
         require(self, 0 <= self.teacher_threshold <= 1, "teacher_threshold", "a number in [0, 1]")
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         (teacher,) = down.values()
         if not memory:
             return teacher
         return tree.map(lambda own, other: torch.where(memory["good"] > 0, own, other), memory["own"], teacher)
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         (teacher,), value = down.values(), loss(w)
         if not (self.lam and memory):
             return value
@@ -113,12 +113,12 @@ class MetaFed(_Ring):
             lam = lam * trust(torch.exp(-loss(teacher)), torch.exp(-value), self.teacher_threshold)
         return torch.add(value, lam * (loss.features(w) - loss.features(teacher).detach()).square().mean())
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         good = (torch.exp(-work.end_loss) > self.threshold).to(tree.leaves(w)[0])
         kept = {"own": w, "good": torch.maximum(memory["good"], good) if memory else good}
         return {} if "common" in down else w, kept
 
-    def personal(self, down: Any, memory: Any) -> Any:
+    def personal(self, down: Tensors, memory: Tensors) -> Any:
         return memory["own"] if memory else next(iter(down.values()))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators.base import Aggregator, Loss, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.parts import lora
 from fedlit.aggregators.server import Server, Update
 
@@ -51,25 +51,25 @@ class MixedRanks(Aggregator):
         unknown = sorted(set(self.ranks or {}) - set(clients))
         require(self, not unknown, "ranks", f"names of clients, and of {list(clients)[:3]} ... {unknown[:1]} is none")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Tensors) -> Any:
         return payloads(self, params, params)
 
-    def down(self, state: Any, client: str) -> Any:
+    def down(self, state: Tensors, client: str) -> Any:
         return state.get(f"rank-{(self.ranks or {}).get(client)}", state[NETWORK])
 
-    def start(self, down: Any, memory: Any) -> Any:
+    def start(self, down: Tensors, memory: Tensors) -> Any:
         return down["params"]
 
-    def model(self, w: Any, down: Any, memory: Any) -> Any:
+    def model(self, w: Tensors, down: Tensors, memory: Tensors) -> Any:
         return {**widen(self, w, down), **down.get("base", {})}
 
-    def objective(self, loss: Loss, w: Any, down: Any, memory: Any) -> Tensor:
+    def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         return loss(self.model(w, down, memory))
 
-    def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
+    def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         return tree.sub(w, down["params"]), memory
 
-    def global_model(self, state: Any) -> Any | None:
+    def global_model(self, state: Tensors) -> Any | None:
         return self.model(state[NETWORK]["params"], state[NETWORK], {})
 
 
@@ -93,7 +93,7 @@ class Sum:
     def __init__(
         self,
         rule: MixedRanks,
-        state: Any,
+        state: Tensors,
         updates: Sequence[Update],
         server: Server,
         weigh: Callable[[Mapping[str, Tensor]], float] | None = None,

@@ -7,7 +7,7 @@ norm, keeps value and gradient finite where B is zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,5 +90,5 @@ def _pairs(a: Tensor, b: Tensor, eps: float) -> Tensor:
     return ((a @ b.T) ** 2 / norms).mean()
 
 
-def _mean(terms: Any) -> Tensor:
+def _mean(terms: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(terms)).mean()
