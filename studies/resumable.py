@@ -58,7 +58,12 @@ def study(
             print(f"{number}/{len(left)} {key}: {shown(done[key])}, {done[key]['seconds']} s", flush=True)
             unfinished = path.with_suffix(".part")
             order = {cell.key: done[cell.key] for cell in todo if cell.key in done}
-            whole = {"header": {**header(), **about}, "runs": {**done, **order}}
-            unfinished.write_text(json.dumps(whole, indent=0) + "\n")
+            unfinished.write_text(as_text({**header(), **about}, {**done, **order}))
             unfinished.replace(path)
     return done
+
+
+def as_text(head: dict[str, Any], runs: dict[str, Any]) -> str:
+    """The JSON file, a run a line."""
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(run, separators=(',', ':'))}" for key, run in runs.items())
+    return f'{{"header": {json.dumps(head)},\n"runs": {{\n{lines}\n}}}}\n'

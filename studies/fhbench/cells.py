@@ -36,12 +36,14 @@ from fedlit.aggregators import (
 from fedlit.aggregators.orthogonal import READ
 from fedlit.aggregators.parts import lora, overlap
 from fedlit.runs.checkpoint import read
-from fedlit.runs.folder import SUMMARY_ROWS
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
 from studies.fhbench.settings import EVEN, SETTINGS, SGD_TOO
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "calibration_error")
+CHOICE = ("accuracy", "micro_f1", "macro_f1", "auroc")
+"""Metrics on validation data that are shown where learning rates are chosen."""
+ROWS = ("mean", "weighted_mean", "worst")
+"""Over clients, that the report shows."""
 LAMBDAS = (0.1, 0.3, 1.0)
 PENALTIES = ("rows", "updates", "representations")
 ABLATED = {"ablation": ("images", "diagnoses"), "sketch": ("images",), "rank": ("images",), "orthogonal": ("images",)}
@@ -185,17 +187,22 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
             "bytes": summary["bytes"], "clients": len(data.clients),
             "tests": sum(len(data.dataset(c, "test")) for c in data.clients), "shared": shared_recordings(data),
             "trainable": summary["model"]["trainable"], "primary": "micro_f1" if data.multi_label else "accuracy",
-            "test": {}, "val": {}, "by_client": {},
         }  # fmt: skip
+        choosing = cell.part == "choose"
+        split, metrics = ("val", CHOICE) if choosing else ("test", (out["primary"], "balanced_accuracy"))
+        figures: dict[str, dict[str, float]] = {}
+        clients: list[float] = []
         with (done.path / "metrics.csv").open() as file:
             for row in csv.DictReader(file):
-                if row["metric"] not in METRICS or row["split"] not in ("val", "test"):
+                if (row["split"], row["model"]) != (split, "personal"):
                     continue
-                if row["client"] in SUMMARY_ROWS:
-                    place = out[row["split"]].setdefault(row["model"], {}).setdefault(row["metric"], {})
-                    place[row["client"]] = float(row["value"])
-                elif row["split"] == "test" and (row["model"], row["metric"]) == ("personal", out["primary"]):
-                    out["by_client"][row["client"]] = float(row["value"])
+                if row["metric"] in metrics and row["client"] in ROWS:
+                    figures.setdefault(row["metric"], {})[row["client"]] = float(row["value"])
+                elif row["metric"] == out["primary"] and row["client"] in data.clients:
+                    clients.append(float(row["value"]))
+        out[split] = {"personal": figures}
+        if cell.part == "main":
+            out["by_client"] = clients
         if cell.part == "orthogonal":
             assert isinstance(cell.rule, OrthogonalDualLoRA)
             out["overlap"] = overlaps(cell.rule, task, data, done.path / "checkpoints" / "last")

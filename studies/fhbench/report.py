@@ -21,9 +21,9 @@ BACKBONES = {
 }
 
 
-def primary(run: dict[str, Any], row: str = "mean", model: str = "personal") -> float:
+def primary(run: dict[str, Any], row: str = "mean") -> float:
     """The score by which a setting is judged, on test data, in per cent."""
-    return 100.0 * float(run["test"][model][run["primary"]][row])
+    return 100.0 * float(run["test"]["personal"][run["primary"]][row])
 
 
 def other(metric: str, row: str = "mean") -> Callable[[dict[str, Any]], float]:
@@ -157,7 +157,7 @@ def plots(runs: Runs, folder: Path) -> None:
     for axis, name in zip(axes.flat, SETTINGS, strict=True):
         for place, label in enumerate(labels):
             mine = pick(runs, "main", name, label)
-            clients = [100 * value for r in mine for value in r["by_client"].values()]
+            clients = [100 * value for r in mine for value in r["by_client"]]
             axis.scatter(clients, [place] * len(clients), s=9, color="0.75", zorder=1)
             means = [primary(r) for r in mine]
             colour = "#d55e00" if label == "EPFL" else "#0072b2"

@@ -40,7 +40,8 @@ def runs(todo: list[Cell], root: Path, where: dict[str, str], path: Path, jobs: 
     """Run what the file lacks, or has of other choices."""
 
     def score(found: dict[str, Any]) -> str:
-        return f"{found['test']['personal'][found['primary']]['mean']:.3f}"
+        figures = found["val" if found["part"] == "choose" else "test"]["personal"]
+        return f"{figures[found['primary']]['mean']:.3f}"
 
     def stands(cell: Cell, found: dict[str, Any]) -> bool:
         return all(found.get(name) == value for name, value in cell.choices.items())
