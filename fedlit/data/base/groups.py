@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from fedlit import seeds
-from fedlit.data.base.records import NO_LABEL, SPLITS, Labelled, natural
+from fedlit.data.base.records import NO_LABEL, SPLITS, Foldable, Labelled, natural
 from fedlit.data.base.skews import cut_by_shares
 from fedlit.errors import FedlitError
 
@@ -20,7 +20,7 @@ PARITY = {"train": 0.4, "test": 0.3, "val": 0.3}
 """Shares of each client and class in the code of arXiv 2504.10817, in its order."""
 BIG = 0.05
 """A unit with more than this share of a client's examples is placed before the others, where most is wanted."""
-_MEND = "use a partition with fewer, larger clients (min_records), or data.split stratified"
+MEND = "use a partition with fewer, larger clients (min_records), or data.split stratified"
 
 
 def strata(examples: Sequence[Labelled]) -> list[str]:
@@ -51,7 +51,7 @@ def draw(units: Sequence[str], classes: Sequence[str], fraction: float, seed: in
 
 
 def held_by_server(
-    examples: Sequence[Labelled], units: Sequence[str], count: int, by_fold: bool, seed: int
+    examples: Sequence[Foldable], units: Sequence[str], count: int, by_fold: bool, seed: int
 ) -> tuple[list[int], set[int]]:
     """Which examples the server holds, and which no client may have: all of the same units.
 
@@ -83,7 +83,7 @@ def split_groups(
     val_fraction: float,
     test_fraction: float,
     seed: int,
-    mend: str = _MEND,
+    mend: str = MEND,
 ) -> dict[str, Sides]:
     """Deal out whole units, even in classes; a unit that several clients hold is on the same side everywhere.
 
@@ -122,12 +122,12 @@ def split_parity(assignment: Mapping[str, Sequence[int]], classes: Sequence[str]
         out[client] = _sides(indices, [side[i] for i in indices])
         for split in SPLITS:
             if not out[client][split]:
-                raise FedlitError(f"client {client!r} has {len(indices)} example(s), and none for {split}: {_MEND}")
+                raise FedlitError(f"client {client!r} has {len(indices)} example(s), and none for {split}: {MEND}")
     return out
 
 
 def split_folds(
-    examples: Sequence[Labelled],
+    examples: Sequence[Foldable],
     assignment: Mapping[str, Sequence[int]],
     units: Sequence[str],
     classes: Sequence[str],

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from fedlit import seeds
-from fedlit.data.base.names import few
 from fedlit.data.base.records import SPLITS
-from fedlit.errors import FedlitError
 
 
 class FederatedDataModule(LightningDataModule):
@@ -61,9 +60,20 @@ class FederatedDataModule(LightningDataModule):
         """Contents of ``partition.json``."""
         return {"simulated": self.simulated, "clients": {client: {} for client in self.clients}}
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """Constructor arguments as JSON can hold them; part of a run's fingerprint."""
         return {"class": type(self).__name__}
+
+    def facts(self) -> dict[str, Any]:
+        """What a task takes from the data besides examples, as JSON can hold it.
+
+        A server that holds no data makes the same task from this, see :class:`Facts`.
+        """
+        return {}
+
+    def example_counts(self, client: str) -> dict[str, int]:
+        """Number of examples in each split of a client."""
+        return {split: len(cast(Sized, self.dataset((client,), split))) for split in SPLITS}
 
     def server_dataset(self) -> Dataset[Any] | None:
         """Examples that the server itself holds, or None."""
@@ -104,18 +114,21 @@ class FederatedDataModule(LightningDataModule):
         return self.test_dataloader()
 
 
-def asked(clients: str | Sequence[str], split: str, held: Mapping[str, object]) -> list[str]:
-    """The names of the clients whose data are asked for, of those that hold some.
+class Facts(SimpleNamespace):
+    """What a task takes from data that lie elsewhere: the :meth:`FederatedDataModule.facts`, as attributes.
 
-    Raises:
-        FedlitError: There is no such client, or no such split, or none is asked for.
+    Args:
+        facts: What the data modules of all clients said.
+        examples: Number of examples of each client and split.
+
+    Attributes:
+        clients: Sorted names.
+        examples: Number of training examples of each client.
     """
-    names = [clients] if isinstance(clients, str) else list(clients)
-    if not names:
-        raise FedlitError("no client is asked for: `clients` of a data module is empty before its setup()")
-    for name in names:
-        if name not in held:  # what is held without a name is the server's
-            raise FedlitError(f"no client {name!r}: there are {few([known for known in held if known])}")
-    if split not in SPLITS:
-        raise FedlitError(f"no split {split!r}: there are {', '.join(SPLITS)}")
-    return names
+
+    clients: list[str]
+    examples: dict[str, int]
+
+    def __init__(self, facts: Mapping[str, object], examples: Mapping[str, Mapping[str, int]]) -> None:
+        training = {client: examples[client]["train"] for client in sorted(examples)}
+        super().__init__(**facts, clients=list(training), examples=training)

@@ -1,4 +1,4 @@
-"""What all readers share: the folder, records left out, stand-ins, warnings that also go into the description."""
+"""Reading from files: the folder, records left out, stand-ins, warnings, the arguments as a fingerprint."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import inspect
 import os
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from fedlit.data.base.module import FederatedDataModule
-from fedlit.data.base.names import few
 from fedlit.data.base.partitions import BySite, FileList, Partition
 from fedlit.data.base.records import BadRecord
 from fedlit.errors import FedlitError
@@ -30,6 +30,8 @@ class Reader(FederatedDataModule):
     """
 
     default_partition: ClassVar[Partition] = BySite()
+    held_as: ClassVar[Mapping[str, str]] = {}
+    """Attributes that hold a constructor argument under another name than its own, for :meth:`config`."""
     root: Path | None = None
 
     def __init__(
@@ -115,31 +117,27 @@ class Reader(FederatedDataModule):
             self._warnings.append(message)
             warnings.warn(message, UserWarning, stacklevel=3)
 
-    def config(self) -> dict[str, Any]:
-        """Class name and constructor arguments, as JSON can hold them."""
-        out: dict[str, Any] = {"class": type(self).__name__}
-        for cls in type(self).__mro__:
-            if "__init__" not in vars(cls) or not issubclass(cls, Reader):
-                continue
-            for name, parameter in inspect.signature(cls.__init__).parameters.items():
-                if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
-                    continue
-                value = getattr(self, name)
-                value = value.config() if isinstance(value, Partition) else value
-                out.setdefault(name, str(value) if isinstance(value, Path) else value)
+    def config(self) -> dict[str, object]:
+        """Class name and constructor arguments, as JSON can hold them, by the signatures of the class and its bases."""
+        out: dict[str, object] = {"class": type(self).__name__}
+        for name in constructor_arguments(type(self)):
+            value = getattr(self, self.held_as.get(name, name))
+            value = value.config() if isinstance(value, Partition) else value
+            out[name] = str(value) if isinstance(value, Path) else value
         return out
-
-    def look_for_idle_patterns(self) -> None:
-        """Warn of patterns in ``exclude`` that named nothing."""
-        idle = [pattern for pattern in self.exclude if pattern not in self._used_patterns]
-        if idle:
-            self.say(f"data.exclude: no record is named like {few(idle)}")
 
     def _forget(self) -> None:
         self._ready = False
         self._left_out: dict[str, str] = {}
         self._skipped: list[str] = []
         self._used_patterns: set[str] = set()
+
+
+def constructor_arguments(cls: type) -> list[str]:
+    """Names of what a reader and its bases take, the reader's own first."""
+    initialisers = [base.__init__ for base in cls.__mro__ if "__init__" in vars(base) and issubclass(base, Reader)]
+    parameters = [p for made in initialisers for p in list(inspect.signature(made).parameters.values())[1:]]
+    return list(dict.fromkeys(p.name for p in parameters if p.kind is not p.VAR_KEYWORD))
 
 
 def _lists_records(partition: Partition) -> bool:

@@ -37,13 +37,18 @@ class Item(Protocol):
     def label(self) -> str | None: ...
 
 
-class Labelled(Item, Protocol):
-    """An item to classify, with its classes and the part of the split that its source publishes."""
+class Foldable(Item, Protocol):
+    """An item with the part of the split that its source publishes."""
+
+    @property
+    def fold(self) -> Fold | None: ...
+
+
+class Labelled(Foldable, Protocol):
+    """An item to classify, with its classes."""
 
     @property
     def labels(self) -> Sequence[str]: ...
-    @property
-    def fold(self) -> Fold | None: ...
 
 
 @dataclass(frozen=True)

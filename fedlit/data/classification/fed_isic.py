@@ -37,7 +37,7 @@ class FedISIC2019(ClassificationDataModule):
         root: Folder with ``ISIC_2019_Training_Input_preprocessed/<image>.jpg``, as FLamby's scripts write it, its
             ``train_test_split`` (or ``train_test_split.csv``), and perhaps the metadata.
         size: Height and width (pixels) that images are brought to.
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "image"

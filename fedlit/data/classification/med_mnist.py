@@ -38,7 +38,7 @@ class MedMNIST(ClassificationDataModule):
         name: Which set: ``pathmnist``, ``organamnist``, ...
         size: Height and width (pixels): 28, 64, 128 or 224.
         check_md5: Refuse a file that is not the official one, by its md5 sum (MedMNIST 3.0.2).
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "image"
@@ -52,9 +52,9 @@ class MedMNIST(ClassificationDataModule):
         self.name = name
         self.size = size
         self.check_md5 = check_md5
-        self.facts = SETS[name]
-        self.class_names = self.facts.classes
-        self.multi_label = self.facts.multi_label
+        self.about = SETS[name]
+        self.class_names = self.about.classes
+        self.multi_label = self.about.multi_label
         super().__init__(**kwargs)
 
     @property
@@ -91,14 +91,14 @@ class MedMNIST(ClassificationDataModule):
 
     def write_stand_in(self, folder: Path) -> None:
         """The official file, with three parts of equal size."""
-        classes = len(self.facts.classes)
+        classes = len(self.about.classes)
         _, count = self.stand_in_size(120 if self.split == "fold" else 60)
         arrays: dict[str, Any] = {}
         for k, part in enumerate(PARTS):
             numbers = range(k, count, len(PARTS))
             of_class = [number // len(PARTS) % classes for number in numbers]
             images = [stand_in_image(*pair, self.size, self.size) for pair in zip(numbers, of_class, strict=True)]
-            arrays[f"{part}_images"] = np.stack([image[..., 0] if self.facts.grey else image for image in images])
+            arrays[f"{part}_images"] = np.stack([image[..., 0] if self.about.grey else image for image in images])
             labels = np.array(of_class, np.uint8)[:, None]
             if self.multi_label:
                 labels = (labels == np.arange(classes)) | ((labels + 1) % classes == np.arange(classes))
@@ -121,7 +121,7 @@ class MedMNIST(ClassificationDataModule):
     def _check_sum(self, path: Path) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        official = self.facts.md5[SIZES.index(self.size)]
+        official = self.about.md5[SIZES.index(self.size)]
         if found != official:
             raise FedlitError(
                 f"{path}: its md5 sum is {found}, that of the official {self.file_name} {official}: take the file from "
@@ -139,7 +139,7 @@ class MedMNIST(ClassificationDataModule):
                 f"{path}: {part}_images is {images.dtype} {images.shape}, not uint8 {sizes} or {(*sizes, 3)}: set "
                 "data.size to the images' size, or take the official file"
             )
-        columns = len(self.facts.classes) if self.multi_label else 1
+        columns = len(self.about.classes) if self.multi_label else 1
         if labels.dtype.kind not in "iu" or labels.shape != (len(images), columns):
             raise FedlitError(
                 f"{path}: {part}_labels is {labels.dtype} {labels.shape}, {part}_images has {len(images)}, and "
@@ -156,7 +156,7 @@ class MedMNIST(ClassificationDataModule):
         return out
 
     def _names(self, label: Any) -> tuple[str, ...]:
-        classes = self.facts.classes
+        classes = self.about.classes
         if self.multi_label:
             return tuple(name for name, has in zip(classes, label, strict=True) if has)
         number = int(label[0])

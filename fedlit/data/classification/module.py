@@ -1,158 +1,280 @@
-"""Data module of examples to classify: checks, duplicates, partition, split, windows. Readers subclass it."""
+"""Data module of examples to classify: labels, duplicates, splits by group, windows. Readers subclass it."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Any
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
 
-from fedlit.data.base import groups as example_splits
-from fedlit.data.base.batch import Batch, collate
-from fedlit.data.base.duplicates import merged
-from fedlit.data.base.groups import Sides
-from fedlit.data.base.module import asked
+from fedlit.data.base import groups
+from fedlit.data.base.duplicates import content_key
+from fedlit.data.base.grouped import GroupedDataModule
+from fedlit.data.base.groups import ClassSplit
 from fedlit.data.base.names import few
-from fedlit.data.base.partitions import statistics
-from fedlit.data.base.records import SPLITS, natural
+from fedlit.data.base.partitions import Partition
+from fedlit.data.base.reader import OnBadRecord
+from fedlit.data.base.records import SPLITS, BadRecord, natural
+from fedlit.data.base.skews import Dirichlet, PairwiseDirichlet
 from fedlit.data.classification import examples
-from fedlit.data.classification.checks import ExampleSource
-from fedlit.data.classification.examples import Example, Examples
+from fedlit.data.classification.examples import Example, Examples, Modality
+from fedlit.data.classification.protocol import ExampleProtocol, FHBenchExamples
+from fedlit.data.classification.value_store import ValueStore
 from fedlit.errors import FedlitError
 
 
-class ClassificationDataModule(ExampleSource):
-    """Data module of examples to classify; a reader adds ``read`` and ``write_stand_in``.
+class ClassificationDataModule(GroupedDataModule[Example, Examples]):
+    """Examples to classify; a reader adds ``read`` and ``write_stand_in``.
 
-    Its arguments are those of :class:`fedlit.data.classification.checks.ExampleSource`.
+    Args:
+        partition: Who holds which examples; None for the reader's natural one, or FHBench's with ``parity``.
+        batch_size: Examples in a batch.
+        split: ``subject`` (default) deals out whole subjects, ``stratified`` single examples, both evenly in each
+            client's classes; ``record`` single examples at random; ``fold`` follows the source (which has no validation
+            part: that share of its training part). A group is on one side of the split at all clients.
+        val_fraction: Share for validation; 0 for none.
+        test_fraction: Share for test.
+        fraction: Share of the subjects to use, the same in every class; with ``parity``, of the examples.
+        parity: Do as the code of FHBench (arXiv 2504.10817): official parts pooled, windows cut before the partition
+            and dealt out whatever subject they are from, 40 % train, 30 % test, 30 % val of each client and class.
+            Subjects and duplicates leak between train and test; ``describe()["leaks"]`` counts them.
+        exclude: Patterns (``HR0*``) of record ids to leave out.
+        on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
+        merge_duplicates: Keep examples with equal values, and the subjects that hold them, on one side of the split.
+            Not with ``split`` ``fold`` or ``parity``: there they are counted.
+        server_examples: Records that the server holds, for rules that ask for them. Their subjects and duplicates
+            are kept from clients (not with ``parity``); drawn before the partition.
+        cache_folder: Keep decoded values in a file in this folder, removed at the end, in the place of memory.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
 
     Attributes:
         classes: Names in the order of the label indices, after :meth:`setup`.
     """
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read, check, partition, split, cut. A second call does nothing."""
-        if self._ready:
-            return
-        self.seed = self.seed or 0
-        used = self._load(self._drawn(self._labelled(self.read())))
-        groups = [example.id if self.parity else example.subject for example in used]
-        units = groups if self.split in ("subject", "fold") else [example.id for example in used]
-        if self.merge_duplicates and not self.parity:
-            keys = [self._keys[example.id] for example in used]
-            groups, units = merged(groups, keys), merged(units, keys)
-        by_fold = self.split == "fold" and not self.parity
-        served, away = example_splits.held_by_server(used, groups, self.server_examples, by_fold, self.seed)
-        self._server = [used[i] for i in served]
-        self._left_out |= {used[i].id: "is of a group that the server holds" for i in away.difference(served)}
-        kept = [i for i in range(len(used)) if i not in away]
-        self.examples = [used[i] for i in kept]
-        self.assignment = dict(sorted(self._assigned().items()))
-        held = {i for indices in self.assignment.values() for i in indices}
-        self._left_out |= {e.id: "left out by the partition" for i, e in enumerate(self.examples) if i not in held}
-        self._sides = self._split([units[i] for i in kept])
-        self._parts = {
-            c: {s: self._windows([self.examples[i] for i in sides[s]]) for s in SPLITS}
-            for c, sides in self._sides.items()
-        }
-        self._look_over()
-        self.clients = list(self.assignment)
-        self._ready = True
+    modality: ClassVar[Modality]
+    default_partition: ClassVar[Partition] = Dirichlet(20, 0.1, min_records=10)
+    parity_partition: ClassVar[Partition] = PairwiseDirichlet(20, 0.1)
+    split: ClassSplit
+    split_choices: ClassVar[object] = ClassSplit
+    usual_clients: ClassVar[int] = 20
+    multi_label: bool = False
+    rate: float | None = None
+    """Samples per second (Hz) of the values, where they are sampled."""
+    class_names: Sequence[str] | None = None
+    cache_values: ClassVar[bool] = True
+    """Whether values that are read by a function are read once and kept; False where reading is cheap."""
 
-    def dataset(self, clients: str | Sequence[str], split: str) -> Examples:
-        """Examples of one client, or of several together."""
+    def __init__(
+        self,
+        partition: Partition | None = None,
+        batch_size: int = 32,
+        split: ClassSplit = "subject",
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.25,
+        fraction: float = 1.0,
+        parity: bool = False,
+        exclude: list[str] | None = None,
+        on_bad_record: OnBadRecord = "error",
+        merge_duplicates: bool = True,
+        server_examples: int = 0,
+        cache_folder: Path | None = None,
+        seed: int | None = None,
+    ) -> None:
+        common = (partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
+        super().__init__(*common, merge_duplicates, server_examples)
+        self.fraction = fraction
+        self.parity = parity
+        self.cache_folder = cache_folder
+        self.classes: list[str] = []
+        if not 0 < fraction <= 1:
+            raise FedlitError(f"data.fraction is {fraction}: give a share above 0, 1 for all")
+
+    @abstractmethod
+    def read(self) -> list[Example]:
+        """All examples. Readers :meth:`refuse` what they cannot read; a function in ``values`` raises ``BadRecord``."""
+
+    def cut(self, example: Example) -> list[Example]:
+        """Windows of a record, with ids of their own: after the split, or before the partition with ``parity``."""
+        return [example]
+
+    @property
+    def protocol(self) -> ExampleProtocol:
+        """How examples are grouped and split."""
+        kind = FHBenchExamples if self.parity else ExampleProtocol
+        return kind(self.split, self.val_fraction, self.test_fraction, self.merge_duplicates)
+
+    @property
+    def examples(self) -> list[Example]:
+        """The records of clients."""
+        return self.records
+
+    def usual_partition(self) -> Partition:
+        """The partition where none is given."""
+        return self.parity_partition if self.parity else self.default_partition
+
+    def use_stand_in(self, folder: Path) -> None:
+        """Read generated files, all of them, in the place of the data."""
+        super().use_stand_in(folder)
+        self.fraction = 1.0
+
+    def facts(self) -> dict[str, Any]:
+        """Classes, number of labels, modality, rate, and the training examples of each class at each client."""
         self.setup()
-        names = asked(clients, split, self._parts)
-        key = (tuple(names), split)
-        if key not in self._made:
-            held = [(example, name) for name in names for example in self._parts[name][split]]
-            self._made[key] = self._dataset([example for example, _ in held], [name for _, name in held])
-        return self._made[key]
-
-    def server_dataset(self) -> Examples | None:
-        """What the server holds, or None."""
-        self.setup()
-        if not self._server:
-            return None
-        held = self._windows(self._server)
-        return self._dataset(held, ["server"] * len(held))
-
-    def collate(self, items: Any) -> Batch:
-        """A batch as it is, or single examples put together."""
-        return collate(items)
-
-    def describe(self) -> dict[str, Any]:
-        """Contents of ``partition.json``: who holds which examples, what was left out and why."""
-        self.setup()
-        shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-        if self.parity:
-            shares = {f"{split}_fraction": example_splits.PARITY[split] for split in ("val", "test")}
         return {
-            "data": type(self).__name__,
-            "root": None if self.root is None else str(self.root),
-            "simulated": self.simulated,
-            "stand_in": self.stand_in,
-            "seed": self.seed,
-            "partition": (self.partition or self.usual_partition()).config(),
+            "classes": self.classes,
+            "multi_label": self.multi_label,
+            "modality": self.modality,
+            "rate": self.rate,
+            "class_counts": {client: self._class_counts(client, "train") for client in self.clients},
+        }
+
+    @property
+    def _cuts(self) -> bool:
+        """Whether records are cut into several examples."""
+        return type(self).cut is not ClassificationDataModule.cut
+
+    def _usable(self, read: Iterable[Example]) -> list[Example]:
+        return self._load(self._drawn(self._labelled(list(read))))
+
+    def _labelled(self, read: Sequence[Example]) -> list[Example]:
+        """Examples that are not excluded and whose labels are classes; sets ``classes``."""
+        self._check_unique(example.id for example in read)
+        usable = []
+        for example in read:
+            if self.excluded(example.id):
+                continue
+            fault = examples.label_fault(example, self.class_names, self.multi_label)
+            if fault is None:
+                usable.append(example)
+            else:
+                self.refuse(example.id, f"record {example.id!r} {fault}")
+        self._demand_some(usable)
+        self.classes = list(self.class_names or sorted({n for e in usable for n in e.labels}, key=natural))
+        if len(self.classes) < 2:
+            raise FedlitError(f"the records' only label is {few(self.classes) or 'none'}: two classes are needed")
+        held = {name for example in usable for name in example.labels}
+        if idle := [name for name in self.classes if name not in held]:
+            self.say(f"{len(idle)} of {len(self.classes)} classes have no record: {few(idle)}")
+        return usable
+
+    def _drawn(self, usable: list[Example]) -> list[Example]:
+        """The share of the examples that is used, in natural order of their ids."""
+        if self.protocol.windows_first:
+            usable = self._pieces(usable)
+        units = [self.protocol.group(example) for example in usable]
+        chosen = groups.draw(units, groups.strata(usable), self.fraction, self.seed or 0)
+        return sorted((usable[i] for i in chosen), key=lambda example: natural(example.id))
+
+    def _load(self, drawn: Sequence[Example]) -> list[Example]:
+        """Read and check every value once; keep what was read by a function."""
+        store = ValueStore(self.cache_folder)
+        usable: list[tuple[Example, int | None]] = []
+        for example in drawn:
+            try:
+                value = example.value
+            except BadRecord as error:
+                self.refuse(example.id, str(error))
+                continue
+            fault = examples.value_fault(value, self.modality)
+            if fault is not None:
+                self.refuse(example.id, f"record {example.id!r} {fault}")
+                continue
+            self._keys[example.id] = content_key(value)
+            # A window that is kept must not keep its whole record with it.
+            window = self.protocol.windows_first and self._cuts and not callable(example.values)
+            kept = window or (callable(example.values) and self.cache_values)
+            usable.append((example, store.add(value.copy() if window else value) if kept else None))
+            if self.protocol.windows_first or not self._cuts:
+                self._shapes[example.id] = getattr(value, "shape", ())
+        values = store.values()
+        loaded = [e if number is None else replace(e, values=values[number]) for e, number in usable]
+        loaded = self._of_one_shape(loaded)
+        self._demand_some(loaded)
+        return loaded
+
+    def _of_one_shape(self, loaded: list[Example]) -> list[Example]:
+        """Those of the commonest shape; the others are refused, for they do not fit one batch."""
+        usual = max((count := Counter(self._shapes.values())), key=lambda shape: count[shape], default=())
+        kept = []
+        for example in loaded:
+            shape = self._shapes.get(example.id, usual)
+            if shape == usual:
+                kept.append(example)
+            else:
+                mend = "bring all to one size"
+                self.refuse(example.id, f"record {example.id!r} is {shape}, the others are {usual}: {mend}")
+        return kept
+
+    def _pieces(self, records: Sequence[Example]) -> list[Example]:
+        """The records, or, where they are cut, their windows."""
+        if not self._cuts:
+            return list(records)
+        out: list[Example] = []
+        for record in records:
+            try:
+                pieces = self.cut(record)
+            except BadRecord as error:
+                self.refuse(record.id, str(error))
+                continue
+            for piece in pieces:
+                fault = examples.label_fault(piece, self.classes, self.multi_label)
+                if fault is not None:
+                    raise FedlitError(f"record {piece.id!r} {fault}")
+            out += pieces
+        return out
+
+    def _drawn_for_server(self, used: Sequence[Example], groups_of: Sequence[str]) -> tuple[list[int], set[int]]:
+        by_fold = self.protocol.follows_source
+        return groups.held_by_server(used, groups_of, self.server_examples, by_fold, self.seed or 0)
+
+    def _strata(self) -> list[str]:
+        return groups.strata(self.records)
+
+    def _cut(self, client: str, split: str, held: list[Example]) -> list[Example]:
+        return held if self.protocol.windows_first else self._pieces(held)
+
+    def _server_pieces(self, held: Sequence[Example]) -> list[Example]:
+        return list(held) if self.protocol.windows_first else self._pieces(held)
+
+    def _dataset(self, held: Sequence[tuple[str, Sequence[Example]]], split: str) -> Examples:
+        pairs = [(example, client) for client, own in held for example in own]
+        return Examples([e for e, _ in pairs], [client for _, client in pairs], self.classes, self.multi_label)
+
+    def _nothing_in(self, client: str, split: str) -> str:
+        return f"client {client!r} has no window to train on: use a partition with larger clients"
+
+    def _class_counts(self, client: str, split: str) -> dict[str, int]:
+        return examples.class_counts(self._parts[client][split], self.classes)
+
+    def _describe_use(self) -> dict[str, Any]:
+        return {
             "parity": self.parity,
-            "split": {"rule": "parity" if self.parity else self.split} | shares,
+            "split": self.protocol.describe(),
             "fraction": self.fraction,
             "classes": self.classes,
             "multi_label": self.multi_label,
-            "clients": {client: self._describe_client(client) for client in self.clients},
-            "server": [example.id for example in self._server],
-            "statistics": statistics(self.examples, self.assignment),
-            "duplicates": self._duplicates | {"merged": self._merges},
-            "leaks": self._leaks,
-            "absent_classes": self._absent,
-            "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
-            "warnings": list(self._warnings),
         }
 
+    def _describe_findings(self) -> dict[str, Any]:
+        return super()._describe_findings() | {"absent_classes": self._absent}
+
     def _describe_client(self, client: str) -> dict[str, Any]:
-        sides = {split: [self.examples[i] for i in self._sides[client][split]] for split in SPLITS}
+        sides = {split: [self.records[i] for i in self._sides[client][split]] for split in SPLITS}
         held = [example for own in sides.values() for example in own]
         return {
             "records": {split: [example.id for example in own] for split, own in sides.items()},
             "examples": {split: len(self._parts[client][split]) for split in SPLITS},
-            "class_counts": {s: examples.class_counts(self._parts[client][s], self.classes) for s in SPLITS},
+            "class_counts": {split: self._class_counts(client, split) for split in SPLITS},
             "subjects": len({example.subject for example in held}),
             "sites": sorted({example.site for example in held}, key=natural),
             "kinds": sorted({example.kind for example in held}),
         }
 
-    def _windows(self, records: Sequence[Example]) -> list[Example]:
-        """What the records are cut to; with ``parity`` they already are."""
-        return list(records) if self.parity else self._pieces(records)
-
-    def _split(self, units: Sequence[str]) -> dict[str, Sides]:
-        seed = self.seed or 0
-        strata = example_splits.strata(self.examples)
-        if self.parity:
-            return example_splits.split_parity(self.assignment, strata, seed)
-        shares = (self.val_fraction, self.test_fraction)
-        if self.split == "fold":
-            return example_splits.split_folds(self.examples, self.assignment, units, strata, *shares, seed)
-        even = strata if self.split != "record" else [""] * len(strata)
-        return example_splits.split_groups(self.assignment, units, even, *shares, seed)
-
-    def _assigned(self) -> dict[str, list[int]]:
-        """Who holds which examples; a fault of the usual partition tells a user who gave none."""
-        partition = self.partition or self.usual_partition()
-        try:
-            return partition.assign(self.examples, self.seed or 0)
-        except FedlitError as error:
-            if self.partition is not None:
-                raise
-            raise FedlitError(f"{error}; data.partition is not given, and is {partition}: give one") from error
-
-    def _dataset(self, held: Sequence[Example], clients: Sequence[str]) -> Examples:
-        return Examples(held, clients, self.classes, self.multi_label)
-
     def _look_over(self) -> None:
         """Warn of what is odd, but not wrong in itself."""
         for client, parts in self._parts.items():
-            if not parts["train"]:
-                raise FedlitError(f"client {client!r} has no window to train on: use a partition with larger clients")
             lacking = sorted(
                 {n for e in parts["test"] for n in e.labels} - {n for e in parts["train"] for n in e.labels}
             )
@@ -164,40 +286,33 @@ class ClassificationDataModule(ExampleSource):
         tested = {name for parts in self._parts.values() for example in parts["test"] for name in example.labels}
         if len(tested) == 1 and not self.multi_label:
             self.say(f"all test examples are of one class ({tested.pop()}): scores tell nothing of the others")
-        if self.class_names is None and not self.parity:
-            count = Counter(name for example in self.examples for name in example.labels)
+        if self.class_names is None and self.protocol.by_subject:
+            count = Counter(name for example in self.records for name in example.labels)
             rare = [f"{name} ({count[name]})" for name in self.classes if count[name] < len(SPLITS)]
             if rare:
                 self.say(
                     f"{len(rare)} class(es) of fewer than {len(SPLITS)} records, too few to train, validate and test "
                     f"on: {few(rare)}; mend labels that are misspelt"
                 )
-        if self._skipped:
-            names = few(self._skipped)
-            self.say(
-                f"{len(self._skipped)} bad record(s) skipped, {len(self.examples)} kept: {names}; see partition.json"
-            )
-        self.look_for_idle_patterns()
+        self._warn_of_left_out(len(self.records))
         if self._duplicates["repeats"]:
-            done = "kept on one side of the split" if self._merges else "not kept on one side of the split"
+            done = (
+                "kept on one side of the split"
+                if self.protocol.keeps_duplicates_apart
+                else "not kept on one side of the split"
+            )
             self.say(
                 f"{self._duplicates['values']} value(s) occur more than once ({self._duplicates['repeats']} repeats), "
                 f"{self._duplicates['with_different_labels']} of them under different labels: {done}"
             )
-        self._leaks = self._count_leaks()
         if self._leaks["subjects"] or self._leaks["duplicates"]:
             self.say(
-                f"{'parity: ' if self.parity else ''}{self._leaks['subjects']} subject(s) and "
+                f"{self.protocol.label}{self._leaks['subjects']} subject(s) and "
                 f"{self._leaks['duplicates']} duplicated value(s) are in more than one of train, val and test: figures "
                 f"on unseen subjects will be lower; data.split subject with merge_duplicates keeps them apart"
             )
 
-    def _count_leaks(self) -> dict[str, int]:
-        """How many subjects, and how many values, are in more than one split."""
-        sides: dict[str, dict[Any, set[str]]] = {"subjects": defaultdict(set), "duplicates": defaultdict(set)}
-        for parts in self._sides.values():
-            for split, indices in parts.items():
-                for i in indices:
-                    sides["subjects"][self.examples[i].subject].add(split)
-                    sides["duplicates"][self._keys[self.examples[i].id]].add(split)
-        return {name: sum(len(splits) > 1 for splits in found.values()) for name, found in sides.items()}
+    def _forget(self) -> None:
+        super()._forget()
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._absent: dict[str, list[str]] = {}

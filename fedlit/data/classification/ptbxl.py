@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlit.data.base import arguments
 from fedlit.data.base.names import few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.classification.examples import Example
@@ -71,8 +72,7 @@ class PTBXLClasses(SignalClasses):
         self.labels = labels
         self.min_likelihood = min_likelihood
         self.leads = unique_names("leads", leads, LEADS)
-        if labels not in get_args(Labels):
-            raise FedlitError(f"data.labels is {labels!r}: give one of {', '.join(get_args(Labels))}")
+        arguments.one_of("labels", labels, Labels)
         if not 0 <= min_likelihood <= 100:
             raise FedlitError(f"data.min_likelihood is {min_likelihood}: give a likelihood from 0 to 100")
         self.multi_label = labels != "superclass"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlit.data.base import arguments
 from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.records import BadRecord
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
-from fedlit.data.signals.resampling import resample, resample_linear
 from fedlit.data.signals.windows import FLAT
 from fedlit.errors import FedlitError
 
@@ -66,10 +65,11 @@ class SignalClasses(ClassificationDataModule):
         max_windows: At most so many windows a recording, evenly spaced; None: all.
         scale: Mean 0 and deviation 1 of each channel over its ``record`` or ``window``, or ``none``. A constant channel
             becomes 0 and is counted.
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "signal"
+    rate: float
     _last: tuple[str, Signals] | None
     _constant: dict[str, list[str]]
 
@@ -85,14 +85,10 @@ class SignalClasses(ClassificationDataModule):
         self.window_seconds = window_seconds
         self.max_windows = max_windows
         self.scale = scale
-        for name in ("rate", "window_seconds", "max_windows"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise FedlitError(f"data.{name} is {value}: give a number above 0")
+        arguments.above_zero(rate=self.rate, window_seconds=window_seconds, max_windows=max_windows)
         if self.window_samples == 0:
             raise FedlitError(f"data.window_seconds is {window_seconds}: less than a sample at data.rate {rate:g} Hz")
-        if scale not in get_args(SignalScale):
-            raise FedlitError(f"data.scale is {scale!r}: give one of {', '.join(get_args(SignalScale))}")
+        arguments.one_of("scale", scale, SignalScale)
         if max_windows is not None and window_seconds is None:
             raise FedlitError("data.max_windows needs windows: set data.window_seconds, or leave it out")
         super().__init__(**kwargs)
@@ -135,7 +131,7 @@ class SignalClasses(ClassificationDataModule):
         return super().describe() | {
             "signals": {
                 "rate": self.rate,
-                "resampled": "linear" if self.parity else "polyphase",
+                "resampled": self.protocol.resampling,
                 "window_seconds": self.window_seconds,
                 "max_windows": self.max_windows,
                 "scale": self.scale,
@@ -155,7 +151,6 @@ class SignalClasses(ClassificationDataModule):
 
     def _prepared(self, record_id: str, path: Path) -> Signals:
         channels, rate = self.read_signals(path)
-        change = resample_linear if self.parity else resample
         rows, constant = [], []
         for name, values in channels.items():
             bad = int((~np.isfinite(values)).sum())
@@ -163,7 +158,7 @@ class SignalClasses(ClassificationDataModule):
                 raise BadRecord(f"{path}: channel {name} has {bad} missing or infinite sample(s): mend them")
             if not len(values):
                 raise BadRecord(f"{path}: channel {name} holds no samples: copy the file again")
-            rows.append(change(np.asarray(values, np.float32), rate, self.rate))
+            rows.append(self.protocol.resample(np.asarray(values, np.float32), rate, self.rate))
             if values.min() == values.max():
                 rows[-1] = np.full_like(rows[-1], values[0])
                 constant.append(name)

@@ -29,14 +29,13 @@ class SimulatedExamples(ClassificationDataModule):
         mix: Concentration of the Dirichlet from which a site's share of each class is drawn: small for sites of few
             classes, large for sites that are alike.
         simulation_seed: Of the simulated subjects; ``seed`` is that of partition and split.
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     default_partition: ClassVar[Partition] = BySite()
     modality: ClassVar[Modality]
     class_names: tuple[str, ...]
     draw: ClassVar[Callable[..., Any]]
-    rate: ClassVar[float | None] = None
     kind: ClassVar[str]
 
     def __init__(

@@ -7,11 +7,12 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, get_args
+from typing import Any, BinaryIO, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlit.data.base import arguments
 from fedlit.data.base.records import BadRecord
 from fedlit.data.classification.examples import Modality
 from fedlit.data.classification.module import ClassificationDataModule
@@ -152,19 +153,17 @@ class SoundReader(ClassificationDataModule):
         rate: Samples per second (Hz) that the backbone wants: 16000 for wav2vec2 and AST.
         seconds: Length of each example; longer sounds lose their end.
         padding: What shorter sounds get: ``circular`` repeats them, ``zeros`` adds silence, ``crop`` takes none.
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "audio"
+    rate: float
 
     def __init__(
         self, rate: float = 16000.0, seconds: float = 8.0, padding: Padding = "circular", **kwargs: Any
     ) -> None:
-        for name, number in (("rate", rate), ("seconds", seconds)):
-            if not 0 < number < math.inf:
-                raise FedlitError(f"data.{name} is {number}: give a number above 0")
-        if padding not in get_args(Padding):
-            raise FedlitError(f"data.padding is {padding!r}: give one of {', '.join(get_args(Padding))}")
+        arguments.above_zero(rate=rate, seconds=seconds)
+        arguments.one_of("padding", padding, Padding)
         if round(seconds * rate) < 1:
             raise FedlitError(f"data.seconds is {seconds}: at {rate:g} Hz that is no sample, raise it")
         self.rate = rate

@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from fedlit.data.base import arguments
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.data.classification.examples import Example
 from fedlit.data.classification.sounds import SoundReader, read_header, span_fault
@@ -48,9 +49,8 @@ class SPRSound(SoundReader):
     """
 
     def __init__(self, root: Path, level: Level = "event", test_part: TestPart = "both", **kwargs: Any) -> None:
-        for name, value, choices in (("level", level, Level), ("test_part", test_part, TestPart)):
-            if value not in get_args(choices):
-                raise FedlitError(f"data.{name} is {value!r}: give one of {', '.join(get_args(choices))}")
+        arguments.one_of("level", level, Level)
+        arguments.one_of("test_part", test_part, TestPart)
         self.root = Path(root)
         self.level = level
         self.test_part = test_part

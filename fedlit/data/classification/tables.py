@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
+from fedlit.data.base import arguments
 from fedlit.data.base.names import FOLDS, read_columns
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord
@@ -31,12 +32,11 @@ class ExampleTable(ClassificationDataModule):
         site_column: A column that names the site; clients are then sites unless ``partition`` says otherwise.
         fold_column: A column of train, val (valid, validation, dev) and test, for ``split`` ``fold``.
         id_column: A column with a name of its own for each row; None: ``row-1``, ``row-2``, ..., or the file's name.
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     kind: ClassVar[str]
-    rate: float | None = None
-    """Samples per second (Hz) of the values, where they are sampled."""
+    held_as: ClassVar[Mapping[str, str]] = {"classes": "class_names"}
 
     def __init__(
         self,
@@ -84,10 +84,6 @@ class ExampleTable(ClassificationDataModule):
         """Name of a row where no column gives one."""
         return f"row-{row}"
 
-    def config(self) -> dict[str, Any]:
-        """Class name and constructor arguments, as JSON can hold them."""
-        return super().config() | {"classes": self.class_names}
-
     def usual_partition(self) -> Partition:
         """By site where there is a column of sites."""
         return BySite() if self.site_column is not None and not self.parity else super().usual_partition()
@@ -106,11 +102,8 @@ class ExampleTable(ClassificationDataModule):
                     out.append(self._example(name, cells))
             except BadRecord as error:
                 self.refuse(name, f"{path}: row {row} {error}")
-        if self.group_column is None and self.split == "subject" and not (self.parity or self.stand_in):
-            self.say(
-                f"{len(out)} record(s) count as a subject each: where subjects have several records, one may train and "
-                f"be tested on: set data.group_column ({self.id_column or self.value_column} if it is so)"
-            )
+        if self.group_column is None:
+            self.say_subjects_are_unknown(len(out), f"data.group_column ({self.id_column or self.value_column}")
         return out
 
     def _example(self, name: str, cells: dict[str, str]) -> Example:
@@ -242,8 +235,7 @@ class ImageTable(FileTable):
     ) -> None:
         if not size >= 1:
             raise FedlitError(f"data.size is {size}: give a number of pixels")
-        if resize not in get_args(Resize):
-            raise FedlitError(f"data.resize is {resize!r}: give one of {', '.join(get_args(Resize))}")
+        arguments.one_of("resize", resize, Resize)
         super().__init__(root, path_column=path_column, folder=folder, **kwargs)
         self.size = size
         self.resize: Resize = resize

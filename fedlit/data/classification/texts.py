@@ -34,7 +34,7 @@ class MedicalAbstracts(ClassificationDataModule):
 
     Args:
         root: Folder with ``medical_tc_train.csv`` and ``medical_tc_test.csv``, or one of them.
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "text"
@@ -89,7 +89,7 @@ class PubMedRCT(ClassificationDataModule):
     Args:
         root: Folder with ``train.txt``, ``dev.txt`` and ``test.txt``, each as it is or as ``.zip``; or a folder with
             one such folder (``PubMed_20k_RCT``, ``PubMed_200k_RCT_numbers_replaced_with_at_sign``, ...).
-        kwargs: See :class:`fedlit.data.classification.checks.ExampleSource`.
+        kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "text"

@@ -57,6 +57,7 @@ class WFDBLabels(SignalClasses):
     """
 
     default_partition: ClassVar[Partition] = BySite(min_records=3)
+    held_as: ClassVar[Mapping[str, str]] = {"classes": "given_classes"}
 
     def __init__(
         self,
@@ -89,10 +90,6 @@ class WFDBLabels(SignalClasses):
         self.multi_label = label_pattern is None
         super().__init__(rate=rate, window_seconds=window_seconds, **kwargs)
         self.class_names = self.given_classes
-
-    def config(self) -> dict[str, Any]:
-        """Class name and constructor arguments, as JSON can hold them."""
-        return super().config() | {"classes": self.given_classes}
 
     def usual_partition(self) -> Partition:
         """By site; where labels are in the names too, by label, for the site may be the label."""
@@ -128,11 +125,8 @@ class WFDBLabels(SignalClasses):
             self.say(
                 f"{len(unlabelled)} record(s) without a diagnosis in the header (Dx) are left out: {few(unlabelled)}"
             )
-        if subject is None and self.split == "subject" and not (self.parity or self.stand_in):
-            self.say(
-                f"{len(out)} record(s) count as a subject each: where subjects have several records, one may train and "
-                f"be tested on: set data.subject_pattern ('(.+)' if it is so)"
-            )
+        if subject is None:
+            self.say_subjects_are_unknown(len(out), "data.subject_pattern ('(.+)'")
         return self._of_classes(out) if label is None else out
 
     def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], float]:

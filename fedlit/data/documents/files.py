@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
+from fedlit.data.base import arguments
 from fedlit.data.base.names import FOLDS, NameRule, few
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.data.documents.documents import Document
@@ -44,7 +45,7 @@ class DocumentFiles(DocumentDataModule):
             or the ``folder`` (without folds); None: the folder where each document has files of its own, else the file.
         site_pattern: Regular expression whose group, searched in the file's path in ``root``, is the site instead.
         subject_pattern: The same for the subject, searched in the document's id; None: each document is of another one.
-        kwargs: See :class:`fedlit.data.documents.source.DocumentSource`.
+        kwargs: See :class:`fedlit.data.documents.module.DocumentDataModule`.
     """
 
     usual_site_by: ClassVar[SiteBy] = "folder"
@@ -67,12 +68,7 @@ class DocumentFiles(DocumentDataModule):
         NameRule("data.site_pattern", site_pattern)
         NameRule("data.subject_pattern", subject_pattern)
         if site_by is not None:
-            self.check_choice("site_by", SiteBy)
-
-    def check_choice(self, name: str, choices: Any) -> None:
-        """Refuse an argument that is none of some words."""
-        if getattr(self, name) not in get_args(choices):
-            raise FedlitError(f"data.{name} is {getattr(self, name)!r}: give one of {', '.join(get_args(choices))}")
+            arguments.one_of("site_by", site_by, SiteBy)
 
     def use_stand_in(self, folder: Path) -> None:
         """Read generated files in the place of the data; their names say their sites."""

@@ -1,26 +1,39 @@
-"""Data module of annotated documents: partition, split, what each client looked for. Readers subclass it."""
+"""Data module of annotated documents: types, what each client looked for, splits by group. Readers subclass it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.utils.data import Dataset
 
-from fedlit.data.base import groups as example_splits
-from fedlit.data.base.duplicates import content_key, duplicates, merged
-from fedlit.data.base.groups import Sides
-from fedlit.data.base.module import asked
+from fedlit.data.base import arguments
+from fedlit.data.base.batch import Batch
+from fedlit.data.base.duplicates import content_key
+from fedlit.data.base.grouped import GroupedDataModule, GroupProtocol
 from fedlit.data.base.names import few
-from fedlit.data.base.partitions import Assignment, statistics
+from fedlit.data.base.partitions import Assignment, Partition
+from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, natural
-from fedlit.data.documents.documents import BOTH, Document
-from fedlit.data.documents.schema_and_masks import annotation_counts, held_by_server, mask_of, masked, type_counts
-from fedlit.data.documents.source import DocumentSource
+from fedlit.data.documents.documents import BOTH, Annotation, Document, document_fault
+from fedlit.data.documents.schema_and_masks import (
+    annotation_counts,
+    held_by_server,
+    mask_of,
+    masked,
+    of_types,
+    type_counts,
+    types_given,
+    types_in,
+)
 from fedlit.errors import FedlitError
 
-Batch = dict[str, Any]
+DocumentSplit = Literal["subject", "record", "fold"]
 _MEND = "use a partition with fewer, larger clients, or set data.val_fraction or data.test_fraction to 0"
 
 
@@ -50,89 +63,197 @@ class Documents(Dataset[Any]):
         return {**names, "index": torch.tensor(list(indices), dtype=torch.int64)}
 
 
-class DocumentDataModule(DocumentSource):
-    """Data module of annotated documents; a reader adds ``read`` and ``write_stand_in``.
+class DocumentDataModule(GroupedDataModule[Document, Documents]):
+    """Annotated documents; a reader adds ``read`` and ``write_stand_in``.
 
-    Its arguments are those of :class:`fedlit.data.documents.source.DocumentSource`.
+    Each document is whole on one side of the split.
+
+    A document in which nothing was looked for, or nothing that its client looks for, is left out.
+
+    Args:
+        partition: Who holds which documents; None for the reader's natural one.
+        batch_size: Documents in a batch.
+        eval_batch_size: Documents in a batch that is scored and not trained on; None: ``batch_size``. Language models
+            write their answers to that many at once.
+        split: ``subject`` (default) deals out whole subjects at random, ``record`` single documents; ``fold`` follows
+            the source (where it has no validation part, that share of its training part).
+        val_fraction: Share for validation; 0 for none.
+        test_fraction: Share for test.
+        types: Types of mention and relation to keep, others are dropped; a relation goes with its ends. Without any
+            type of relation, documents are as ones in which nobody looked for relations.
+        schema: Types of mention, and of relation with the pairs of types that they link, as
+            ``{entities: [Chemical, Disease], relations: {CID: [[Chemical, Disease]]}}``; a document that does not keep
+            to them is a bad record. None: those that occur.
+        annotated: What clients looked for, by pattern (``site-b*: [entities]``), the first that matches; others looked
+            for both. Where relations are not in it documents lose them; where mentions are not, documents keep them as
+            input, and ``Document.annotated`` says that they are no target.
+        mask_test: Whether test documents, too, keep only what their client looked for. False asks what a client learnt
+            from the others.
+        exclude: Patterns (``note-0*``) of document ids, or of files, to leave out.
+        on_bad_record: ``error`` stops at a document that cannot be used, ``skip`` leaves it out and says so.
+        merge_duplicates: Keep documents of equal text (but for case and white space), and the subjects that hold them,
+            on one side of the split. With ``split`` ``fold`` they are counted.
+        server_examples: Documents that the server holds, evenly of each site, with all that their annotators found.
+            Their subjects and duplicates are kept from clients; drawn before the partition.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
 
     Attributes:
         schema: Types in the documents, after :meth:`setup`, in the form of the argument.
         documents: All that clients hold, with everything that their annotators found.
     """
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read, check, partition, split, mask. A second call does nothing."""
-        if self._ready:
-            return
-        self.seed = self.seed or 0
-        used = self._usable(self.read())
-        groups = [own.subject for own in used]
-        units = groups if self.split != "record" else [own.id for own in used]
-        keys = [content_key(own.text) for own in used]
-        self._duplicates = duplicates(used, keys)
-        if self.merge_duplicates:
-            groups, units = merged(groups, keys), merged(units, keys)
-        served, away = held_by_server(used, groups, self.server_examples, self.split == "fold", self.seed)
-        self._server = [used[i] for i in served]
-        self._left_out |= {used[i].id: "is of a group that the server holds" for i in away.difference(served)}
-        kept = [i for i in range(len(used)) if i not in away]
-        self.documents = [used[i] for i in kept]
-        self._keys = [keys[i] for i in kept]
-        partition = self.partition or self.default_partition
-        self.assignment = self._masked(dict(sorted(partition.assign(self.documents, self.seed).items())))
-        self._sides = self._split([units[i] for i in kept])
-        self._parts = {
-            client: {split: [self._seen(client, split, i) for i in sides[split]] for split in SPLITS}
-            for client, sides in self._sides.items()
-        }
-        self._look_over()
-        self.clients = list(self.assignment)
-        self._ready = True
+    noun: ClassVar[str] = "document"
+    split: DocumentSplit
+    split_choices: ClassVar[object] = DocumentSplit
+    usual_clients: ClassVar[int] = 3
+    held_as: ClassVar[Mapping[str, str]] = {"schema": "given_schema"}
 
-    def dataset(self, clients: str | Sequence[str], split: str) -> Documents:
-        """Documents of one client, or of several together, with what their clients looked for."""
+    def __init__(
+        self,
+        partition: Partition | None = None,
+        batch_size: int = 4,
+        eval_batch_size: int | None = None,
+        split: DocumentSplit = "subject",
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.25,
+        types: list[str] | None = None,
+        schema: dict[str, Any] | None = None,
+        annotated: dict[str, list[Annotation]] | None = None,
+        mask_test: bool = True,
+        exclude: list[str] | None = None,
+        on_bad_record: OnBadRecord = "error",
+        merge_duplicates: bool = True,
+        server_examples: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        common = (partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
+        super().__init__(*common, merge_duplicates, server_examples)
+        self.eval_batch_size = eval_batch_size
+        self.types = None if types is None else list(types)
+        self.given_schema = schema
+        self.schema: dict[str, Any] = {}
+        self.annotated = {pattern: list(looked_for) for pattern, looked_for in (annotated or {}).items()}
+        self.mask_test = mask_test
+        arguments.above_zero(eval_batch_size=eval_batch_size)
+        if schema is not None:
+            types_given(schema)
+        for pattern, looked_for in self.annotated.items():
+            if not looked_for or not set(looked_for) <= BOTH:
+                raise FedlitError(f"data.annotated of {pattern!r} is {looked_for}: give entities, relations, or both")
+
+    @abstractmethod
+    def read(self) -> list[Document]:
+        """All documents. Readers ask :meth:`excluded` before, and :meth:`refuse` what they cannot read."""
+
+    @property
+    def protocol(self) -> GroupProtocol:
+        """How documents are grouped and split."""
+        return GroupProtocol(self.split, self.val_fraction, self.test_fraction, self.merge_duplicates, _MEND)
+
+    @property
+    def documents(self) -> list[Document]:
+        """All that clients hold, with everything that their annotators found."""
+        return self.records
+
+    def use_stand_in(self, folder: Path) -> None:
+        """Read generated files in the place of the data. Types are those of the generated files."""
+        super().use_stand_in(folder)
+        self.types = self.given_schema = None
+
+    def facts(self) -> dict[str, Any]:
+        """The schema of the documents."""
         self.setup()
-        names = asked(clients, split, self._parts)
-        held = [(own, name) for name in names for own in self._parts[name][split]]
-        return Documents([own for own, _ in held], [name for _, name in held])
+        return {"schema": self.schema}
 
-    def server_dataset(self) -> Documents | None:
-        """What the server holds, or None."""
-        self.setup()
-        return Documents(self._server, ["server"] * len(self._server)) if self._server else None
-
-    def collate(self, items: Any) -> Batch:
+    def collate(self, items: Batch | Sequence[Batch]) -> Batch:
         """A batch as it is, or single documents put together."""
         if isinstance(items, dict):
             return items
         together = {name: [item[name] for item in items] for name in ("document", "client")}
         return {**together, "index": torch.tensor([item["index"] for item in items], dtype=torch.int64)}
 
-    def describe(self) -> dict[str, Any]:
-        """Contents of ``partition.json``: who holds which documents, counts by type, what was left out and why."""
-        self.setup()
-        return {
-            "data": type(self).__name__,
-            "root": None if self.root is None else str(self.root),
-            "simulated": self.simulated,
-            "stand_in": self.stand_in,
-            "seed": self.seed,
-            "partition": (self.partition or self.default_partition).config(),
-            "split": {"rule": self.split, "val_fraction": self.val_fraction, "test_fraction": self.test_fraction},
-            "schema": self.schema,
-            "clients": {client: self._describe_client(client) for client in self.clients},
-            "server": [own.id for own in self._server],
-            "statistics": statistics(self.documents, self.assignment),
-            "duplicates": self._duplicates | {"merged": self._merges},
-            "leaks": self._leaks,
-            "not_kept": dict(self.ignored),
-            "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
-            "warnings": list(self._warnings),
-        }
+    def _usable(self, read: Iterable[Document]) -> list[Document]:
+        """Documents that are not excluded, whole and of the types asked for, in natural order; sets ``schema``."""
+        read = list(read)
+        self._check_unique(own.id for own in read)
+        good = []
+        for own in read:
+            if self.excluded(own.id):
+                continue
+            fault = document_fault(own)
+            if fault is None and not own.annotated:
+                self._left_out[own.id] = "nothing was looked for in it"
+            elif fault is None:
+                good.append(own)
+            else:
+                self.refuse(own.id, f"document {own.id!r} {fault}")
+        self._demand_some(good)
+        good = self._of_types(good)
+        given = None if self.given_schema is None else types_given(self.given_schema)
+        usable = []
+        for own in good:
+            fault = None if given is None else given.fault(own)
+            if fault is None:
+                usable.append(replace(own, subject=own.subject or own.id))
+            else:
+                self.refuse(own.id, f"document {own.id!r} {fault}: mend either, or set data.types")
+        self._demand_some(usable)
+        self.schema = (given or types_in(usable)).plain()
+        self._keys = {own.id: content_key(own.text) for own in usable}
+        return sorted(usable, key=lambda own: natural(own.id))
 
-    @property
-    def _merges(self) -> bool:
-        return self.merge_duplicates and self.split != "fold"
+    def _of_types(self, documents: list[Document]) -> list[Document]:
+        """Documents without what ``types`` does not name."""
+        if self.types is None:
+            return documents
+        there = types_in(documents)
+        known = [*there.entities, *there.relations]
+        odd = next((name for name in self.types if name not in known), None)
+        if odd is not None:
+            raise FedlitError(
+                f"data.types: no mention or relation is of the type {odd!r}; there are {', '.join(known)}"
+            )
+        if not set(self.types) & set(there.entities):
+            raise FedlitError(f"data.types names no type of mention: add one of {', '.join(there.entities)}")
+        linked = bool(set(self.types) & set(there.relations))
+        looked_for = BOTH if linked else BOTH - {"relations"}
+        out = []
+        for own in documents:
+            left = of_types(own, self.types)
+            left = replace(left, annotated=left.annotated & looked_for)
+            if left.annotated:
+                out.append(left)
+            else:
+                self._left_out[own.id] = "nothing of data.types was looked for in it"
+        return out
+
+    def _drawn_for_server(self, used: Sequence[Document], groups: Sequence[str]) -> tuple[list[int], set[int]]:
+        return held_by_server(used, groups, self.server_examples, self.protocol.follows_source, self.seed or 0)
+
+    def _assigned(self) -> Assignment:
+        return self._masked(super()._assigned())
+
+    def _cut(self, client: str, split: str, held: list[Document]) -> list[Document]:
+        """Documents with what their client looked for."""
+        if split == "test" and not self.mask_test:
+            return held
+        return [masked(own, self._masks[client]) or own for own in held]
+
+    def _server_pieces(self, held: Sequence[Document]) -> list[Document]:
+        return list(held)
+
+    def _dataset(self, held: Sequence[tuple[str, Sequence[Document]]], split: str) -> Documents:
+        pairs = [(own, client) for client, documents in held for own in documents]
+        return Documents([own for own, _ in pairs], [client for _, client in pairs])
+
+    def _nothing_in(self, client: str, split: str) -> str:
+        return f"client {client!r} has no document to train on: {_MEND}"
+
+    def _describe_use(self) -> dict[str, Any]:
+        return {"split": self.protocol.describe(), "schema": self.schema}
+
+    def _describe_findings(self) -> dict[str, Any]:
+        return super()._describe_findings() | {"not_kept": dict(self.ignored)}
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         parts = self._parts[client]
@@ -146,25 +267,8 @@ class DocumentDataModule(DocumentSource):
             "sites": sorted({own.site for own in held}, key=natural),
         }
 
-    def _split(self, units: Sequence[str]) -> dict[str, Sides]:
-        shares = (self.val_fraction, self.test_fraction)
-        even = [""] * len(units)
-        if self.split == "fold":
-            documents = cast(Any, self.documents)
-            return example_splits.split_folds(documents, self.assignment, units, even, *shares, self.seed or 0)
-        return example_splits.split_groups(self.assignment, units, even, *shares, self.seed or 0, _MEND)
-
-    def _seen(self, client: str, split: str, index: int) -> Document:
-        """A document with what its client looked for."""
-        own = self.documents[index]
-        if split == "test" and not self.mask_test:
-            return own
-        return masked(own, self._masks[client]) or own
-
     def _masked(self, assignment: Assignment) -> Assignment:
         """The documents of each client in which something that it looks for was looked for."""
-        held = {i for indices in assignment.values() for i in indices}
-        self._left_out |= {d.id: "left out by the partition" for i, d in enumerate(self.documents) if i not in held}
         found = {client: mask_of(client, self.annotated) for client in assignment}
         self._masks = {client: BOTH if mask is None else mask[1] for client, mask in found.items()}
         idle = [p for p in self.annotated if p not in {mask[0] for mask in found.values() if mask is not None}]
@@ -174,9 +278,9 @@ class DocumentDataModule(DocumentSource):
             raise FedlitError(f"data.annotated: no client is named like {idle[0]!r}; there are {', '.join(assignment)}")
         out: Assignment = {}
         for client, indices in assignment.items():
-            out[client] = [i for i in indices if masked(self.documents[i], self._masks[client]) is not None]
+            out[client] = [i for i in indices if masked(self.records[i], self._masks[client]) is not None]
             for i in set(indices).difference(out[client]):
-                self._left_out[self.documents[i].id] = f"nothing that client {client!r} looks for was looked for in it"
+                self._left_out[self.records[i].id] = f"nothing that client {client!r} looks for was looked for in it"
             if not out[client]:
                 what = ", ".join(sorted(self._masks[client]))
                 raise FedlitError(f"client {client!r} has no document annotated with {what}: mend data.annotated")
@@ -184,44 +288,25 @@ class DocumentDataModule(DocumentSource):
 
     def _look_over(self) -> None:
         """Warn of what is odd, but not wrong in itself."""
-        for client, parts in self._parts.items():
-            if not parts["train"]:
-                raise FedlitError(f"client {client!r} has no document to train on: {_MEND}")
         for what in sorted(BOTH):
             with_none = [c for c, parts in self._parts.items() if not annotation_counts(parts["train"])[what]]
             without = [client for client in with_none if what in self._masks[client]]
-            if without and any(what in own.annotated for own in self.documents):
+            if without and any(what in own.annotated for own in self.records):
                 self.say(f"{len(without)} client(s) have no training document annotated with {what}: {few(without)}")
         if len(self._parts) == 1:
             self.say("there is one client: name sites, or set data.partition (RareTagBalanced, IID) to make several")
-        if self._skipped:
-            names = few(self._skipped)
-            self.say(
-                f"{len(self._skipped)} bad record(s) skipped, {len(self.documents)} kept: {names}; see partition.json"
-            )
-        self.look_for_idle_patterns()
-        if self._duplicates["repeats"] and not self._merges:
+        self._warn_of_left_out(len(self.records))
+        if self._duplicates["repeats"] and not self.protocol.keeps_duplicates_apart:
             self.say(
                 f"{self._duplicates['values']} text(s) occur more than once ({self._duplicates['repeats']} repeats): "
                 f"not kept on one side of the split"
             )
-        self._leaks = self._count_leaks()
         if self._leaks["subjects"] or self._leaks["duplicates"]:
             self.say(
                 f"{self._leaks['subjects']} subject(s) and {self._leaks['duplicates']} duplicated text(s) are in more "
                 f"than one of train, val and test: data.split subject with merge_duplicates keeps them apart"
             )
 
-    def _count_leaks(self) -> dict[str, int]:
-        """How many subjects, and how many texts, are in more than one split."""
-        found: dict[tuple[str, Any], set[str]] = {}
-        for parts in self._sides.values():
-            for split, indices in parts.items():
-                for i in indices:
-                    own = self.documents[i]
-                    for key in (("subjects", own.subject), ("duplicates", self._keys[i])):
-                        found.setdefault(key, set()).add(split)
-        return {
-            name: sum(len(splits) > 1 for (kind, _), splits in found.items() if kind == name)
-            for name in ("subjects", "duplicates")
-        }
+    def _forget(self) -> None:
+        super()._forget()
+        self.ignored: Counter[str] = Counter()

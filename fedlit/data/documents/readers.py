@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+from fedlit.data.base import arguments
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.brat import parse_brat, write_brat
@@ -37,7 +38,7 @@ class PubTatorFolder(FileOfDocuments):
     def __init__(self, root: Path, pairs: Pairs = "first", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
         self.pairs = pairs
-        self.check_choice("pairs", Pairs)
+        arguments.one_of("pairs", pairs, Pairs)
 
     def pieces(self, path: Path, content: str, site: str) -> list[Piece]:
         """Abstracts of a file."""
@@ -80,7 +81,7 @@ class ConllFolder(FileOfDocuments):
         self.tag_column = tag_column
         self.default_type = default_type
         self.raw_suffix = raw_suffix
-        self.check_choice("unit", Unit)
+        arguments.one_of("unit", unit, Unit)
 
     def pieces(self, path: Path, content: str, site: str) -> list[Piece]:
         """Documents of a file."""
@@ -118,9 +119,6 @@ class JSONLDocuments(FileOfDocuments):
 
     patterns: ClassVar[tuple[str, ...]] = ("*.jsonl",)
 
-    def __init__(self, root: Path, **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
-
     def pieces(self, path: Path, content: str, site: str) -> list[Piece]:
         """Lines of a file."""
         return jsonl_pieces(content, str(path), site)
@@ -141,9 +139,6 @@ class BratFolder(DocumentFiles):
         root: The folder, with one in it for each site.
         kwargs: See :class:`fedlit.data.documents.files.DocumentFiles`.
     """
-
-    def __init__(self, root: Path, **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
 
     def read(self) -> list[Document]:
         """One document for each ``.txt`` file, named by its path without the ending."""

@@ -38,7 +38,7 @@ class SimulatedNotes(DocumentDataModule):
         sites: How many.
         sentences: Of each note.
         simulation_seed: Of the notes; ``seed`` is that of partition and split.
-        kwargs: See :class:`fedlit.data.documents.source.DocumentSource`.
+        kwargs: See :class:`fedlit.data.documents.module.DocumentDataModule`.
     """
 
     default_partition: ClassVar[Partition] = BySite()

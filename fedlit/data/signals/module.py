@@ -1,7 +1,8 @@
-"""Data module of sampled signals: checks, one rate, partition, split, windows. Readers subclass it."""
+"""Data module of sampled signals: one rate, checks, windows to forecast. Readers subclass it."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -9,126 +10,171 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedlit.data.base.batch import Batch, collate
-from fedlit.data.base.module import asked
+from fedlit.data.base import arguments
 from fedlit.data.base.names import few
-from fedlit.data.base.partitions import statistics
+from fedlit.data.base.partitions import Partition
+from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, Record, natural
+from fedlit.data.base.template import PartitionedDataModule
 from fedlit.data.signals import checks, windows
-from fedlit.data.signals.source import SignalSource
-from fedlit.data.signals.splits import Part, Parts, held_back, split_as_published, split_clients
+from fedlit.data.signals.protocol import PublishedSignals, SignalProtocol
+from fedlit.data.signals.splits import Part, SplitRule, held_back
 from fedlit.data.signals.store import SignalStore, Taken, passed_by, take
-from fedlit.data.signals.windows import Run, Windows
+from fedlit.data.signals.windows import Run, Scale, Windows
 from fedlit.errors import FedlitError
 
-SERVER = ""
-"""In the place of a client's name, among parts and runs."""
-KEPT = 1000
-"""Data sets that are kept ready, so that memory does not grow with the clients that were asked for."""
 
+class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
+    """Forecasting windows from the signals of many clients; a reader adds ``read`` and ``write_stand_in``.
 
-class SignalDataModule(SignalSource):
-    """Data module of sampled signals; a reader adds ``read`` and ``write_stand_in``.
+    Signals are kept in a temporary file and not in memory, see :class:`fedlit.data.signals.store.SignalStore`. Each
+    process of a run has such a file, in ``$TMPDIR``; it takes 4 bytes a sample.
 
-    Its arguments are those of :class:`fedlit.data.signals.source.SignalSource`.
+    Args:
+        partition: Who holds which records; None for the reader's natural one.
+        context_length: Samples that a forecast sees.
+        prediction_length: Samples that it forecasts.
+        batch_size: Windows in a batch.
+        rate: Resample every record to this rate (Hz); None keeps each record's own.
+        split: ``subject`` (default) and ``record`` deal out whole subjects or records; ``time`` cuts each record into
+            train, val, test, in this order; ``fold`` follows the source.
+        val_fraction: Share for validation; 0 for none.
+        test_fraction: Share for test.
+        stride: Samples between training windows; None for ``prediction_length``.
+        eval_stride: The same for validation and test.
+        eval_windows: At most so many validation and as many test windows per client, evenly spaced; None for all.
+        scale: ``context`` maps each context's minimum and maximum to 0 and 1, and the target with it, so that errors
+            are fractions of the context's range; ``standard`` its mean and deviation to 0 and 1; ``none`` leaves it.
+        max_missing: Leave out windows with a larger share of the context missing. Windows with a missing target are
+            always left out. Both are counted.
+        exclude: Patterns (``HR0*``) of record ids to leave out.
+        on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
+        server_records: Records that the server holds to validate models on, for rules that ask for it. Their subjects
+            are drawn evenly over the sites, and no client has a record of one.
+        parity: Split and scale as the code of arXiv 2502.09744 does: 60/40 without a validation part, each part or
+            record mapped to [0, 1] by its own extremes (which looks into the targets), stride 1 unless given.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
     """
 
-    parity_means: ClassVar[str] = "split and scaled as the paper's code, the scale has seen the targets"
+    split: SplitRule
+    split_choices: ClassVar[object] = SplitRule
+    server_reason: ClassVar[str] = "of a subject whose records the server holds"
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read, check, resample, partition, split. A second call does nothing."""
-        if self._ready:
-            return
-        self.seed = self.seed or 0
-        self.records = self._usable(self.read())
-        partition = self.partition or self.default_partition
-        served, away = held_back(self.records, self.server_records, self.seed)
-        theirs = [i for i in range(len(self.records)) if i not in away]
-        dealt = partition.assign([self.records[i] for i in theirs], self.seed)
-        self.assignment = {client: [theirs[i] for i in dealt[client]] for client in sorted(dealt)}
-        held = {i for indices in self.assignment.values() for i in indices} | {*served}
-        for i, record in enumerate(self.records):
-            if i not in held:
-                why = "of a subject whose records the server holds" if i in away else "left out by the partition"
-                self._left_out[record.id] = why
-        self._parts, self._rules = self._split()
+    def __init__(
+        self,
+        partition: Partition | None = None,
+        context_length: int = 256,
+        prediction_length: int = 64,
+        batch_size: int = 32,
+        rate: float | None = None,
+        split: SplitRule = "subject",
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.25,
+        stride: int | None = None,
+        eval_stride: int | None = None,
+        eval_windows: int | None = None,
+        scale: Scale = "context",
+        max_missing: float = 0.5,
+        exclude: list[str] | None = None,
+        on_bad_record: OnBadRecord = "error",
+        server_records: int = 0,
+        parity: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
+        self.context_length = context_length
+        self.prediction_length = prediction_length
+        self.rate = rate
+        self.stride = stride
+        self.eval_stride = eval_stride
+        self.eval_windows = eval_windows
+        self.scale: Scale = scale
+        self.max_missing = max_missing
+        self.server_records = server_records
+        self.parity = parity
+        arguments.one_of("scale", scale, Scale)
+        arguments.above_zero(context_length=context_length, prediction_length=prediction_length, rate=rate)
+        arguments.above_zero(stride=stride, eval_stride=eval_stride, eval_windows=eval_windows)
+        arguments.shares(max_missing=max_missing)
+        arguments.held_by_server("server_records", server_records)
+
+    @abstractmethod
+    def read(self) -> Iterable[Record]:
+        """All records, each at its own rate. Readers ask :meth:`excluded` before, and :meth:`refuse` bad ones.
+
+        A generator that reads one after the other needs memory for one; a list is taken as well.
+        """
+
+    @property
+    def protocol(self) -> SignalProtocol:
+        """How signals are split and scaled."""
+        kind = PublishedSignals if self.parity else SignalProtocol
+        return kind(self.split, self.val_fraction, self.test_fraction, self.scale)
+
+    @property
+    def needed_splits(self) -> Sequence[str]:
+        """Those that have a share."""
+        return self.protocol.needed
+
+    def stand_in_seconds(self, rate: float) -> float:
+        """Length at which every part of a split holds a few windows, for recordings made at ``rate`` (Hz)."""
+        samples = self.context_length + 4 * self.prediction_length
+        return float(np.ceil(samples / self.protocol.smallest_part / (self.rate or rate) + 1))
+
+    def _held_back(self, used: Sequence[Record]) -> tuple[list[int], set[int]]:
+        return held_back(used, self.server_records, self.seed or 0)
+
+    def _divided(self) -> dict[str, dict[str, list[Run]]]:
+        self._sides, self._rules = self.protocol.split(self.records, self.assignment, self.seed or 0)
         self._warn_of_shared_subjects()
-        self._served = served
-        self._parts[SERVER] = {"val": [Part(i, 0, len(self.records[i].values)) for i in served]}
-        self._runs = {c: {s: self._cut(c, s) for s in parts} for c, parts in self._parts.items()}
-        if served and not self._runs[SERVER]["val"]:
-            raise FedlitError(self._no_windows(SERVER, "val").replace(f"client {SERVER!r}", "the server"))
-        clients = {client: self._runs[client] for client in self.assignment}
-        for client, runs in clients.items():
-            for split in self._splits_wanted():
-                if not runs[split]:
-                    raise FedlitError(self._no_windows(client, split))
-        self.clients = list(self.assignment)
-        self._ready = True
-
-    def dataset(self, clients: str | Sequence[str], split: str) -> Windows:
-        """Windows of one client, or of several together."""
-        self.setup()
-        names = asked(clients, split, self._runs)
-        key = (tuple(names), split)
-        if key not in self._made:
-            runs, picks, total = [], [], 0
-            for name in names:
-                count = sum(run.count for run in self._runs[name][split])
-                picks.append(total + windows.evenly(count, self.eval_windows if split != "train" else None))
-                runs += self._runs[name][split]
-                total += count
-            kept = np.concatenate(picks) if sum(map(len, picks)) < total else None
-            if len(self._made) >= KEPT:
-                del self._made[next(iter(self._made))]  # the oldest
-            self._made[key] = Windows(self._flat, runs, self.context_length, self.prediction_length, self.scale, kept)
-        return self._made[key]
-
-    def server_dataset(self) -> Windows | None:
-        """Windows of the server's own records; None where it has none."""
-        self.setup()
-        return self.dataset(SERVER, "val") if self._served else None
-
-    def collate(self, items: Any) -> Batch:
-        """A batch as it is, or single windows put together."""
-        return collate(items)
-
-    def describe(self) -> dict[str, Any]:
-        """Contents of ``partition.json``: who holds which records, what was left out and why."""
-        self.setup()
         return {
-            "data": type(self).__name__,
-            "root": None if self.root is None else str(self.root),
-            "simulated": self.simulated,
-            "stand_in": self.stand_in,
-            "seed": self.seed,
-            "partition": (self.partition or self.default_partition).config(),
+            client: {
+                split: self._cut(client, split, [(self.records[p.record], p) for p in own])
+                for split, own in sides.items()
+            }
+            for client, sides in self._sides.items()
+        }
+
+    def _server_pieces(self, held: Sequence[Record]) -> list[Run]:
+        whole = [(record, Part(i, 0, len(record.values))) for i, record in enumerate(held)]
+        runs = self._cut("", "val", whole)
+        if held and not runs:
+            raise FedlitError(f"the server {self._no_windows('', 'val', [part for _, part in whole])}")
+        return runs
+
+    def _dataset(self, held: Sequence[tuple[str, Sequence[Run]]], split: str) -> Windows:
+        runs: list[Run] = []
+        picks, total = [], 0
+        for _, own in held:
+            count = sum(run.count for run in own)
+            picks.append(total + windows.evenly(count, self.eval_windows if split != "train" else None))
+            runs += own
+            total += count
+        kept = np.concatenate(picks) if sum(map(len, picks)) < total else None
+        return Windows(self._flat, runs, self.context_length, self.prediction_length, self.scale, kept)
+
+    def _describe_use(self) -> dict[str, Any]:
+        return {
             "parity": self.parity,
-            "split": {"rule": self.split, "val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-            if not self.parity
-            else {"rule": "parity", "val_fraction": 0.0, "test_fraction": 0.4},
+            "split": self.protocol.describe(),
             "windows": {
                 "context_length": self.context_length,
                 "prediction_length": self.prediction_length,
                 "stride": self._stride("train"),
                 "eval_stride": self._stride("test"),
                 "eval_windows": self.eval_windows,
-                "scale": "extremes of the whole part or record" if self.parity else self.scale,
+                "scale": self.protocol.scale_name,
                 "rate": self.rate,
             },
-            "clients": {client: self._describe_client(client) for client in self.clients},
-            "server": [self.records[i].id for i in self._served],
-            "statistics": statistics(self.records, self.assignment),
-            "gaps": self._gaps,
-            "amplitude": {name: round(ratio, 3) for name, ratio in self._odd.items()},
-            "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
-            "warnings": list(self._warnings),
         }
+
+    def _describe_findings(self) -> dict[str, Any]:
+        return {"gaps": self._gaps, "amplitude": {name: round(ratio, 3) for name, ratio in self._odd.items()}}
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         held = [self.records[i] for i in self.assignment[client]]
         return {
-            "records": {s: [self.records[part.record].id for part in self._parts[client][s]] for s in SPLITS},
+            "records": {s: [self.records[part.record].id for part in self._sides[client][s]] for s in SPLITS},
             "split": self._rules[client],
             "subjects": sorted({record.subject for record in held}, key=natural),
             "sites": sorted({record.site for record in held}, key=natural),
@@ -144,9 +190,9 @@ class SignalDataModule(SignalSource):
         with SignalStore() as store:
             usable = self._judge([self._take(record, store) for record in read])
             self._flat = store.mapped()
-        self._base = [taken.start for taken in usable]
+        self._starts = {taken.record.id: taken.start for taken in usable}
         records = [replace(t.record, values=self._flat[t.start : t.start + t.samples]) for t in usable]
-        self._look_over(records)
+        self._warn_of_odd(records)
         return records
 
     def _take(self, record: Record, store: SignalStore) -> Taken:
@@ -160,11 +206,8 @@ class SignalDataModule(SignalSource):
         Raises:
             FedlitError: The first that is wrong, in that order, or two have the same id, or none is left.
         """
+        self._check_unique(taken.record.id for taken in read)
         usable = []
-        twice = [name for name, count in Counter(taken.record.id for taken in read).items() if count > 1]
-        if twice:
-            mend = "ids come from file or row names: rename one, or set data.root to a folder without the other"
-            raise FedlitError(f"two records are named {twice[0]!r}, ids must be unique: {mend}")
         for taken in sorted(read, key=lambda taken: natural(taken.record.id)):
             name = taken.record.id
             if self.excluded(name):
@@ -178,18 +221,12 @@ class SignalDataModule(SignalSource):
             if missing:
                 self._gaps[name] = {"gaps": count, "samples": missing}
             usable.append(taken)
-        if not usable:
-            where = "" if self.root is None else f" in {self.root}"
-            why = next((f", first {name!r}: {reason}" for name, reason in self._left_out.items()), "")
-            raise FedlitError(f"no record left to use{where}: {len(self._left_out)} left out{why}")
+        self._demand_some(usable)
         return usable
 
-    def _look_over(self, usable: Sequence[Record]) -> None:
+    def _warn_of_odd(self, usable: Sequence[Record]) -> None:
         """Warn of what is odd, but not wrong in itself."""
-        if self._skipped:
-            names = few(self._skipped)
-            self.say(f"{len(self._skipped)} bad record(s) skipped, {len(usable)} kept: {names}; see partition.json")
-        self.look_for_idle_patterns()
+        self._warn_of_left_out(len(usable))
         self._odd = checks.amplitude_outliers(usable)
         if self._odd:
             named = [f"{name} ({ratio:.2g}x)" for name, ratio in self._odd.items()]
@@ -203,63 +240,44 @@ class SignalDataModule(SignalSource):
                 hertz = ", ".join(f"{rate:g}" for rate in rates)
                 self.say(f"{kind} records have different rates ({hertz} Hz): set data.rate to resample them to one")
 
-    def _split(self) -> tuple[dict[str, Parts], dict[str, str]]:
-        if self.parity:
-            made = {
-                client: split_as_published(self.records, indices, client, self.split, self.seed or 0)
-                for client, indices in self.assignment.items()
-            }
-            return {c: parts for c, (parts, _) in made.items()}, {c: rule for c, (_, rule) in made.items()}
-        shares = (self.val_fraction, self.test_fraction)
-        parts = split_clients(self.records, self.assignment, self.split, *shares, self.seed or 0)
-        return parts, dict.fromkeys(self.assignment, self.split)
-
     def _warn_of_shared_subjects(self) -> None:
         """Whole records of one subject for training and for test make errors look smaller than they are."""
-        sides: dict[str, set[str]] = defaultdict(set)
-        for client, parts in self._parts.items():
+        found: dict[str, set[str]] = defaultdict(set)
+        for client, sides in self._sides.items():
             if "time" not in self._rules[client]:
                 for split in SPLITS:
-                    for part in parts[split]:
-                        sides[self.records[part.record].subject].add(split)
-        shared = sorted(subject for subject, splits in sides.items() if len(splits) > 1)
+                    for part in sides[split]:
+                        found[self.records[part.record].subject].add(split)
+        shared = sorted(subject for subject, splits in found.items() if len(splits) > 1)
         if shared:
             self.say(
                 f"{len(shared)} subject(s) have records in several splits: {few(shared)}: "
                 f"set data.split to subject for errors on subjects never seen"
             )
 
-    def _splits_wanted(self) -> list[str]:
-        if self.parity:
-            return ["train", "test"]
-        return [s for s, share in zip(SPLITS, (1, self.val_fraction, self.test_fraction), strict=True) if share]
-
     def _stride(self, split: str) -> int:
         given = self.stride if split == "train" else self.eval_stride
-        return given or (1 if self.parity else self.prediction_length)
+        return given or self.protocol.usual_stride(self.prediction_length)
 
-    def _cut(self, client: str, split: str) -> list[Run]:
-        """Rows of windows of a client's parts."""
-        runs = []
-        for part in self._parts[client][split]:
-            record = self.records[part.record]
+    def _cut(self, client: str, split: str, parts: Sequence[tuple[Record, Part]]) -> list[Run]:
+        """Rows of windows of parts of records."""
+        runs, stride = [], self._stride(split)
+        for record, part in parts:
             values = record.values[part.start : part.stop]
-            lengths = (self.context_length, self.prediction_length)
-            rows, missing = windows.cut(values, *lengths, self._stride(split), self.max_missing)
+            rows, missing = windows.cut(values, self.context_length, self.prediction_length, stride, self.max_missing)
             self._missing_windows[client] += missing
-            fixed = None
-            if self.parity and rows:
-                low, high = float(np.nanmin(values)), float(np.nanmax(values))
-                fixed = (low, high - low)
-            base = self._base[part.record]
+            fixed = self.protocol.fixed_scale(values) if rows else None
+            start = self._starts[record.id]
             runs += [
-                Run(client, record.id, record.kind, base, part.start + first, count, self._stride(split), fixed)
+                Run(client, record.id, record.kind, start, part.start + first, count, stride, fixed)
                 for first, count in rows
             ]
         return runs
 
-    def _no_windows(self, client: str, split: str) -> str:
-        parts: list[Part] = self._parts[client][split]
+    def _nothing_in(self, client: str, split: str) -> str:
+        return f"client {client!r} {self._no_windows(client, split, self._sides[client][split])}"
+
+    def _no_windows(self, client: str, split: str, parts: Sequence[Part]) -> str:
         longest = max((part.stop - part.start for part in parts), default=0)
         need = self.context_length + self.prediction_length
         why = (
@@ -268,4 +286,9 @@ class SignalDataModule(SignalSource):
             else f"its longest {split} part has {longest} samples, context_length + prediction_length is {need}"
         )
         mend = "use longer records, a shorter context, or another data.split, or leave the client out by data.exclude"
-        return f"client {client!r} has no {split} windows: {why}: {mend}"
+        return f"has no {split} windows: {why}: {mend}"
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._gaps: dict[str, dict[str, int]] = {}
+        self._missing_windows: Counter[str] = Counter()

@@ -114,10 +114,9 @@ class WFDBFolder(SignalDataModule):
             if absent:
                 self.say(f"{self.table}: {len(absent)} of {len(names)} records have no row: {few(absent)}")
         untold = [name for name in names if not rows.get(name, {}).get("subject")]
-        if untold and self.subject_pattern is None and self.split == "subject" and not (self.parity or self.stand_in):
-            self.say(
-                f"{len(untold)} record(s) count as a subject each: where subjects have several records, one may train "
-                f"and be tested on: set data.subject_pattern, or a column subject in data.table ('(.+)' if it is so)"
+        if untold and self.subject_pattern is None:
+            self.say_subjects_are_unknown(
+                len(untold), "data.subject_pattern, or a column subject in data.table ('(.+)'"
             )
         return rows
 

@@ -26,7 +26,7 @@ def test_clients_splits_and_batches(in_memory, record):
 
 
 def test_so_many_data_sets_are_kept_and_no_more(in_memory, record, monkeypatch):
-    monkeypatch.setattr("fedlit.data.signals.module.KEPT", 3)
+    monkeypatch.setattr("fedlit.data.base.template.KEPT", 3)
     data = in_memory(many(record), **SMALL)
     data.setup()
     before = data.describe()

@@ -1,0 +1,35 @@
+"""Checks of constructor arguments; an error names the argument as a config file does."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+from fedlit.errors import FedlitError
+
+
+def one_of(name: str, value: object, choices: object) -> None:
+    """Refuse a value that is none of the words of a ``Literal``."""
+    words = get_args(choices)
+    if value not in words:
+        raise FedlitError(f"data.{name} is {value!r}: give one of {', '.join(words)}")
+
+
+def above_zero(**values: float | None) -> None:
+    """Refuse numbers that are not above 0 and finite; None is an argument that is not given."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise FedlitError(f"data.{name} is {value}: give a number above 0")
+
+
+def held_by_server(name: str, value: int) -> None:
+    """Refuse a negative number of records for the server."""
+    if not value >= 0:
+        raise FedlitError(f"data.{name} is {value}: give a number, 0 for none")
+
+
+def shares(**values: float) -> None:
+    """Refuse shares outside 0 to 1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise FedlitError(f"data.{name} is {value}: give a share from 0 to 1")

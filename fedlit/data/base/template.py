@@ -1,0 +1,255 @@
+"""The course of every reader: read, check, hold back the server's, partition, split, cut, describe."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch.utils.data import Dataset
+
+from fedlit.data.base import arguments
+from fedlit.data.base.batch import Batch, collate
+from fedlit.data.base.names import few
+from fedlit.data.base.partitions import Assignment, Partition, statistics
+from fedlit.data.base.protocol import SplitProtocol
+from fedlit.data.base.reader import OnBadRecord, Reader
+from fedlit.data.base.records import SPLITS, Item
+from fedlit.errors import FedlitError
+
+SERVER = "server"
+KEPT = 1000
+"""Data sets that are kept ready, so that memory does not grow with the clients that were asked for."""
+
+RecordT = TypeVar("RecordT", bound=Item)
+"""What is read, and partitioned."""
+PieceT = TypeVar("PieceT")
+"""What a client trains on, cut out of records: a row of windows, an example, a document."""
+DatasetT = TypeVar("DatasetT", bound="Dataset[Any]")
+
+
+class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
+    """Records of many clients, split and cut.
+
+    Args:
+        partition: Who holds which records; None for the reader's natural one.
+        batch_size: Examples in a batch.
+        split: How records are dealt out to training, validation and test.
+        val_fraction: Share for validation; 0 for none.
+        test_fraction: Share for test.
+        exclude: Patterns (``HR0*``) of record ids to leave out.
+        on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
+        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+
+    Attributes:
+        records: Those that clients may hold, in natural order of their ids, after :meth:`setup`.
+        assignment: Indices into ``records`` by client.
+    """
+
+    noun: ClassVar[str] = "record"
+    split_choices: ClassVar[object]
+    server_reason: ClassVar[str] = "is of a group that the server holds"
+    """Why a record that is like the server's goes to nobody."""
+
+    def __init__(
+        self,
+        partition: Partition | None,
+        batch_size: int,
+        split: str,
+        val_fraction: float,
+        test_fraction: float,
+        exclude: list[str] | None,
+        on_bad_record: OnBadRecord,
+        seed: int | None,
+    ) -> None:
+        super().__init__(partition, exclude, on_bad_record, seed)
+        self.batch_size = batch_size
+        self.split = split
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        arguments.one_of("split", split, self.split_choices)
+        arguments.one_of("on_bad_record", on_bad_record, OnBadRecord)
+        arguments.above_zero(batch_size=batch_size)
+        arguments.shares(val_fraction=val_fraction, test_fraction=test_fraction)
+        if val_fraction + test_fraction >= 1:
+            raise FedlitError("data.val_fraction + data.test_fraction leave nothing to train on: lower them")
+
+    @abstractmethod
+    def read(self) -> Iterable[RecordT]:
+        """All records. Readers ask :meth:`excluded` before they read one, and :meth:`refuse` what they cannot use."""
+
+    @abstractmethod
+    def _usable(self, read: Iterable[RecordT]) -> list[RecordT]:
+        """The records that can be used, in natural order of their ids."""
+
+    @abstractmethod
+    def _held_back(self, used: Sequence[RecordT]) -> tuple[list[int], set[int]]:
+        """Which records the server holds, and which no client may have, those among them."""
+
+    @abstractmethod
+    def _divided(self) -> dict[str, dict[str, list[PieceT]]]:
+        """The pieces of each client and split."""
+
+    @abstractmethod
+    def _server_pieces(self, held: Sequence[RecordT]) -> list[PieceT]:
+        """What the server's records are cut to."""
+
+    @abstractmethod
+    def _dataset(self, held: Sequence[tuple[str, Sequence[PieceT]]], split: str) -> DatasetT:
+        """A data set of the pieces of several clients."""
+
+    @abstractmethod
+    def _nothing_in(self, client: str, split: str) -> str:
+        """Why a client cannot take part: it has no piece in a split that it needs."""
+
+    @abstractmethod
+    def _describe_use(self) -> dict[str, Any]:
+        """How records are split and cut, for :meth:`describe`."""
+
+    @abstractmethod
+    def _describe_client(self, client: str) -> dict[str, Any]:
+        """What a client holds, for :meth:`describe`."""
+
+    @abstractmethod
+    def _describe_findings(self) -> dict[str, Any]:
+        """What was found in the records, for :meth:`describe`."""
+
+    @property
+    @abstractmethod
+    def protocol(self) -> SplitProtocol:
+        """How records are split."""
+
+    @property
+    def parity_means(self) -> str:
+        """What a reader of figures must know of the split; empty for a split by the arguments."""
+        return self.protocol.means
+
+    def usual_partition(self) -> Partition:
+        """The partition where none is given."""
+        return self.default_partition
+
+    @property
+    def needed_splits(self) -> Sequence[str]:
+        """Splits in which every client must have something."""
+        return ("train",)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check, partition, split, cut. A second call does nothing."""
+        if self._ready:
+            return
+        self.seed = self.seed or 0
+        used = self._usable(self.read())
+        served, away = self._held_back(used)
+        self._server = [used[i] for i in served]
+        self._left_out |= {used[i].id: self.server_reason for i in away.difference(served)}
+        self.records = [record for i, record in enumerate(used) if i not in away]
+        self.assignment = self._assigned()
+        self._parts = self._divided()
+        self._served = self._server_pieces(self._server)
+        for client, parts in self._parts.items():
+            for split in self.needed_splits:
+                if not parts[split]:
+                    raise FedlitError(self._nothing_in(client, split))
+        self._look_over()
+        self.clients = list(self.assignment)
+        self._ready = True
+
+    def dataset(self, clients: str | Sequence[str], split: str) -> DatasetT:
+        """Pieces of one client, or of several together.
+
+        Raises:
+            FedlitError: There is no such client, or no such split, or none is asked for.
+        """
+        self.setup()
+        names = [clients] if isinstance(clients, str) else list(clients)
+        if not names:
+            raise FedlitError("no client is asked for: `clients` of a data module is empty before its setup()")
+        for name in names:
+            if name not in self._parts:
+                raise FedlitError(f"no client {name!r}: there are {few(list(self._parts))}")
+        if split not in SPLITS:
+            raise FedlitError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+        key = (tuple(names), split)
+        if key not in self._made:
+            if len(self._made) >= KEPT:
+                del self._made[next(iter(self._made))]  # the oldest
+            self._made[key] = self._dataset([(name, self._parts[name][split]) for name in names], split)
+        return self._made[key]
+
+    def server_dataset(self) -> DatasetT | None:
+        """What the server itself holds; None where it holds nothing."""
+        self.setup()
+        return self._dataset([(SERVER, self._served)], "val") if self._server else None
+
+    def collate(self, items: Batch | Sequence[Batch]) -> Batch:
+        """A batch as it is, or single items put together."""
+        return collate(items)
+
+    def describe(self) -> dict[str, Any]:
+        """Contents of ``partition.json``: who holds which records, what was left out and why."""
+        self.setup()
+        return {
+            "data": type(self).__name__,
+            "root": None if self.root is None else str(self.root),
+            "simulated": self.simulated,
+            "stand_in": self.stand_in,
+            "seed": self.seed,
+            "partition": (self.partition or self.usual_partition()).config(),
+            **self._describe_use(),
+            "clients": {client: self._describe_client(client) for client in self.clients},
+            "server": [record.id for record in self._server],
+            "statistics": statistics(self.records, self.assignment),
+            **self._describe_findings(),
+            "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
+            "warnings": list(self._warnings),
+        }
+
+    def _assigned(self) -> Assignment:
+        """Indices into ``records`` by client, in order of their names."""
+        partition = self.partition or self.usual_partition()
+        try:
+            assignment = dict(sorted(partition.assign(self.records, self.seed or 0).items()))
+        except FedlitError as error:
+            if self.partition is not None:
+                raise
+            raise FedlitError(f"{error}; data.partition is not given, and is {partition}: give one") from error
+        held = {i for indices in assignment.values() for i in indices}
+        self._left_out |= {r.id: "left out by the partition" for i, r in enumerate(self.records) if i not in held}
+        return assignment
+
+    def _look_over(self) -> None:
+        """Warn of what is odd, but not wrong in itself."""
+
+    def say_subjects_are_unknown(self, count: int, mend: str) -> None:
+        """Warn that each record counts as a subject of its own, where the split goes by subject."""
+        if self.split == "subject" and self.protocol.by_subject and not self.stand_in:
+            self.say(
+                f"{count} record(s) count as a subject each: where subjects have several records, one may train and be "
+                f"tested on: set {mend} if it is so)"
+            )
+
+    def _warn_of_left_out(self, kept: int) -> None:
+        """Warn of records that were skipped, and of patterns in ``exclude`` that name none."""
+        if self._skipped:
+            names = few(self._skipped)
+            self.say(f"{len(self._skipped)} bad record(s) skipped, {kept} kept: {names}; see partition.json")
+        idle = [pattern for pattern in self.exclude if pattern not in self._used_patterns]
+        if idle:
+            self.say(f"data.exclude: no record is named like {few(idle)}")
+
+    def _check_unique(self, ids: Iterable[str]) -> None:
+        twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+        if twice is not None:
+            mend = "rename one, or leave its file out"
+            raise FedlitError(f"two {self.noun}s are named {twice!r}, ids must be unique: {mend}")
+
+    def _demand_some(self, usable: Sequence[object]) -> None:
+        if not usable:
+            where = "" if self.root is None else f" in {self.root}"
+            why = next((f", first {name!r}: {reason}" for name, reason in self._left_out.items()), "")
+            raise FedlitError(f"no {self.noun} left to use{where}: {len(self._left_out)} left out{why}")
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._made: dict[tuple[tuple[str, ...], str], DatasetT] = {}
