@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L  # noqa: N812
@@ -49,6 +49,21 @@ class Callback(LightningCallback):
 
     def on_client_refused(self, trainer: CallbackHost, round: int, client: str, reason: str) -> None:  # noqa: A002
         """A client's reply was refused, and the round goes on without it."""
+
+    def on_client_missing(self, trainer: CallbackHost, round: int, client: str) -> None:  # noqa: A002
+        """A client did not answer in time, and the round goes on without it."""
+
+    def on_before_commit(
+        self,
+        trainer: CallbackHost,
+        round: int,  # noqa: A002
+        values: Mapping[str, float],
+    ) -> Mapping[str, float] | None:
+        """A round is done, and not yet committed; ``values`` are its summary figures so far.
+
+        Figures that it returns are committed with the round: rows of ``metrics.csv`` with the client ``server``, and
+        ``train/<name>`` for loggers, ``trainer.monitor`` and other callbacks. They must be the same on every rank.
+        """
 
     def on_round_end(self, trainer: CallbackHost, round: int, values: dict[str, float]) -> None:  # noqa: A002
         """A round is committed; ``values`` are its summary figures."""
@@ -114,6 +129,12 @@ class CallbackHost:
         for callback in self.callbacks:
             if isinstance(callback, Callback):
                 getattr(callback, hook)(self, *args)
+
+    def figures(self, round: int, values: Mapping[str, float]) -> Iterator[tuple[str, dict[str, float]]]:  # noqa: A002
+        """What our own callbacks add to a round, each with the name of its class."""
+        for callback in self.callbacks:
+            if isinstance(callback, Callback) and (added := callback.on_before_commit(self, round, values)):
+                yield type(callback).__name__, {name: float(value) for name, value in added.items()}
 
     def lightning(self, hook: str, *args: Any) -> None:
         """Run one of Lightning's hooks on every callback."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,10 @@ from safetensors import SafetensorError
 
 class FedlitError(ValueError):
     """Bad input or a state the run cannot go on from. The message names the file, field or client, and the mend."""
+
+
+class Interrupted(FedlitError):
+    """A run that had to stop, and goes on from its last committed round when asked to; exit code 3."""
 
 
 @contextmanager
@@ -34,3 +39,20 @@ def first_line(error: BaseException) -> str:
     """An error of others in one line."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+@contextmanager
+def named(rule: object) -> Iterator[None]:
+    """Say which rule an error is of.
+
+    Raises:
+        FedlitError: One without its name was raised, or one of its methods is not there.
+    """
+    name = type(rule).__name__
+    try:
+        yield
+    except FedlitError as error:
+        raise error if name in str(error) else type(error)(f"{name}: {error}") from error
+    except NotImplementedError as error:
+        method = traceback.extract_tb(error.__traceback__)[-1].name
+        raise FedlitError(f"{name} is no whole rule: it has no method `{method}`. Write it, or take another") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -15,27 +16,30 @@ from lightning.pytorch.loggers import Logger
 
 from fedlit.aggregators import Aggregator
 from fedlit.callbacks import CallbackHost
-from fedlit.compression import Channel, Transform
+from fedlit.compression import Transform
 from fedlit.data import FederatedDataModule
-from fedlit.engine.batches import local_work
+from fedlit.data.base.module import Facts
 from fedlit.engine.serial import SerialEngine
-from fedlit.engine.vectorized.engine import BatchedEngine
+from fedlit.engine.vectorized.engine import VectorizedEngine
 from fedlit.engine.vectorized.heap import keep_freed_memory
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, named
 from fedlit.federation.autotune import settle
-from fedlit.federation.dry_run import named
 from fedlit.federation.loop import FederatedLoop
+from fedlit.federation.roster import Roster
 from fedlit.federation.scores import Row, nested, summaries
+from fedlit.federation.session import Session, labelled
 from fedlit.reports.comparison import comparison, print_scores
 from fedlit.reports.export import export_models
 from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
 from fedlit.reports.progress import Progress
 from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
-from fedlit.runs.fingerprint import check_same, fingerprint
 from fedlit.runs.folder import RunFolder, last_version, next_version
-from fedlit.runs.settings import Point, Precision, check_settings
+from fedlit.runs.settings import Point, Precision, RunSettings
+from fedlit.runs.stragglers import Stragglers
+from fedlit.transports import LocalSites, RankTransport, Transport
 from fedlit.transports.ranks import share_rows
+from fedlit.transports.stragglers import StragglingTransport
 
 WAIT = timedelta(days=30)
 
@@ -49,6 +53,11 @@ class FederatedTrainer(CallbackHost):
         aggregator: The federated rule.
         max_rounds: Communication rounds.
         clients_per_round: How many clients take part in a round, as a number or a share; None: all.
+        min_replies: How many of a round's clients must count, as a number or a share, or the run stops with an error
+            and can be resumed; None: every client must answer, though its reply may be refused.
+        deadline_s: Seconds to wait for a round's replies; None: as long as it takes. A client that does not answer in
+            time is missing: counted, named, and as if it had not been asked.
+        stragglers: Clients that answer late or not at all, drawn at random, to study what that costs in a simulation.
         local_steps: Optimizer steps of a client in a round.
         local_epochs: Epochs of a client in a round, instead of ``local_steps``; may be a fraction.
         baselines: Rules to run on the same data, seeds and compute, for comparison.
@@ -96,6 +105,9 @@ class FederatedTrainer(CallbackHost):
         *,
         max_rounds: int = 10,
         clients_per_round: int | float | None = None,
+        min_replies: int | float | None = None,
+        deadline_s: float | None = None,
+        stragglers: Stragglers | None = None,
         local_steps: int | None = None,
         local_epochs: float | None = None,
         baselines: list[Aggregator] | None = None,
@@ -123,36 +135,12 @@ class FederatedTrainer(CallbackHost):
         num_threads: int | None = None,
         seed: int = 0,
     ) -> None:
+        given = locals()
         self.aggregator, self.baselines = aggregator, baselines or []
-        self.compression = [compression] if isinstance(compression, Transform) else compression or None
-        Channel(self.compression or ())  # refuses an order that makes no sense
-        self.max_rounds, self.clients_per_round = max_rounds, clients_per_round
-        self.clients_at_once: Any = clients_at_once
-        self.compile: Any = compile
-        self.local_steps, self.local_epochs = local_steps, local_epochs
-        self.check_val_every_n_rounds = check_val_every_n_rounds
-        self.evaluate_at: tuple[Point, ...] = tuple(evaluate_at or ("start", "after_aggregation"))
-        self.monitor, self.gradient_clip_val = monitor, gradient_clip_val
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.fast_dev_run, self.name, self.default_root_dir = fast_dev_run, name, Path(default_root_dir)
-        self.limit_eval_clients, self.limit_eval_batches = limit_eval_clients, limit_eval_batches
-        self.seed, self.num_threads = seed, torch.get_num_threads() if num_threads is None else num_threads
-        self.precision = precision
-        if fast_dev_run:
-            needs = []
-            for rule in (aggregator, *self.baselines):
-                with named(rule):
-                    needs.append((rule.min_clients, rule.min_steps))
-            self.max_rounds, self.clients_per_round = int(fast_dev_run), max(2, *(clients for clients, _ in needs))
-            self.local_steps, self.local_epochs = max(steps for _, steps in needs), None
-            self.check_val_every_n_rounds = 1
-            self.limit_eval_clients, self.limit_eval_batches = 2, 1
-        elif local_steps is None and local_epochs is None:
-            self.local_epochs = 1.0
-        check_settings(vars(self))
+        self.settings = RunSettings.given(given, [aggregator, *self.baselines])
         chosen = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
         super().__init__([*chosen, Progress()] if enable_progress_bar else chosen)
-        self.check_val_every_n_epoch = check_val_every_n_rounds
+        self.check_val_every_n_epoch = self.settings.check_val_every_n_rounds
         loggers = [logger] if isinstance(logger, Logger) else logger
         several = num_nodes > 1 or devices not in (None, 0, 1, "0", "1", "auto", [0])
         self.fabric = L.Fabric(
@@ -167,21 +155,36 @@ class FederatedTrainer(CallbackHost):
         if precision == "16-mixed" and self.fabric.device.type == "cpu":  # Fabric would take bf16-mixed, with a warning
             raise FedlitError("trainer.precision 16-mixed needs a GPU: on a CPU take bf16-mixed or 32-true")
         self.config_yaml: str | None = None
-        self.folder = RunFolder(self.default_root_dir)
+        self.folder = RunFolder(Path(default_root_dir))
+
+    def __getattr__(self, name: str) -> Any:
+        """A setting, by the name of its argument."""
+        if name != "settings" and name in RunSettings.__dataclass_fields__:
+            return getattr(self.settings, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     # -- commands --------------------------------------------------------------------------------------------------
     def fit(
-        self, model: L.LightningModule, datamodule: FederatedDataModule | None = None, ckpt_path: str | None = None
+        self,
+        model: L.LightningModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+        transport: Transport | None = None,
     ) -> RunFolder:
         """Train, by the rule and by each baseline, and compare them on test data.
 
         Args:
             model: The task; a LightningModule.
-            datamodule: The clients and their data.
+            datamodule: The clients and their data. With ``transport``, the server's own data, for rules that ask for
+                some.
             ckpt_path: ``last`` to go on with the newest run of this name, or a run folder.
+            transport: Reaches sites that hold their data themselves; None: clients are simulated in this process.
 
         Returns:
             The run folder.
+
+        Raises:
+            Interrupted: Too few clients answered in time; the run can be resumed.
         """
         watch = Stopwatch()
         folder, checkpoint = self._open(ckpt_path)
@@ -189,38 +192,38 @@ class FederatedTrainer(CallbackHost):
             raise FedlitError(
                 f"ckpt_path {ckpt_path}: a run goes on from its last round; `best` is for test and predict"
             )
-        self._prepare(model, datamodule)
-        self._announce()
-        settle(self, folder)
-        for rule, run in self._runs(folder):  # before a file of theirs is written
-            if run.checkpoints.exists():
-                check_same(run.checkpoints.read().meta["fingerprint"], fingerprint(self, rule), run.path)
-            self._rehearse(rule, run)
+        session = self._session(model, datamodule, transport, trains=True)
+        for run in session.rules:  # before a file of theirs is written
+            loop = FederatedLoop(session, run)
+            if loop.folder.checkpoints.exists():
+                loop.check(loop.folder.checkpoints.read())
+            self._dry_run(loop)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
             folder.make()
             if self.config_yaml is not None:  # also on a resume, which may ask for more rounds
                 folder.write_text("config.yaml", self.config_yaml)
-            folder.write_json("partition.json", self.partition)
+            folder.write_json("partition.json", session.partition())
         for logger in self.fabric.loggers:
-            logger.log_hyperparams({**fingerprint(self, self.aggregator), "run_folder": str(folder.path)})
+            logger.log_hyperparams({**session.fingerprint(self.aggregator), "run_folder": str(folder.path)})
         self.lightning("setup", "fit")
         for hook in ("on_fit_start", "on_train_start"):
             self.lightning(hook)
         try:
-            results = {self._label(rule): self._run(rule, sub, watch) for rule, sub in self._runs(folder)}
+            results = {session.label(run): self._run(session, run, watch) for run in session.rules}
         except BaseException as error:
             self.lightning("on_exception", error)
             raise
         finally:
-            self.engine.load({})  # the task as it came, so that a second command with it starts from the same values
+            session.engine.load({})  # the task as it came, so that a second command starts from the same values
         for hook in ("on_train_end", "on_fit_end"):
             self.lightning(hook)
         self.lightning("teardown", "fit")
         for logger in self.fabric.loggers:
             logger.finalize("success")
         if self.fabric.is_global_zero:
-            comparison(results, folder, [*labels(self), f"one seed: {self.seed}"], self.lightning_module.test_metrics)
+            said = [*labels(session), f"one seed: {self.settings.seed}"]
+            comparison(results, folder, said, session.task.test_metrics)
         return folder
 
     def validate(
@@ -243,23 +246,25 @@ class FederatedTrainer(CallbackHost):
         Returns:
             The file.
         """
-        loop, folder = self._restored(model, datamodule, ckpt_path)
-        path = write_predictions(loop, folder)
-        self.engine.load({})
+        loop = self._restored(model, datamodule, ckpt_path)
+        path = write_predictions(loop, loop.folder)
+        loop.session.engine.load({})
         return path
 
     # -- parts of the commands -------------------------------------------------------------------------------------
     def _open(self, ckpt_path: str | None) -> tuple[RunFolder, str]:
         """Launch, and settle on one folder on all ranks; and which of its committed rounds is meant."""
         self.fabric.launch()
-        self.num_threads = self.fabric.broadcast(self.num_threads)
         # Fabric gives each of several ranks fewer threads; results must not depend on the number of ranks.
-        torch.set_num_threads(self.num_threads)
+        threads = self.fabric.broadcast(self.settings.num_threads)
+        self.settings = replace(self.settings, num_threads=threads)
+        torch.set_num_threads(threads)
         checkpoint = "best" if ckpt_path and Path(ckpt_path).name == "best" else "last"
+        root, name = Path(self.settings.default_root_dir), self.settings.name
         if ckpt_path is None:
-            path = next_version(self.default_root_dir, self.name)
+            path = next_version(root, name)
         elif ckpt_path in ("last", "best"):
-            path = last_version(self.default_root_dir, self.name)
+            path = last_version(root, name)
         else:
             path = Path(ckpt_path)
             path = path.parent.parent if path.parent.name == "checkpoints" else path
@@ -271,113 +276,120 @@ class FederatedTrainer(CallbackHost):
         self.folder = RunFolder(Path(self.fabric.broadcast(str(path))))
         return self.folder, checkpoint
 
-    def _prepare(self, model: Any, datamodule: FederatedDataModule | None) -> None:
-        if datamodule is None:
+    def _session(
+        self,
+        model: Any,
+        datamodule: FederatedDataModule | None,
+        transport: Transport | None = None,
+        trains: bool = False,
+    ) -> Session:
+        """What the run works with, its model loaded and its data read; said in a line or two."""
+        if datamodule is None and transport is None:
             raise FedlitError("no data: give a datamodule (on the command line: --data NAME or `data:` in the config)")
-        for part in (model, datamodule):
-            if getattr(part, "seed", self.seed) is None:
-                part.seed = self.seed
-        if self.fast_dev_run:
+        settings = self.settings
+        parts: list[Any] = [model, datamodule]
+        for part in parts:
+            if getattr(part, "seed", settings.seed) is None:
+                part.seed = settings.seed
+        if settings.fast_dev_run:
             model.use_stand_in()
             self._stand_in_folder = tempfile.TemporaryDirectory(prefix="fedlit-stand-in-")
-            datamodule.use_stand_in(Path(self._stand_in_folder.name))
-        if self.fabric.is_global_zero:
-            datamodule.prepare_data()
-        self.fabric.barrier()
-        datamodule.setup("fit")
+            if datamodule is not None:
+                datamodule.use_stand_in(Path(self._stand_in_folder.name))
+        if datamodule is not None:
+            if self.fabric.is_global_zero:
+                datamodule.prepare_data()
+            self.fabric.barrier()
+            datamodule.setup("fit")
+        remote = None if transport is None else Roster.of(transport.describe())
         if hasattr(model, "take_data"):
-            model.take_data(datamodule)
+            model.take_data(datamodule if remote is None else Facts(remote.facts, remote.examples))
         model.setup("fit")
         model.configure_model()
-        self.datamodule, self.lightning_module = datamodule, model
-        self.partition: dict[str, Any] = datamodule.describe()
-        self.engine = SerialEngine(model, self.fabric, self.gradient_clip_val, self.accumulate_grad_batches)
-        self.together = BatchedEngine(self.engine, self._one_by_one)
-        if self.clients_at_once != 1 and self.fabric.device.type == "cpu":
+        self.lightning_module, self.datamodule = model, datamodule
+        engine = VectorizedEngine(
+            SerialEngine(model, self.fabric, settings.gradient_clip_val, settings.accumulate_grad_batches),
+            self._one_by_one,
+        )
+        rules = labelled(self.aggregator, self.baselines)
+        if transport is None:
+            assert datamodule is not None
+            transport = RankTransport(LocalSites(datamodule, engine, rules, settings, self.folder.path), self.fabric)
+        roster = remote or Roster.of(transport.describe())
+        if remote is not None:
+            roster.check(engine)
+        if settings.stragglers is not None:
+            transport = StragglingTransport(transport, settings.stragglers, settings.seed)
+        if settings.clients_at_once != 1 and self.fabric.device.type == "cpu":
             keep_freed_memory()
+        session = Session(settings, self.fabric, model, engine, roster, transport, rules, self.folder, self, datamodule)
+        self._announce(session)
+        self.session = replace(session, settings=settle(session, trains))
+        return self.session
 
-    def _runs(self, folder: RunFolder) -> list[tuple[Aggregator, RunFolder]]:
-        """The rule and its baselines, each with its folder."""
-        runs = [(rule, RunFolder(folder.path / "baselines" / self._label(rule))) for rule in self.baselines]
-        return [(self.aggregator, folder), *runs]
-
-    def _label(self, rule: Aggregator) -> str:
-        """A rule's class, with a number where several of one class are compared."""
-        same = [r for r in [self.aggregator, *self.baselines] if type(r) is type(rule)]
-        position = next(i for i, r in enumerate(same) if r is rule)
-        return type(rule).__name__ + (f"-{position + 1}" if position else "")
-
-    def _run(self, rule: Aggregator, folder: RunFolder, watch: Stopwatch) -> list[Row]:
+    def _run(self, session: Session, run: str, watch: Stopwatch) -> list[Row]:
         """One rule to its end: its final scores on test data."""
+        loop = FederatedLoop(session, run)
+        folder = loop.folder
         if self.fabric.is_global_zero:
             folder.make()
         self.load_callbacks(self._fresh_callbacks, should_stop=False)
-        self.log_prefix = "" if rule is self.aggregator else f"baselines/{self._label(rule)}/"
-        loop = FederatedLoop(self, rule, folder, fingerprint(self, rule))
+        self.log_prefix = f"{run}/" if run else ""
         loop.run()
-        stage = "after_aggregation" if loop.cohorts else "start"
-        rows = loop.scores(stage, "test", loop.rounds_done)
+        rows = loop.scores("after_aggregation" if loop.plan.cohorts else "start", "test", loop.rounds_done)
         if rows:
             self.log_values(summaries(rows), loop.rounds_done)
-        if (tally := getattr(self.lightning_module, "tally", None)) is not None:  # each rank saw its own clients
+        if (tally := getattr(session.task, "tally", None)) is not None:  # each rank saw its own clients
             share_rows(tally.rows, self.fabric)
+        export_models(loop, folder.path / "adapters")
         if self.fabric.is_global_zero:
-            export_models(loop, folder.path / "adapters")
             committed = folder.checkpoints.read()
             folder.metrics.cut(committed.meta["metrics_bytes"])
             folder.metrics.append(rows)
             if loop.rounds_done > loop.first_round or summarised_rounds(folder) != loop.rounds_done:
-                write_summary(self, rule, folder, loop, nested(rows), watch)
+                write_summary(loop, nested(rows), watch)
         self.fabric.barrier()
         return rows
 
     def _restored(
         self, model: L.LightningModule, datamodule: FederatedDataModule | None, ckpt_path: str | None
-    ) -> tuple[FederatedLoop, RunFolder]:
+    ) -> FederatedLoop:
         """The loop at a committed round (``last``, ``best``, or a folder), or of the untrained model without one."""
-        source, checkpoint = self._open(ckpt_path)
-        self._prepare(model, datamodule)
-        self._announce()
-        settle(self, None)
-        loop = FederatedLoop(self, self.aggregator, source, fingerprint(self, self.aggregator), checkpoint)
+        _, checkpoint = self._open(ckpt_path)
+        loop = FederatedLoop(self._session(model, datamodule))
         if ckpt_path is not None:
             loop.restore(checkpoint, ("aggregator", "model"))
         if self.fabric.is_global_zero:
-            source.make()
-        return loop, source
+            loop.folder.make()
+        return loop
 
     def _score(
         self, split: str, model: L.LightningModule, datamodule: FederatedDataModule | None, ckpt_path: str | None
     ) -> list[Row]:
-        loop, folder = self._restored(model, datamodule, ckpt_path)
+        loop = self._restored(model, datamodule, ckpt_path)
+        session, folder = loop.session, loop.folder
         rows = loop.scores("after_aggregation" if loop.rounds_done else "start", split, loop.rounds_done)
-        self.engine.load({})
+        session.engine.load({})
         if self.fabric.is_global_zero:
             folder.write_json(f"{split}.json", nested(rows))
-            what = f"{self._label(self.aggregator)} after {loop.rounds_done} rounds, {split} data"
-            print_scores(rows, what, labels(self), folder.path)
+            what = f"{session.label('')} after {loop.rounds_done} rounds, {split} data"
+            print_scores(rows, what, labels(session), folder.path)
         return rows
 
     def _one_by_one(self, reason: str) -> None:
         self.fabric.print(f"clients train one after the other: {reason}")
 
-    def _announce(self) -> None:
-        self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(labels(self))}")
+    def _announce(self, session: Session) -> None:
+        self.fabric.print(f"run folder: {self.folder.path}\n{'; '.join(labels(session))}")
         if self.world_size > 1:
-            self.fabric.print(f"{self.world_size} ranks, threads of each: {self.num_threads}")
+            self.fabric.print(f"{self.world_size} ranks, threads of each: {self.settings.num_threads}")
 
-    def _rehearse(self, rule: Aggregator, folder: RunFolder) -> None:
+    def _dry_run(self, loop: FederatedLoop) -> None:
         """Refuse a rule that cannot work here, and say of one that reads single updates that it does."""
-        with named(rule):
-            trusts = FederatedLoop(self, rule, folder, fingerprint(self, rule)).rehearse()
-        name = self._label(rule)
+        with named(loop.rule):
+            trusts = loop.dry_run()
+        name = loop.session.label(loop.run_name)
         if trusts is None:
             self.fabric.print(f"{name} may read each client's update: it could not be tried out before the first round")
         elif trusts:
             self.fabric.print(f"{name} reads each client's update: this rule trusts the server")
-
-    # -- what the loop uses ----------------------------------------------------------------------------------------
-    def local_work(self, num_examples: int, batch_size: int) -> int:
-        """Optimizer steps of a client with so many examples."""
-        steps, epochs = self.local_steps, self.local_epochs
-        return local_work(num_examples, batch_size, steps, epochs, self.accumulate_grad_batches)

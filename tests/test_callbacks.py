@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback as LightningCallback
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
-from toys import Regression, ToyData, contents
+from toys import Regression, ToyData, contents, memories
 
 from fedlit.aggregators import FedAvg, FedLA, LocalOnly
 from fedlit.callbacks import Callback
@@ -129,8 +129,7 @@ def test_early_stopping_starts_afresh_for_each_baseline(fit):
     settings = {"task": Regression(lr=0.3), "max_rounds": 30}
     alone = fit(LocalOnly(), callbacks=stopping(), **settings)
     both = fit(FedAvg(), baselines=[LocalOnly()], callbacks=stopping(), **settings)
-    last = "checkpoints/last/memory"
-    assert contents(both.path / "baselines" / "LocalOnly" / last) == contents(alone.path / last)
+    assert memories(both.path / "baselines" / "LocalOnly") == memories(alone) != {}
 
 
 def test_states_find_their_callback_in_any_order(fit):

@@ -16,11 +16,14 @@ from fedlit.cli.commands import OTHERS, PARSER, RUNS, add_config, answer_early, 
 from fedlit.cli.ranks import Ranks, groups, usual_ranks
 from fedlit.cli.start_up import collect_again, without_collection
 from fedlit.cli.suggestions import one_line
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, Interrupted
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; errors that a user can mend end it with one line and exit code 1."""
+    """Run the command line.
+
+    Errors that a user can mend end it with one line and exit code 1; a run that stopped and can be resumed with 3.
+    """
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, so that a rule in a file beside the config is found
     warnings.formatwarning = lambda message, *_, **__: f"fedlit: warning: {message}\n"
@@ -37,7 +40,8 @@ def main(args: list[str] | None = None) -> None:
         if told is None:
             raise
         sys.stderr.write(f"fedlit: error: {told}\n")
-        raise SystemExit(1) from error
+        status = 3 if isinstance(ours, Interrupted) else 1
+        raise SystemExit(status) from error
     finally:
         ranks.end(status)
 
@@ -112,7 +116,7 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
     from fedlit.cli.class_paths import use_clean_class_paths
     from fedlit.compression import Transform
     from fedlit.data import FederatedDataModule, Partition
-    from fedlit.runs.settings import check_settings
+    from fedlit.runs.settings import RunSettings
     from fedlit.strict_yaml import use_strict_yaml
     from fedlit.trainer import FederatedTrainer
 
@@ -131,7 +135,7 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            return {name: {"model", "datamodule"} for name in RUNS}
+            return {name: {"model", "datamodule", "transport"} for name in RUNS}
 
         def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
             super()._add_subcommands(parser, **kwargs)
@@ -156,13 +160,13 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
             config, data = self._get(self.config_init, "trainer"), self.datamodule
             if ranks is None or self.config.subcommand != "fit" or data is None or (most := usual_ranks(config)) == 1:
                 return {}
-            check_settings(config)
+            rules = [self._get(self.config_init, "aggregator"), *(config["baselines"] or [])]
+            RunSettings.given(dict(config), rules)  # refuses what is out of range, before data are read
             collect_again()
             if getattr(data, "seed", 0) is None:
                 data.seed = self._get(self.config, "seed_everything")
             data.prepare_data()
             data.setup("fit")  # before the process is copied, so that all ranks look into the same memory
-            rules = [self._get(self.config_init, "aggregator"), *(config["baselines"] or [])]
             count = min(most, groups(config, rules, data.clients))
             if count == 1:
                 return {}
@@ -246,7 +250,3 @@ def known_names(parser: Any, *bases: type) -> list[str]:
         commands.update(getattr(action, "_name_parser_map", {}))
     keys = [*commands, *(action.dest for one in (parser, *commands.values()) for action in one._actions)]
     return keys + [c.__name__ for base in bases for c in below(base) if c is not base]
-
-
-if __name__ == "__main__":
-    main()

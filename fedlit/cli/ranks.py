@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import select
 import signal
@@ -15,8 +14,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-from fedlit.federation.plan import cohort_size
 
 if TYPE_CHECKING:
     from fedlit.aggregators import Aggregator
@@ -56,13 +53,15 @@ def groups(trainer: Mapping[str, Any], rules: Sequence[Aggregator], clients: Seq
     """Groups of clients in a round, of which each rank needs one: those of the rule that has most.
 
     Args:
-        trainer: As above.
+        trainer: Settings of :class:`fedlit.trainer.FederatedTrainer`.
         rules: The run's rule and its baselines.
-        clients: All of them.
+        clients: Names of all clients.
     """
-    at_once = 1 if trainer["clients_at_once"] == "auto" else trainer["clients_at_once"]
-    most = max(cohort_size(trainer["clients_per_round"], len(rule.cohorts(clients))) for rule in rules)
-    return max(1, math.ceil(most / at_once))
+    from fedlit.federation.plan import RoundPlan
+    from fedlit.runs.settings import RunSettings
+
+    settings = RunSettings.given(dict(trainer), rules)
+    return max(RoundPlan(rule, clients, settings).most_groups for rule in rules)
 
 
 class Ranks:

@@ -1,72 +1,158 @@
-"""What clients keep between rounds: one safetensors file each, so that memory does not grow with their number."""
+"""What clients keep between rounds: a file for each state, under a name that the server remembers."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fedlit import codec
-from fedlit.errors import writing
+from fedlit.errors import FedlitError, writing
 from fedlit.tree import Tree
 
 
-class ClientMemory:
-    """Client memories on disk, committed with the round that made them.
+@dataclass(frozen=True)
+class Kept:
+    """The state of one client.
 
-    A client's new memory waits in ``staging`` until the checkpoint of its round takes the folder over; a reader sees
-    the newest. Files in frequent use stay in RAM by the operating system's page cache. Beside what the rule keeps,
-    a file may hold the residual of :class:`~fedlit.compression.Channel`, which no rule sees.
-
-    Args:
-        committed: Folder of the last committed round's memories; need not exist.
-        staging: Folder for those of the round under way.
+    Attributes:
+        memory: What the rule keeps, a Tree; None if it never kept anything.
+        residual: What compression left out of earlier uploads, by path, see
+            :class:`~fedlit.compression.channel.Channel`; None without error feedback. No rule sees it.
     """
 
-    def __init__(self, committed: Path, staging: Path) -> None:
-        self.committed, self.staging = committed, staging
+    memory: Any = None
+    residual: dict[str, Tensor] | None = None
 
-    def read(self, client: str) -> Tree | None:
-        """The client's newest memory, or None if it never kept any."""
-        kept, paths = self._read(client)
-        memory: Tree | None = kept if paths is None else kept["memory"]
-        return memory
 
-    def residual(self, client: str) -> dict[str, Tensor] | None:
-        """What compression kept of the client's uploads, by path; None if there is none."""
-        kept, paths = self._read(client)
-        return None if paths is None else {path: kept["residual"][str(i)] for i, path in enumerate(paths)}
+class ClientStates:
+    """States of clients in a folder: ``<client>/<round>-<digest>.safetensors``.
 
-    def _read(self, client: str) -> tuple[Any, list[str] | None]:
-        """What a file holds, and the residual's paths."""
-        for folder in (self.staging, self.committed):
-            path = folder / f"{client}.safetensors"
-            if path.exists():
-                return codec.decode(path.read_bytes(), str(path))
-        return None, None
+    A state is written under a name of its own and never changed. Which of a client's states counts is the server's to
+    say: a reply carries the name of the state that goes with it, a committed round holds the names of all, and a job
+    says which one to start from. So a reply that is refused, a server that dies before its commit and a site that dies
+    after its reply need no undoing. Files in frequent use stay in RAM by the operating system's page cache.
 
-    def stage(self, client: str, memory: Tree, residual: dict[str, Tensor] | None = None) -> None:
-        """Keep what a client would remember, if its reply is admitted.
+    Args:
+        folder: Where they lie; need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, client: str, name: str) -> Kept:
+        """A client's state.
 
         Args:
             client: Its name.
-            memory: Of the rule.
-            residual: Of compression, by path.
+            name: Of the state; empty for a client that has none yet.
+
+        Raises:
+            FedlitError: There is no state of this name, or it was altered.
+        """
+        if not name:
+            return Kept()
+        path = self._path(client, name)
+        try:
+            blob = path.read_bytes()
+        except FileNotFoundError as error:
+            raise FedlitError(
+                f"{path}: the state that client {client!r} is to start from is not there: bring it back from a copy of "
+                "the folder, or resume from another checkpoint"
+            ) from error
+        if digest(blob) != name.rpartition("-")[2]:
+            raise FedlitError(f"{path}: torn or altered (its checksum differs): bring it back from a copy")
+        held, paths = codec.decode(blob, str(path))
+        if paths is None:
+            return Kept(held)
+        parts: Any = held
+        return Kept(parts["memory"], {path: parts["residual"][str(i)] for i, path in enumerate(paths)})
+
+    def keep(
+        self,
+        client: str,
+        round: int,  # noqa: A002
+        state: Kept,
+        others: Collection[str] = (),
+    ) -> str:
+        """Write a state; it lasts when this returns.
+
+        Args:
+            client: Its name.
+            round: Index of the round that made it, from 0.
+            state: The state.
+            others: Names of the client's states that must stay; any other is removed.
+
+        Returns:
+            The name.
 
         Raises:
             FedlitError: The disk is full or the file cannot be written.
         """
-        path = self.staging / f"{client}.safetensors"
+        if state.residual is None:
+            blob = codec.encode(state.memory)
+        else:
+            paths = sorted(state.residual)
+            numbered: Tree = {str(i): state.residual[path] for i, path in enumerate(paths)}
+            blob = codec.encode({"memory": state.memory, "residual": numbered}, paths)
+        name = f"{round:04d}-{digest(blob)}"
+        path = self._path(client, name)
         with writing(path):
-            self.staging.mkdir(parents=True, exist_ok=True)
-            if residual is None:
-                path.write_bytes(codec.encode(memory))
-            else:
-                paths = sorted(residual)
-                numbered: Tree = {str(i): residual[path] for i, path in enumerate(paths)}
-                path.write_bytes(codec.encode({"memory": memory, "residual": numbered}, paths))
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _sync(self.folder)
+            draft = path.with_name(f".{path.name}")
+            with open(draft, "wb") as file:
+                file.write(blob)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+            _sync(path.parent)
+            for entry in os.listdir(path.parent):
+                if entry.removesuffix(SUFFIX) not in (name, *others):
+                    (path.parent / entry).unlink(missing_ok=True)
+        return name
 
-    def discard(self, client: str) -> None:
-        """Forget what was staged: its reply was refused, and the client stays as it was."""
-        (self.staging / f"{client}.safetensors").unlink(missing_ok=True)
+    def adopt(self, memories: Path, round: int) -> dict[str, str]:  # noqa: A002
+        """Give the states of a run made before states had names their names.
+
+        Args:
+            memories: Folder of ``<client>.safetensors``.
+            round: The committed round that they belong to.
+
+        Returns:
+            The names, by client.
+        """
+        names = {}
+        for path in sorted(memories.glob(f"*{SUFFIX}")):
+            client = path.name.removesuffix(SUFFIX)
+            names[client] = f"{round:04d}-{digest(path.read_bytes())}"
+            target = self._path(client, names[client])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                os.link(path, target)
+        return names
+
+    def _path(self, client: str, name: str) -> Path:
+        return self.folder / client / f"{name}{SUFFIX}"
+
+
+SUFFIX = ".safetensors"
+
+
+def digest(blob: bytes) -> str:
+    """16 hexadecimal digits, in which the bytes of two states differ."""
+    return hashlib.blake2b(blob, digest_size=8).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,10 +7,8 @@ what a rule cannot do without is missed before anything is trained or written.
 from __future__ import annotations
 
 import re
-import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,23 +73,6 @@ def rehearse(rule: Aggregator, params: Any, setting: Setting) -> bool | None:
         where = f"{type(rule).__name__}, tried out on small tensors before the first round"
         warnings.warn(f"{where}: {first_line(error)}", stacklevel=2)
         return None
-
-
-@contextmanager
-def named(rule: Aggregator) -> Iterator[None]:
-    """Say which rule an error is of.
-
-    Raises:
-        FedlitError: One without its name was raised, or one of its methods is not there.
-    """
-    name = type(rule).__name__
-    try:
-        yield
-    except FedlitError as error:
-        raise error if name in str(error) else type(error)(f"{name}: {error}") from error
-    except NotImplementedError as error:
-        method = traceback.extract_tb(error.__traceback__)[-1].name
-        raise FedlitError(f"{name} is no whole rule: it has no method `{method}`. Write it, or take another") from error
 
 
 def _rehearse(rule: Aggregator, params: Mapping[str, Tensor], setting: Setting) -> bool:

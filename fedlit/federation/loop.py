@@ -7,89 +7,69 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from fedlit import codec, seeds, tree
-from fedlit.aggregators import Aggregator, Server
+from fedlit import seeds, tree
+from fedlit.aggregators import Server
 from fedlit.compression import Channel
 from fedlit.engine.batches import evaluation_loader
-from fedlit.engine.client_state import ClientMemory
-from fedlit.engine.evaluation import SharedPass
-from fedlit.engine.vectorized.engine import Assignment
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, Interrupted
 from fedlit.federation.dry_run import Setting, check_feedback, rehearse
-from fedlit.federation.plan import cohort_size, grouped
+from fedlit.federation.jobs import Jobs
 from fedlit.federation.scores import Row, higher_is_better, score_rows, summaries, training_rows
+from fedlit.federation.session import Session
 from fedlit.runs.checkpoint import Committed
 from fedlit.runs.fingerprint import PARTS, check_same
-from fedlit.runs.folder import RunFolder
-from fedlit.transports import Inbox, Job, LocalClients, RankTransport, Reply, ledger
-from fedlit.transports.payloads import Parcels
+from fedlit.transports import Inbox, Job, Kind, Reply, ledger
 from fedlit.tree import Tree
-
-if TYPE_CHECKING:
-    from fedlit.trainer import FederatedTrainer
 
 
 class FederatedLoop:
     """Runs one rule.
 
     Args:
-        trainer: Settings, engine, data and callbacks.
-        rule: The rule.
-        folder: Where the run is kept.
-        fingerprint: What must be equal for a resume.
-        checkpoint: The committed round whose client memories are read, ``last`` or ``best``.
+        session: What the run works with.
+        run: Which of the session's rules: empty for its own.
     """
 
-    def __init__(
-        self,
-        trainer: FederatedTrainer,
-        rule: Aggregator,
-        folder: RunFolder,
-        fingerprint: dict[str, Any],
-        checkpoint: str = "last",
-    ) -> None:
-        self.trainer, self.rule, self.folder, self.fingerprint = trainer, rule, folder, fingerprint
-        self.fabric, self.engine = trainer.fabric, trainer.engine
-        self.data: Any = trainer.datamodule
-        self.initial: Tree = tree.ordered(dict(self.engine.initial()))
-        checkpoints = folder.checkpoints
-        self.memory = ClientMemory(checkpoints.memory(checkpoint), checkpoints.staging)
-        self.channel, self.parcels = Channel(trainer.compression or ()), Parcels(rule, self.initial)
-        limit = trainer.limit_eval_batches
-        self.local = LocalClients(
-            rule, trainer.together, self.data, self.memory, self.initial, trainer.seed, limit, self.channel
-        )
-        cohorts = rule.cohorts(self.data.clients)
-        self.cohorts = {name: tuple(members) for name, members in sorted(cohorts.items())}
-        self.transport = RankTransport(self.local, self.fabric)
-        self.state: Tree = tree.ordered(rule.init(self.initial))
-        self.shared_pass = SharedPass(trainer.together, trainer.clients_at_once)
+    def __init__(self, session: Session, run: str = "") -> None:
+        self.session, self.run_name, self.rule = session, run, session.rules[run]
+        self.settings, self.fabric, self.callbacks = session.settings, session.fabric, session.callbacks
+        self.folder, self.plan = session.run_folder(run), session.plan(self.rule)
+        self.fingerprint = session.fingerprint(self.rule)
+        self.initial: Tree = tree.ordered(dict(session.engine.initial()))
+        self.channel = Channel(self.settings.compression or ())
+        self.state: Tree = tree.ordered(self.rule.init(self.initial))
+        self.states = self.folder.states
+        self.jobs = Jobs(self.rule, run, self.plan, self.states, self.initial)
         self.rounds_done = self.first_round = 0
         self.best: float | None = None
 
     # -- the run ---------------------------------------------------------------------------------------------------
-    def rehearse(self) -> bool | None:
+    def dry_run(self) -> bool | None:
         """Whether the rule trusts the server with single updates; see :func:`fedlit.federation.dry_run.rehearse`.
 
         Raises:
-            FedlitError: The rule cannot work with this task, these data or this trainer.
+            FedlitError: The rule cannot work with this task, these data, these sites or these settings.
         """
-        if not self.cohorts:
+        plan, session = self.plan, self.session
+        if not plan.cohorts:
             return False
-        data, trainer = self.data, self.trainer
+        if plan.pools and session.transport.local is None:
+            raise FedlitError(
+                f"{type(self.rule).__name__} trains on pooled data, which sites do not give away: leave it out of "
+                "trainer.baselines"
+            )
         setting = Setting(
-            task=self.engine.task,
-            sample=self.sample,
-            steps=lambda client: self.steps(self.cohorts[client]),
-            rounds=trainer.max_rounds,
-            num_clients=len(self.cohorts),
-            scaling=self.engine.scaling,
-            server_data=data.server_dataset() is not None,
+            task=session.task,
+            sample=plan.sample,
+            steps=plan.steps,
+            rounds=self.settings.max_rounds,
+            num_clients=len(plan.cohorts),
+            scaling=session.engine.scaling,
+            server_data=self._server_batches() is not None,
         )
         if self.channel.feedback:
             check_feedback(self.rule, self.initial)
@@ -97,37 +77,36 @@ class FederatedLoop:
 
     def run(self) -> None:
         """All rounds that are not done yet; then the final scores."""
-        rounds = self.trainer.max_rounds if self.cohorts else 0
+        name, rounds = type(self.rule).__name__, self.plan.rounds
         self._resume()
         self.first_round = self.rounds_done
-        self.trainer.call("on_run_start", type(self.rule).__name__, rounds, self.rounds_done)
-        told = self.fabric.is_global_zero and not self.trainer.fast_dev_run
+        self.callbacks.call("on_run_start", name, rounds, self.rounds_done)
+        told = self.fabric.is_global_zero and not self.settings.fast_dev_run
         if told and 0 < rounds < self.rule.min_rounds:
             warnings.warn(
-                f"{type(self.rule).__name__} needs {self.rule.min_rounds} rounds to come to its last part, and "
+                f"{name} needs {self.rule.min_rounds} rounds to come to its last part, and "
                 f"trainer.max_rounds is {rounds}: figures of this run are not of the whole rule",
                 stacklevel=1,
             )
         if not self.folder.checkpoints.exists():
             self._start()
-        while self.rounds_done < rounds and not self.trainer.should_stop:
+        while self.rounds_done < rounds and not self.callbacks.should_stop:
             self._round(self.rounds_done)
-        self.trainer.call("on_run_end", type(self.rule).__name__)
+        self.callbacks.call("on_run_end", name)
 
     def _resume(self) -> None:
         if self.fabric.is_global_zero:
-            self.folder.checkpoints.clear_staging()
+            self.folder.checkpoints.clean()
         self.fabric.barrier()
-        if not self.folder.checkpoints.exists():
-            if self.fabric.is_global_zero:
-                self.folder.metrics.cut(0)
-                self.folder.ledger.cut(0)
-            return
-        committed = self.restore("last")
+        fresh = not self.folder.checkpoints.exists()
+        meta: dict[str, Any] = {} if fresh else self.restore("last").meta
         if self.fabric.is_global_zero:
-            self.folder.metrics.cut(committed.meta["metrics_bytes"])
-            self.folder.ledger.cut(committed.meta["ledger_bytes"])
-        self.trainer.load_callbacks(committed.meta["callbacks"], committed.meta["should_stop"])
+            for name in ("metrics", "ledger"):
+                getattr(self.folder, name).cut(meta.get(f"{name}_bytes", 0))
+            self.states.table.cut(meta.get("states_bytes", 0))
+        self.fabric.barrier()
+        if not fresh:
+            self.callbacks.load_callbacks(meta["callbacks"], meta["should_stop"])
 
     def restore(self, name: str, parts: Sequence[str] = PARTS) -> Committed:
         """Take the state of a committed round, and give the round.
@@ -140,185 +119,228 @@ class FederatedLoop:
             FedlitError: It belongs to another configuration; the fields that differ are named.
         """
         committed = self.folder.checkpoints.read(name)
-        made, asked = ({part: f.get(part) for part in parts} for f in (committed.meta["fingerprint"], self.fingerprint))
-        check_same(made, asked, self.folder.path)
+        self.check(committed, parts)
+        best = self.folder.checkpoints.read("best") if self.folder.checkpoints.exists("best") else None
+        self.states.restore(committed.meta, None if best is None else best.meta)
+        local = self.session.transport.local
+        if "states_bytes" not in committed.meta and local is not None:
+            for client, state in self._adopted(name, committed.round).items():
+                self.states.take(client, state)
+            self.states.best = self._adopted("best", best.round) if best is not None else {}
         self.state, self.rounds_done, self.best = committed.state, committed.round, committed.meta["best"]
         return committed
 
+    def check(self, committed: Committed, parts: Sequence[str] = PARTS) -> None:
+        """Refuse a committed round of another configuration.
+
+        Raises:
+            FedlitError: The fields that differ are named.
+        """
+        made, asked = ({part: f.get(part) for part in parts} for f in (committed.meta["fingerprint"], self.fingerprint))
+        check_same(made, asked, self.folder.path, getattr(self.session.task, "added_arguments", {}))
+
+    def _adopted(self, name: str, done: int) -> dict[str, str]:
+        """Names of states of a run that was made before states had names."""
+        local = self.session.transport.local
+        assert local is not None
+        return local.adopt(self.run_name, self.folder.checkpoints.memories(name), done)
+
     def _start(self) -> None:
-        self.trainer.current_epoch = 0
+        self.callbacks.current_epoch = 0
         rows: list[Row] = []
-        if "start" in self.trainer.evaluate_at or not self.cohorts:
+        if "start" in self.settings.evaluate_at or not self.plan.cohorts:
             rows = self.scores("start", "val")
         self._commit(rows, [], {})
 
     def _round(self, index: int) -> None:
         """One round: train, admit, aggregate, evaluate, commit."""
-        trainer = self.trainer
-        chosen = self.sample(index)
-        trainer.current_epoch = index
-        trainer.call("on_round_start", index, chosen)
-        trainer.lightning("on_train_epoch_start")
-        last = index + 1 == trainer.max_rounds
-        due = last or (index + 1) % trainer.check_val_every_n_rounds == 0
-        split = "val" if due and "after_local" in trainer.evaluate_at else None
-        inbox = Inbox(channel=self.channel)
-        crossed: list[ledger.Row] = []
-        replies: list[Reply] = []
-        token = self.fabric.broadcast(secrets.token_hex(16))
-        for reply in self.transport.run(self._training_jobs(index, chosen, token, split, inbox, crossed)):
-            if reply.payload:
-                crossed.append(ledger.measure(index + 1, reply.client, "up", reply.payload))
-            if inbox.receive(reply):
-                replies.append(replace(reply, payload=b""))
-                trainer.call("on_client_end", index, reply.client, reply.metrics)
-            else:
-                if reply.client in self.cohorts and reply.client not in inbox.admitted:
-                    self.memory.discard(reply.client)
-                trainer.call("on_client_refused", index, reply.client, inbox.refused[reply.client])
-        if not inbox.updates:
-            reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
-            raise FedlitError(f"round {index + 1}: every client was refused ({reasons}). Nothing committed was lost")
-        generator = seeds.generator(trainer.seed, "server", index)
-        server = Server(index, generator, self._server_losses(), len(self.cohorts), self.engine.scaling)
+        settings, callbacks = self.settings, self.callbacks
+        work = self.plan.groups(index)
+        callbacks.current_epoch = index
+        callbacks.call("on_round_start", index, sorted(name for _, name, _ in work))
+        callbacks.lightning("on_train_epoch_start")
+        last = index + 1 == settings.max_rounds
+        due = last or (index + 1) % settings.check_val_every_n_rounds == 0
+        split = "val" if due and "after_local" in settings.evaluate_at else None
+        inbox, crossed = Inbox(channel=self.channel), list[ledger.Row]()
+        replies = self._train(index, work, split, inbox, crossed)
+        generator = seeds.generator(settings.seed, "server", index)
+        server = Server(index, generator, self._server_losses(), len(self.plan.cohorts), self.session.engine.scaling)
         updates = sorted(inbox.updates, key=lambda u: u.client)
         with torch.no_grad():
             self.state = tree.ordered(self.rule.aggregate(self.state, updates, server))
         inbox.close()
-        rows: list[Row] = training_rows(index + 1, replies, inbox.refused, self.channel.figures)
+        missing = list(inbox.missing())
+        rows = training_rows(index + 1, replies, inbox.refused, missing, self.channel.figures)
         figures = sorted(server.logged.items())
-        rows += [(index + 1, "after_aggregation", "global", "server", "train", k, v, 0) for k, v in figures]
         if split:
-            rows += score_rows(index + 1, "after_local", split, replies, self._metrics("val"))
-        if due and "after_aggregation" in trainer.evaluate_at:
+            rows += score_rows(index + 1, "after_local", split, replies, self.session.metrics("val"))
+        if due and "after_aggregation" in settings.evaluate_at:
             rows += self.scores("after_aggregation", "val", index + 1)
-        extra = {
+        values = {
             "train/loss": _mean(r.metrics["train_loss"] for r in replies),
             "train/bytes": float(sum(row[4] for row in crossed)),
             "train/refused": float(len(inbox.refused)),
+            **({"train/missing": float(len(missing))} if missing else {}),
             **{f"train/{name}": _mean(r.metrics[name] for r in replies) for name in self.channel.figures},
         }
-        for name, value in figures:
-            if f"train/{name}" in extra:
-                raise FedlitError(f"{type(self.rule).__name__} logs {name!r}, which is a figure of the trainer's own")
-            extra[f"train/{name}"] = value
-        self._commit(rows, sorted(crossed), extra, index + 1)
-        trainer.call("on_round_end", index, trainer.callback_values)
+        rows = self._logged(type(self.rule).__name__, figures, rows, values, index + 1)
+        for name, more in callbacks.figures(index, {**summaries(rows), **values}):
+            rows = self._logged(name, sorted(more.items()), rows, values, index + 1)
+        self._commit(rows, sorted(crossed), values, index + 1)
+        callbacks.call("on_round_end", index, callbacks.callback_values)
 
-    def sample(self, index: int) -> list[str]:
-        """The clients of a round, sorted: the rule's choice, or drawn by (seed, round) alone."""
-        names = list(self.cohorts)
-        own = self.rule.participants(names, index)
-        if own is not None:
-            if not own or len({*own}) < len(own) or not {*own} <= {*names}:
-                raise FedlitError(
-                    f"{type(self.rule).__name__}.participants gives {list(own)[:5]} for round {index + 1}, expected "
-                    f"some of the {len(names)} clients, each once"
-                )
-            return sorted(own)
-        wanted = self.cohort_size(len(names))
-        order = torch.randperm(len(names), generator=seeds.generator(self.trainer.seed, "clients", index)).tolist()
-        return sorted(names[i] for i in order[:wanted])
+    def _train(
+        self,
+        index: int,
+        work: list[tuple[int, str, int]],
+        split: str | None,
+        inbox: Inbox,
+        crossed: list[ledger.Row],
+    ) -> list[Reply]:
+        """The replies that count, their uploads in the inbox.
 
-    def cohort_size(self, available: int) -> int:
-        """How many of ``available`` clients take part in a round."""
-        return cohort_size(self.trainer.clients_per_round, available)
+        Raises:
+            FedlitError: Every client was refused.
+            Interrupted: Fewer than ``min_replies`` clients count.
+        """
+        replies: list[Reply] = []
+        jobs = self._training_jobs(index, work, split, inbox, crossed)
+        for reply in self.session.transport.run(jobs, self.settings.deadline_s):
+            if reply.payload:
+                crossed.append(ledger.measure(index + 1, reply.client, "up", reply.payload))
+            if inbox.receive(reply):
+                replies.append(replace(reply, payload=b""))
+                if reply.kept:
+                    self.states.take(reply.client, reply.kept)
+                self.callbacks.call("on_client_end", index, reply.client, reply.metrics)
+            else:
+                self.callbacks.call("on_client_refused", index, reply.client, inbox.refused[reply.client])
+        missing = list(inbox.missing())
+        for client in missing:
+            self.callbacks.call("on_client_missing", index, client)
+        self._demand_enough(index, len(work), inbox, missing)
+        return replies
+
+    def _demand_enough(self, index: int, asked: int, inbox: Inbox, missing: list[str]) -> None:
+        needed = self.plan.replies_needed(asked)
+        # Unless a number is asked for, a client may be refused, but not be missing.
+        counted = len(inbox.updates) + (len(inbox.refused) if self.settings.min_replies is None else 0)
+        if missing and counted < needed:
+            raise Interrupted(
+                f"round {index + 1}: {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''} did not answer"
+                f"{_within(self.settings.deadline_s)}: {counted} of {asked} clients count, {needed} are needed. The "
+                "round before is kept: resume with --ckpt_path last, with a longer trainer.deadline_s or a lower "
+                "trainer.min_replies if they may be missing"
+            )
+        if not inbox.updates:
+            reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
+            raise FedlitError(f"round {index + 1}: every client was refused ({reasons}). Nothing committed was lost")
+        if len(inbox.updates) < needed and self.settings.min_replies is not None:
+            raise Interrupted(
+                f"round {index + 1}: {len(inbox.updates)} of {asked} clients count, trainer.min_replies needs {needed} "
+                f"({len(inbox.refused)} refused). The round before is kept: resume with --ckpt_path last"
+            )
 
     def _training_jobs(
-        self, index: int, chosen: Sequence[str], token: str, split: str | None, inbox: Inbox, crossed: list[ledger.Row]
+        self, index: int, work: list[tuple[int, str, int]], split: str | None, inbox: Inbox, crossed: list[ledger.Row]
     ) -> Iterator[Job]:
-        scored = {*self._scored}
-        work = {client: self.steps(self.cohorts[client]) for client in chosen}
-        for group, client in grouped(work, self.trainer.clients_at_once):
-            members = self.cohorts[client]
-            down = self.rule.down(self.state, client)
-            measured = split if scored & set(members) else None
-            ticket = blake2b(client.encode(), key=token.encode(), digest_size=16).hexdigest()
-            payload, steps = self.parcels.encoded(down), work[client]
-            job = Job(ticket, client, index, "train", payload, measured, members, steps, group=group)
-            crossed.append(ledger.measure(index + 1, client, "down", payload))
-            inbox.expect(job, self.parcels.like(down))
+        token = self.fabric.broadcast(secrets.token_hex(16))
+        for job, like in self.jobs.training(self.state, index, work, split, token):
+            crossed.append(ledger.measure(index + 1, job.client, "down", job.payload))
+            inbox.expect(job, like)
             yield job
 
-    def first_work(self, limit: int, steps: int) -> list[Assignment]:
+    def first_jobs(self, limit: int, steps: int) -> list[Job]:
         """What the first clients of the first round would do, with so many steps each."""
-        work = {client: self.steps(self.cohorts[client]) for client in self.sample(0)} if self.cohorts else {}
-        jobs = [
-            Job("", client, 0, "train", codec.encode(self.rule.down(self.state, client)), steps=steps,
-                members=self.cohorts[client])
-            for _, client in grouped(work, 1)[:limit]
-        ]  # fmt: skip
-        return [self.local.assignment(job) for job in jobs]
-
-    def steps(self, members: Sequence[str]) -> int:
-        """Optimizer steps of a job; one on pooled data takes as many as its members would in a round together."""
-        t = self.trainer
-        each = sum(t.local_work(len(self.data.dataset((m,), "train")), self.data.batch_size) for m in members)
-        share = self.cohort_size(len(members)) / len(members) if len(members) > 1 else 1
-        return max(1, round(each * share))
+        return self.jobs.trial(self.state, limit, steps)
 
     # -- scores ----------------------------------------------------------------------------------------------------
     def scores(self, stage: str, split: str, rounds: int = 0) -> list[Row]:
         """Scores of the global and the personal models on every client's split."""
-        replies = list(self.transport.run(self._evaluation_jobs(rounds, split)))
-        return score_rows(rounds, stage, split, replies, self._metrics(split))
+        replies = self._answers(self.jobs.evaluation(self.state, rounds, split))
+        return score_rows(rounds, stage, split, replies, self.session.metrics(split))
 
-    def _evaluation_jobs(self, rounds: int, split: str) -> Iterator[Job]:
-        model = self.rule.global_model(self.state)
-        models = ("personal",) if model is None else ("global", "personal")
-        previous: Any = None
-        payload = b""
-        work = {client: len(self.data.dataset((client,), split)) for client in self._scored}
-        for group, client in grouped(work, self.trainer.clients_at_once):
-            down = self.rule.down(self.state, client)
-            if previous is None or down is not previous:
-                payload = codec.encode({"down": down} if model is None else {"down": down, "global": model})
-            previous = down
-            yield Job("", client, rounds, "evaluate", payload, split, (client,), models=models, group=group)
+    def ask(self, kind: Kind) -> list[Reply]:
+        """Have clients ``export`` the models that they serve, or ``predict`` by them; their replies in order."""
+        return self._answers(self.jobs.serving(kind, self.state, self.rounds_done))
 
-    @property
-    def _scored(self) -> Sequence[str]:
-        scored: Sequence[str] = self.data.clients[: self.trainer.limit_eval_clients]
-        return scored
+    def _answers(self, jobs: Iterator[Job]) -> list[Reply]:
+        """Replies of clients to what changes nothing; one that does not answer is named and left out."""
+        asked: list[str] = []
 
-    def _metrics(self, split: str) -> Any:
-        return self.engine.task.test_metrics if split == "test" else self.engine.task.val_metrics
+        def noted() -> Iterator[Job]:
+            for job in jobs:
+                asked.append(job.client)
+                yield job
+
+        replies = list(self.session.transport.run(noted(), self.settings.deadline_s))
+        for reply in replies:
+            if reply.error is not None:
+                warnings.warn(f"client {reply.client!r}: {reply.error}", stacklevel=2)
+        answered = {reply.client for reply in replies}
+        if self.session.transport.local is None and (silent := sorted({*asked} - answered)):
+            warnings.warn(f"no answer from {', '.join(silent)}: figures are without them", stacklevel=2)
+        return [reply for reply in replies if reply.error is None]
+
+    def _server_batches(self) -> Iterable[Any] | None:
+        data = self.session.server_data
+        if data is None or (dataset := data.server_dataset()) is None:
+            return None
+        return evaluation_loader(data, dataset)
 
     def _server_losses(self) -> Callable[[Iterable[Tree]], list[torch.Tensor]] | None:
-        dataset = self.data.server_dataset()
-        if dataset is None:
+        batches = self._server_batches()
+        if batches is None:
             return None
-
-        batches = evaluation_loader(self.data, dataset)
-        return lambda models: self.shared_pass.losses(models, batches)
+        return lambda models: self.session.engine.losses(models, batches, self.settings.at_once)
 
     # -- the commit ------------------------------------------------------------------------------------------------
+    def _logged(
+        self, who: str, figures: Sequence[tuple[str, float]], rows: list[Row], values: dict[str, float], done: int
+    ) -> list[Row]:
+        """Rows with the figures that a rule or a callback adds to a round; ``values`` take them too.
+
+        Raises:
+            FedlitError: A figure has the name of one of the trainer's own.
+        """
+        for name, value in figures:
+            if f"train/{name}" in values:
+                raise FedlitError(f"{who} logs {name!r}, which is a figure of the trainer's own")
+            values[f"train/{name}"] = value
+        added = [(done, "after_aggregation", "global", "server", "train", name, value, 0) for name, value in figures]
+        trained = sum(row[4] == "train" for row in rows)
+        return [*rows[:trained], *added, *rows[trained:]]
+
     def _commit(self, rows: list[Row], crossed: list[ledger.Row], extra: dict[str, float], done: int = 0) -> None:
         """Log, tell the callbacks, and make the round durable."""
-        trainer = self.trainer
+        callbacks = self.callbacks
         values = {**summaries(rows), **extra}
         if values:
-            trainer.log_values(values, done)
+            callbacks.log_values(values, done)
         best = self._is_best(values)
-        trainer.lightning_hooks(done)
-        self.fabric.barrier()  # every rank's client memories are staged
-        if self.fabric.is_global_zero:
+        callbacks.lightning_hooks(done)
+        self.fabric.barrier()  # every rank's client states are written
+        writes = self.fabric.is_global_zero
+        named = self.states.commit(done, best, writes)
+        if writes:
             self.folder.metrics.append(rows)
             self.folder.ledger.append(crossed)
             meta = {
                 "fingerprint": self.fingerprint,
                 "metrics_bytes": self.folder.metrics.size(),
                 "ledger_bytes": self.folder.ledger.size(),
+                **named,
                 "best": self.best,
-                "callbacks": trainer.callback_states(),
-                "should_stop": trainer.should_stop,
+                "callbacks": callbacks.callback_states(),
+                "should_stop": callbacks.should_stop,
             }
             self.folder.checkpoints.commit(done, self.state, meta, best)
         self.fabric.barrier()
         self.rounds_done = done
 
     def _is_best(self, values: dict[str, float]) -> bool:
-        name = self.trainer.monitor
+        name = self.settings.monitor
         if name is None or not values:
             return False
         split, *rest = name.split("/")
@@ -326,11 +348,11 @@ class FederatedLoop:
             known = sorted(n for n in values if n.count("/") <= 2)
             if split in ("train", "val") and not any(n.startswith(f"{split}/") for n in values):
                 return False  # not a round in which it is measured
-            if self.rule is not self.trainer.aggregator:
+            if self.rule is not self.session.aggregator:
                 return False  # a baseline need not have every model that the run's own rule has
             raise FedlitError(f"trainer.monitor: there is no {name!r}; there are {known}")
         value = values[name]
-        upwards = split == "val" and higher_is_better(self._metrics("val"), rest[1])
+        upwards = split == "val" and higher_is_better(self.session.metrics("val"), rest[1])
         if math.isnan(value) or (self.best is not None and (value <= self.best if upwards else value >= self.best)):
             return False
         self.best = value
@@ -340,3 +362,7 @@ class FederatedLoop:
 def _mean(values: Iterator[float]) -> float:
     kept = list(values)
     return sum(kept) / len(kept)
+
+
+def _within(deadline_s: float | None) -> str:
+    return "" if deadline_s is None else f" within {deadline_s:g} s"

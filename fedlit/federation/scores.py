@@ -42,14 +42,16 @@ def training_rows(
     round: int,  # noqa: A002
     replies: Iterable[Reply],
     refused: Iterable[str],
+    missing: Iterable[str],
     figures: Sequence[str],
 ) -> list[Row]:
-    """Each client's loss and further figures of its training, then who was refused.
+    """Each client's loss and further figures of its training, then who was refused, and who did not answer.
 
     Args:
         round: Rounds done so far.
         replies: Admitted ones.
-        refused: Clients.
+        refused: Clients whose reply does not count.
+        missing: Clients without a reply.
         figures: Names among the replies' metrics.
     """
     rows: list[Row] = []
@@ -57,7 +59,9 @@ def training_rows(
         values = {"loss": reply.metrics["train_loss"], **{name: reply.metrics[name] for name in figures}}
         head = (round, "after_local", "personal", reply.client, "train")
         rows += [(*head, name, value, reply.num_examples) for name, value in values.items()]
-    return rows + [(round, "after_local", "personal", client, "train", "refused", 1.0, 0) for client in sorted(refused)]
+    for metric, clients in (("refused", refused), ("missing", missing)):
+        rows += [(round, "after_local", "personal", client, "train", metric, 1.0, 0) for client in sorted(clients)]
+    return rows
 
 
 def higher_is_better(metrics: Any, name: str) -> bool:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fedlit.compression import Channel
-
-if TYPE_CHECKING:
-    from fedlit.trainer import FederatedTrainer
+from fedlit.federation.session import Session
 
 
-def labels(trainer: FederatedTrainer) -> list[str]:
+def labels(session: Session) -> list[str]:
     """Data and backbone, real or not, and whatever makes scores other than plain ones on all of the data."""
-    data, task = trainer.datamodule, trainer.lightning_module
-    out = ["data: SIMULATED" if data.simulated else "data: real"]
-    about = task.describe() if hasattr(task, "describe") else {}
+    roster, settings = session.roster, session.settings
+    out = ["data: SIMULATED" if roster.simulated else "data: real"]
+    about: dict[str, Any] = session.about_task()
     if about:
         out.append(f"backbone: {about.get('source', about.get('backbone'))}")
-    if getattr(data, "parity", False):
-        out.append(f"parity: {getattr(data, 'parity_means', 'split as the paper did')}")
-    clients, batches = trainer.limit_eval_clients, trainer.limit_eval_batches
-    if clients is not None and clients < len(data.clients):
-        out.append(f"scored at the first {clients} of {len(data.clients)} clients only")
+    out += roster.notes
+    clients, batches = settings.limit_eval_clients, settings.limit_eval_batches
+    if clients is not None and clients < len(roster.clients):
+        out.append(f"scored at the first {clients} of {len(roster.clients)} clients only")
     if batches is not None:
         out.append(f"scored on at most {batches} {'batch' if batches == 1 else 'batches'} of each client")
-    if trainer.compression:
-        out.append(f"uploads: {Channel(trainer.compression).label}")
+    if settings.compression:
+        out.append(f"uploads: {Channel(settings.compression).label}")
     return out

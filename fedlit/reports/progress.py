@@ -59,6 +59,12 @@ class Progress(Callback):
                 f"round {round + 1}: {client} refused ({reason}); the round goes on without it", soft_wrap=True
             )
 
+    def on_client_missing(self, trainer: CallbackHost, round: int, client: str) -> None:  # noqa: A002
+        if trainer.is_global_zero:
+            self.console.print(
+                f"round {round + 1}: {client} did not answer; the round goes on without it", soft_wrap=True
+            )
+
     def on_round_end(self, trainer: CallbackHost, round: int, values: dict[str, float]) -> None:  # noqa: A002
         if not trainer.is_global_zero:
             return

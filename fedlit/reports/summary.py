@@ -10,20 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from fedlit.aggregators import Aggregator
+from fedlit.federation.loop import FederatedLoop
 from fedlit.reports.communication import communication
 from fedlit.reports.labels import labels
 from fedlit.runs.fingerprint import describe
 from fedlit.runs.folder import RunFolder
 from fedlit.transports import ledger
-
-if TYPE_CHECKING:
-    from fedlit.federation.loop import FederatedLoop
-    from fedlit.trainer import FederatedTrainer
 
 PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers", "chronos-forecasting", "numpy")
 
@@ -47,40 +43,44 @@ def summarised_rounds(folder: RunFolder) -> int | None:
     return json.loads(path.read_text())["rounds"] if path.exists() else None
 
 
-def write_summary(
-    trainer: FederatedTrainer,
-    rule: Aggregator,
-    folder: RunFolder,
-    loop: FederatedLoop,
-    test: dict[str, Any],
-    watch: Stopwatch,
-) -> None:
-    """Write the file. ``seconds`` and peak memory are this process's, which began after ``seconds_from_round`` rounds;
-    the peak is that of everything it did so far, rules before this one included."""
-    task, device = trainer.lightning_module, trainer.fabric.device
-    rows, crossed = folder.metrics.read(), folder.ledger.read()
+def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch) -> None:
+    """Write the file of a rule that has ended.
+
+    ``seconds`` and peak memory are this process's, which began after ``seconds_from_round`` rounds; the peak is that of
+    everything it did so far, rules before this one included.
+
+    Args:
+        loop: After its last round.
+        test: Final scores, see :func:`fedlit.federation.scores.nested`.
+        watch: Started when the rule was.
+    """
+    session, folder = loop.session, loop.folder
+    settings, task, fabric = session.settings, session.task, session.fabric
+    rows, crossed, device = folder.metrics.read(), folder.ledger.read(), fabric.device
     summary = {
-        "aggregator": describe(rule),
-        "compression": describe(trainer.compression),
+        "aggregator": describe(loop.rule),
+        "compression": describe(settings.compression),
         "rounds": loop.rounds_done,
-        "seed": trainer.seed,
+        "seed": settings.seed,
         "test": test,
-        "labels": labels(trainer),
-        "simulated_data": trainer.datamodule.simulated,
-        "model": task.describe() if hasattr(task, "describe") else {"class": type(task).__name__},
-        "clients": len(trainer.datamodule.clients),
+        "labels": labels(session),
+        "simulated_data": session.roster.simulated,
+        "model": session.about_task() or {"class": type(task).__name__},
+        "frozen_sha256": session.roster.frozen,
+        "clients": len(session.roster.clients),
         "refused_replies": sum(row["metric"] == "refused" for row in rows),
+        "missing_replies": sum(row["metric"] == "missing" for row in rows),
         "bytes": ledger.totals(crossed),
         "communication": communication(crossed, task),
         "seconds": round(watch.lap(), 3),
         "seconds_from_round": loop.first_round,
         "peak_memory_bytes": peak_memory(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "precision": trainer.precision,
-        "world_size": trainer.world_size,
-        "num_threads": trainer.num_threads,
-        "clients_at_once": trainer.clients_at_once,
-        "compile": trainer.compile,
+        "precision": settings.precision,
+        "world_size": fabric.world_size,
+        "num_threads": settings.num_threads,
+        "clients_at_once": settings.clients_at_once,
+        "compile": settings.compile,
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git_revision": _revision(),
     }

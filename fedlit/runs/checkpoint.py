@@ -1,12 +1,8 @@
 """Rounds that last: one atomic commit each, from which a killed run goes on to the bytes of one that was not.
 
-A committed round is a folder ``checkpoints/round-NNNN`` with ``state.safetensors`` (the server's), ``meta.json`` and
-``memory/<client>.safetensors``. It is written under a temporary name, synced, renamed, and then the link ``last`` is
-moved to it. Until then the round before stays as it was.
-
-So that a commit takes no longer where there are more clients, the folder of memories is moved on from a round that is
-not kept: the new round first holds what changed in ``changed`` and, as the link ``before``, whose memories the others
-are. Once ``last`` is moved to it, they are put together; after a kill, whoever reads the round does that.
+A committed round is a folder ``checkpoints/round-NNNN`` with ``state.safetensors`` (the server's) and ``meta.json``.
+It is written under a temporary name, synced, renamed, and then the link ``last`` is moved to it. Until then the round
+before stays as it was. What clients keep is no part of it: ``meta.json`` says which of their states count.
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,23 +41,19 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def memory(self, name: str = "last") -> Path:
-        """Client memories of a committed round, ``last`` or ``best``."""
-        return self.folder / name / "memory"
+    def memories(self, name: str = "last") -> list[Path]:
+        """Folders of client states of a run made before states had names; later ones hold newer states."""
+        folder = self.folder / name
+        there = (folder / "before" / "memory", folder / "memory", folder / "changed")  # two of them after a kill
+        return [path for path in there if path.is_dir()]
 
-    @property
-    def staging(self) -> Path:
-        """Client memories of the round under way."""
-        return self.folder / "staging"
-
-    def exists(self) -> bool:
+    def exists(self, name: str = "last") -> bool:
         """Whether any round was committed; :meth:`read` says if it is still whole."""
-        return (self.folder / "last").is_symlink()
+        return (self.folder / name).is_symlink()
 
-    def clear_staging(self) -> None:
-        """Remove what a killed run left behind, and end what it began."""
-        self._put_together()
-        for path in (self.staging, *self.folder.glob(".round-*"), self.folder / ".link"):
+    def clean(self) -> None:
+        """Remove what a killed run left behind."""
+        for path in (*self.folder.glob(".round-*"), self.folder / ".link"):
             if path.is_symlink() or path.is_file():
                 path.unlink()
             else:
@@ -75,26 +67,13 @@ class Checkpoints:
         """
         final = self.folder / f"round-{round:04d}"
         draft = self.folder / f".round-{round:04d}"
-        moved_on = (
-            not best and self.memory().exists() and self._target("last") not in (self._target("best"), final.name)
-        )
         with writing(draft), _undone(draft):
             shutil.rmtree(draft, ignore_errors=True)
-            memories = draft / ("changed" if moved_on else "memory")
-            memories.mkdir(parents=True)
-            changed = sorted(os.listdir(self.staging)) if self.staging.exists() else []
-            if moved_on:
-                (draft / "before").symlink_to(f"../{self._target('last')}")
-            elif self.memory().exists():
-                _link_all(self.memory(), memories, {*changed})
-            for name in changed:
-                _sync(self.staging / name)
-                os.replace(self.staging / name, memories / name)
+            draft.mkdir(parents=True)
             blob = codec.encode(state)
             _write(draft / "state.safetensors", blob)
             meta = {**meta, "round": round, "state_sha256": hashlib.sha256(blob).hexdigest()}
             _write(draft / "meta.json", json.dumps(meta, indent=1, sort_keys=True).encode())
-            _sync(memories)
             _sync(draft)
             if final.exists():  # of a run whose link was not moved before it was killed
                 shutil.rmtree(final)
@@ -103,8 +82,6 @@ class Checkpoints:
                 self._link("best", final)
             self._link("last", final)
             _sync(self.folder)
-            self._put_together()
-        shutil.rmtree(self.staging, ignore_errors=True)
         keep = {self._target("last"), self._target("best")}
         for path in self.folder.glob("round-*"):
             if path.name not in keep:
@@ -116,25 +93,7 @@ class Checkpoints:
         Raises:
             FedlitError: There is none, or its files were altered.
         """
-        self._put_together()
         return read(self.folder / name)
-
-    def _put_together(self) -> None:
-        """The memories of the last round, where that was not done; ranks may do it side by side."""
-        last = self.folder / "last"
-        before, changed, memory = last / "before", last / "changed", last / "memory"
-        if not before.is_symlink():
-            return
-        done = suppress(FileNotFoundError)
-        with done:
-            os.rename(before / "memory", memory)
-        for name in os.listdir(changed) if changed.exists() else ():
-            with done:
-                os.replace(changed / name, memory / name)
-        _sync(memory)
-        with done:
-            os.rmdir(changed)
-        before.unlink(missing_ok=True)
 
     def _target(self, name: str) -> str | None:
         link = self.folder / name
@@ -174,14 +133,6 @@ def _undone(draft: Path) -> Iterator[None]:
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def _link_all(source: Path, target: Path, without: set[str]) -> None:
-    """Give the files of a folder a second name in another one; paths as text, for there may be very many."""
-    old, new = str(source), str(target)
-    for name in os.listdir(old):
-        if name not in without:
-            os.link(f"{old}/{name}", f"{new}/{name}")
 
 
 def _write(path: Path, blob: bytes) -> None:

@@ -5,66 +5,88 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fedlit.aggregators import Aggregator
 from fedlit.errors import FedlitError
+from fedlit.runs.settings import RunSettings
 
-if TYPE_CHECKING:
-    from fedlit.aggregators import Aggregator
-    from fedlit.trainer import FederatedTrainer
-
-SETTINGS = (
-    "accumulate_grad_batches", "check_val_every_n_rounds", "clients_at_once", "clients_per_round", "compile",
-    "compression", "evaluate_at", "fast_dev_run", "gradient_clip_val", "limit_eval_batches", "limit_eval_clients",
-    "local_epochs", "local_steps", "monitor", "num_threads", "precision", "seed",
-)  # fmt: skip
-"""The trainer's settings that results depend on; ``max_rounds`` is not among them, so that a run can be made longer."""
-
-
-ADDED = {"clients_at_once": 1, "compile": False}
+ADDED: dict[str, Any] = {"clients_at_once": 1, "compile": False, "stragglers": None}
 """Settings that came later, with what runs without them did."""
+FROZEN = "frozen_sha256"
+"""Key of the digest of the network's frozen values; runs made before it was kept go on without the comparison."""
 PARTS = ("aggregator", "trainer", "model", "data")
 
 
-def fingerprint(trainer: FederatedTrainer, rule: Aggregator) -> dict[str, Any]:
+def fingerprint(
+    rule: Aggregator, settings: RunSettings, model: Any, frozen: str, data: Mapping[str, Any]
+) -> dict[str, Any]:
     """What must be equal for a run of ``rule`` to be resumed.
 
-    Data are known by who got which records, not by the folder they lie in, which may move.
+    Args:
+        rule: The rule.
+        settings: The run's.
+        model: The task.
+        frozen: Digest of the network's frozen values.
+        data: What the sites say of their data, see :class:`fedlit.transports.base.Description`.
     """
-    parts = {
-        "aggregator": rule,
-        "trainer": {name: getattr(trainer, name) for name in SETTINGS},
-        "model": trainer.lightning_module,
-        "data": trainer.datamodule,
+    model = describe(model)
+    if isinstance(model, dict):
+        model = {**model, FROZEN: frozen}
+    return {
+        "aggregator": describe(rule),
+        "trainer": describe(settings.resumable),
+        "model": model,
+        "data": dict(data),
     }
-    described = {name: describe(part) for name, part in parts.items()}
+
+
+def data_fingerprint(data: Any, partition: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of data for a resume: arguments, and who holds which records.
+
+    The folder that they lie in is no part of it, since it may move.
+
+    Args:
+        data: A data module.
+        partition: What its ``describe`` gives.
+    """
+    described = describe(data)
     for place in ("root", "folder", "cache_folder"):
-        described["data"].pop(place, None)
-    held = json.dumps(trainer.partition.get("clients"), sort_keys=True, default=str)
-    described["data"]["records_sha256"] = hashlib.sha256(held.encode()).hexdigest()
-    return described
+        described.pop(place, None)
+    held = json.dumps(partition.get("clients"), sort_keys=True, default=str)
+    return {**described, "records_sha256": hashlib.sha256(held.encode()).hexdigest()}
 
 
-def check_same(old: dict[str, Any], new: dict[str, Any], run: Path) -> None:
+def check_same(
+    old: Mapping[str, Any], new: Mapping[str, Any], run: Path, added: Mapping[str, Any] | None = None
+) -> None:
     """Refuse to go on with a run under another configuration.
 
     Args:
-        old: The fingerprint of the run.
-        new: The fingerprint of what is asked for.
+        old: The fingerprint of the run, or parts of it.
+        new: The same parts of the fingerprint of what is asked for.
         run: Its folder.
+        added: Arguments of the model that came later than some runs, with what runs without them did.
 
     Raises:
         FedlitError: They differ; the fields are named.
     """
-    if "trainer" in old:
-        old = {**old, "trainer": {**{name: ADDED[name] for name in ADDED if name in new["trainer"]}, **old["trainer"]}}
-    wrong = differences(old, new)
+    wrong = differences({part: _completed(part, old[part], new.get(part), added or {}) for part in old}, dict(new))
     if wrong:
         raise FedlitError(
             f"{run}: made with another configuration ({'; '.join(wrong)}): resume with the config.yaml in that "
             "folder, or start a new run without --ckpt_path"
         )
+
+
+def _completed(part: str, old: Any, new: Any, added: Mapping[str, Any]) -> Any:
+    """A part of an old fingerprint, with what it was made too early to hold."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return old
+    later = {"trainer": ADDED, "model": {**added, FROZEN: new.get(FROZEN)}}.get(part, {})
+    return {**{name: value for name, value in later.items() if name in new}, **old}
 
 
 def describe(thing: Any) -> Any:

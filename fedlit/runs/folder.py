@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import math
 import os
@@ -11,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedlit.runs.checkpoint import Checkpoints
 from fedlit.errors import FedlitError, writing
+from fedlit.runs.checkpoint import Checkpoints
 
 METRICS = ("round", "stage", "model", "client", "split", "metric", "value", "num_examples")
 LEDGER = ("round", "client", "direction", "parameters", "bytes", "dtype")
+STATES = ("round", "client", "name")
 SUMMARY_ROWS = ("mean", "weighted_mean", "worst", "std")
 
 
@@ -54,12 +57,59 @@ class Table:
         if self.size() > size:
             os.truncate(self.path, size)
 
-    def read(self) -> list[dict[str, str]]:
-        """All rows, as written."""
+    def read(self, size: int | None = None) -> list[dict[str, str]]:
+        """All rows, as written, or those in the first ``size`` bytes."""
         if not self.path.exists():
             return []
         with open(self.path, newline="") as file:
-            return list(csv.DictReader(file))
+            return list(csv.DictReader(io.StringIO(file.read(size))))
+
+
+class StateNames:
+    """Which state of each client counts: as of the last committed round, of the best one, and of the one under way.
+
+    States lie with their clients; here are their names, see :class:`fedlit.engine.client_state.ClientStates`. The table
+    grows by the names that a round changed, so that a commit takes no longer where there are more clients.
+
+    Args:
+        table: Its rows count as far as the last committed round says.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.names: dict[str, str] = {}
+        self.best: dict[str, str] = {}
+        self._changed: dict[str, str] = {}
+        self._digest = ""
+
+    def restore(self, meta: Mapping[str, Any], best: Mapping[str, Any] | None = None) -> None:
+        """Take the names of a committed round, and of the best one."""
+        self.names, self._changed = self._up_to(meta), {}
+        self._digest = meta.get("states_sha256", "")
+        self.best = {} if best is None else self._up_to(best)
+
+    def _up_to(self, meta: Mapping[str, Any]) -> dict[str, str]:
+        return {row["client"]: row["name"] for row in self.table.read(meta.get("states_bytes", 0))}
+
+    def take(self, client: str, name: str) -> None:
+        """The state that goes with a reply that was admitted."""
+        self.names[client] = self._changed[client] = name
+
+    def others(self, client: str) -> tuple[str, ...]:
+        """States of a client that it must keep beside the one that it makes next."""
+        return tuple(sorted({self.names.get(client, ""), self.best.get(client, "")} - {""}))
+
+    def commit(self, done: int, best: bool, write: bool = True) -> dict[str, Any]:
+        """Write what the round changed, where this rank ``write``s; what its ``meta.json`` says of it."""
+        rows = [(done, client, name) for client, name in sorted(self._changed.items())]
+        if rows:
+            if write:
+                self.table.append(rows)
+            self._digest = hashlib.sha256(f"{self._digest}{rows}".encode()).hexdigest()
+        self._changed = {}
+        if best:
+            self.best = dict(self.names)
+        return {"states_bytes": self.table.size(), "states_sha256": self._digest}
 
 
 class RunFolder:
@@ -74,6 +124,12 @@ class RunFolder:
         self.metrics = Table(path / "metrics.csv", METRICS)
         self.ledger = Table(path / "ledger.csv", LEDGER)
         self.checkpoints = Checkpoints(path / "checkpoints")
+        self.states = StateNames(Table(path / "checkpoints" / "states.csv", STATES))
+
+    @property
+    def client_states(self) -> Path:
+        """Where clients that are simulated keep their states."""
+        return self.path / "checkpoints" / "clients"
 
     def make(self) -> None:
         """Create the folder.

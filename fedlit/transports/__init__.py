@@ -1,8 +1,10 @@
-"""How jobs reach clients and updates come back."""
+"""How jobs reach sites and updates come back."""
 
 from fedlit.transports.admission import Inbox, Refused, admit
-from fedlit.transports.base import Job, Reply, Transport
-from fedlit.transports.local import LocalClients
+from fedlit.transports.base import Description, Job, Kind, Reply, Transport
+from fedlit.transports.local import LocalSites
 from fedlit.transports.ranks import RankTransport
 
-__all__ = ["Inbox", "Job", "LocalClients", "RankTransport", "Refused", "Reply", "Transport", "admit"]
+__all__ = [
+    "Description", "Inbox", "Job", "Kind", "LocalSites", "RankTransport", "Refused", "Reply", "Transport", "admit",
+]  # fmt: skip

@@ -1,80 +1,116 @@
-"""Clients in this process: what each does with a job, and a transport that asks them one after the other."""
+"""Sites in this process: what each does with a job. A simulation holds all of them, a hospital's process its own."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
-from collections.abc import Iterable, Iterator
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
+from fedlit.backbones.digest import frozen_digest, frozen_tensors
 from fedlit.compression import Channel
+from fedlit.data import FederatedDataModule
 from fedlit.engine.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
-from fedlit.engine.client_state import ClientMemory
-from fedlit.engine.evaluation import scores_of
-from fedlit.engine.serial import Trained
-from fedlit.engine.vectorized.engine import Assignment, BatchedEngine
-from fedlit.errors import FedlitError
-from fedlit.transports.base import Job, Reply
+from fedlit.engine.client_state import ClientStates, Kept
+from fedlit.engine.engine import Assignment, Engine, Trained
+from fedlit.engine.outputs import Predictions, export_model
+from fedlit.errors import FedlitError, writing
+from fedlit.runs.fingerprint import data_fingerprint
+from fedlit.runs.folder import RunFolder
+from fedlit.runs.settings import RunSettings
+from fedlit.transports.base import Description, Job, Kind, Reply
 from fedlit.tree import Tree
 
+JOBS: tuple[Kind, ...] = ("train", "evaluate", "export", "predict")
+PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers")
 
-class LocalClients:
-    """All clients, simulated: their data, their memory, and the engine they share.
+
+class LocalSites:
+    """Clients that share a process: their data, what they keep, and the engine that trains them.
 
     Args:
-        rule: Whose client half they run.
-        together: Trains the clients of a group.
-        data: A :class:`~fedlit.data.FederatedDataModule` after ``setup``.
-        memory: What they keep.
-        initial: The initial parameters, from which a first memory is made.
-        seed: Of batches and dropout.
-        limit_eval_batches: Score on the first so many batches of a client only.
-        channel: What uploads go through.
+        data: After ``setup``; its clients are those held here.
+        engine: Trains them.
+        rules: The run's rule, under the empty name, and its baselines under ``baselines/<label>``.
+        settings: Of the run.
+        folder: What they keep and export goes here, a folder below it for each rule; in a simulation the run folder.
     """
 
     def __init__(
         self,
-        rule: Aggregator,
-        together: BatchedEngine,
-        data: Any,
-        memory: ClientMemory,
-        initial: Tree,
-        seed: int,
-        limit_eval_batches: int | None = None,
-        channel: Channel | None = None,
+        data: FederatedDataModule,
+        engine: Engine,
+        rules: Mapping[str, Aggregator],
+        settings: RunSettings,
+        folder: Path,
     ) -> None:
-        self.rule, self.together, self.data, self.memory = rule, together, data, memory
-        self.engine = together.engine
-        self.initial, self.seed, self.limit_eval_batches = initial, seed, limit_eval_batches
-        self.channel = channel or Channel()
-        self._sent: tuple[bytes, Tree] = (b"", {})  # decoded once where all are sent the same
+        self.data, self.engine, self.rules, self.settings, self.folder = data, engine, rules, settings, folder
+        self.channel = Channel(settings.compression or ())
+        self.initial: Tree = tree.ordered(dict(engine.initial()))
+        self._decoded: tuple[bytes, Tree] = (b"", {})  # once where all are sent the same
 
+    @property
+    def local(self) -> LocalSites:
+        return self
+
+    # -- what the server asks before a run -------------------------------------------------------------------------
+    def describe(self) -> list[Description]:
+        """One description of all that are here."""
+        initial = dict(self.engine.initial())
+        return [
+            Description(
+                examples={client: self.data.example_counts(client) for client in self.data.clients},
+                batch_size=self.data.batch_size,
+                facts=self.data.facts(),
+                data=data_fingerprint(self.data, self.partition()),
+                simulated=self.data.simulated,
+                notes=self._notes(),
+                frozen=frozen_digest(frozen_tensors(self.engine.task)),
+                initial=frozen_digest(initial),
+                trains={name: f"{str(p.dtype).removeprefix('torch.')}{list(p.shape)}" for name, p in initial.items()},
+                versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+                jobs=JOBS,
+            )
+        ]
+
+    def _notes(self) -> list[str]:
+        if not getattr(self.data, "parity", False):
+            return []
+        return [f"parity: {getattr(self.data, 'parity_means', 'split as the paper did')}"]
+
+    def partition(self) -> dict[str, Any]:
+        """Contents of ``partition.json``: who holds which records."""
+        return self.data.describe()
+
+    def adopt(self, run: str, memories: Sequence[Path], done: int) -> dict[str, str]:
+        """Names for the states of a run that was made before states had names, by client."""
+        names: dict[str, str] = {}
+        for folder in memories:
+            names |= self._states(run).adopt(folder, done)
+        return names
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """Do the jobs in their order, a group at a time. There is no wait that a deadline could cut short."""
         for (kind, _), group in groupby(jobs, key=lambda job: (job.kind, job.group)):
-            if kind == "train":
-                yield from self.train(list(group))
-            else:
-                yield from self.evaluate(list(group))
-
-    def remembered(self, client: str) -> Tree:
-        """A client's memory, the initial one if it has none yet."""
-        kept = self.memory.read(client)
-        return tree.ordered(self.rule.init_memory(self.initial)) if kept is None else kept
+            yield from getattr(self, kind)(list(group))
 
     def train(self, jobs: list[Job]) -> Iterator[Reply]:
         """Local steps of a group, then the replies; with a job's ``split`` the trained model is scored too."""
         work = [self.assignment(job) for job in jobs]
-        trained = self.together.train(self.rule, work, self.data.batch_size)
+        trained = self.engine.train(self._rule(jobs[0]), work, self.data.batch_size)
         scored = [i for i, job in enumerate(jobs) if job.split is not None]
         asked = [(trained[i].model, jobs[i].members) for i in scored]
-        scores = dict(zip(scored, self.scores(asked, jobs[scored[0]].split, len(jobs)), strict=True)) if scored else {}
-        for i, (job, one, done) in enumerate(zip(jobs, work, trained, strict=True)):
-            yield self._reply(job, one.memory, done, *scores.get(i, ({}, 0)))
+        scores = dict(zip(scored, self._scores(asked, jobs[scored[0]].split, len(jobs)), strict=True)) if scored else {}
+        for i, (job, assignment, done) in enumerate(zip(jobs, work, trained, strict=True)):
+            yield self._reply(job, assignment, done, *scores.get(i, ({}, 0)))
 
     def assignment(self, job: Job) -> Assignment:
         """What the client of a training job is to do.
@@ -82,27 +118,25 @@ class LocalClients:
         Raises:
             FedlitError: It has no examples.
         """
-        dataset = self.data.dataset(job.members, "train")
-        count, size = len(dataset), self.data.batch_size
+        rule, dataset = self._rule(job), self.data.dataset(job.members, "train")
+        count, size = len(cast(Any, dataset)), self.data.batch_size
         if not count:
             raise FedlitError(
                 f"client {job.client!r} has no training examples: leave it out, or split its data otherwise"
             )
-        generator = seeds.generator(self.seed, "batches", job.round, job.client)
-        batches = training_batches(count, size, job.steps * self.engine.accumulate_grad_batches, generator)
-        if job.payload is not self._sent[0]:
-            self._sent = job.payload, codec.decode(job.payload)[0]
+        generator = seeds.generator(self.settings.seed, "batches", job.round, job.client)
+        steps = job.steps * self.engine.accumulate_grad_batches
         return Assignment(
-            self._sent[1],
-            self.remembered(job.client),
-            Batches(dataset, batches, self.data.collate),
+            self._sent(job),
+            self._memory(job),
+            Batches(dataset, training_batches(count, size, steps, generator), self.data.collate),
             job.steps,
-            seeds.key(self.seed, "network", job.round, job.client),
-            evaluation_loader(self.data, dataset) if self.rule.measures else (),
+            seeds.key(self.settings.seed, "network", job.round, job.client),
+            evaluation_loader(self.data, dataset) if rule.measures else (),
         )
 
-    def _reply(self, job: Job, before: Tree, trained: Trained, values: dict[str, float], evaluated: int) -> Reply:
-        count = len(self.data.dataset(job.members, "train"))
+    def _reply(self, job: Job, work: Assignment, trained: Trained, values: dict[str, float], evaluated: int) -> Reply:
+        rule, count = self._rule(job), len(cast(Any, self.data.dataset(job.members, "train")))
         if not math.isfinite(trained.loss):
             return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
         kept = tree.leaves(trained.memory)
@@ -110,62 +144,106 @@ class LocalClients:
             return Reply(job.ticket, job.client, error="what it would remember is not finite: lower the learning rate")
         if self.channel.transforms and (path := tree.not_finite(trained.upload)) is not None:
             return Reply(job.ticket, job.client, error=f"{path} is not finite")  # rounding could hide it
-        draws = seeds.generator(self.seed, "compression", job.round, job.client)
-        residual = self.memory.residual(job.client) if self.channel.feedback else None
+        states, draws = self._states(job.run), seeds.generator(self.settings.seed, "compression", job.round, job.client)
+        residual = states.read(job.client, job.base).residual if self.channel.feedback else None
         sent = self.channel.encode(trained.upload, residual, draws)
-        if kept or tree.leaves(before) or sent.residual is not None:  # one that never remembers a tensor has no file
-            self.memory.stage(job.client, trained.memory, sent.residual)
-        scores = {"personal": values} if evaluated else {}
+        name = ""
+        if kept or tree.leaves(work.memory) or sent.residual is not None:  # one that never keeps a tensor has no file
+            name = states.keep(job.client, job.round, Kept(trained.memory, sent.residual), job.others)
         return Reply(
             job.ticket,
             job.client,
             codec.encode(sent.wire),
-            self.rule.weigh(count, trained.work),
+            rule.weigh(count, trained.work),
             {"train_loss": trained.loss, "steps": float(job.steps), "evaluated": float(evaluated), **sent.figures},
-            scores,
+            {"personal": values} if evaluated else {},
             count,
+            kept=name,
         )
 
     def evaluate(self, jobs: list[Job]) -> Iterator[Reply]:
         """Scores of the models that the jobs of a group name; equal models are run once."""
         asked: dict[tuple[int, str], tuple[Tree, tuple[str, ...]]] = {}
         same: set[int] = set()
-        payload, sent = b"", dict[str, Any]()
         for i, job in enumerate(jobs):
-            if job.payload is not payload:
-                payload, sent = job.payload, cast(dict[str, Any], codec.decode(job.payload)[0])
+            sent: Any = self._sent(job)
             for name in job.models:
-                model = sent["global"] if name == "global" else self.personal(job.client, sent["down"])
+                model = sent["global"] if name == "global" else self._personal(job)
                 if name == "personal" and (i, "global") in asked and tree.equal(model, sent["global"]):
                     same.add(i)
                 else:
                     asked[i, name] = model, job.members
         asked = dict(sorted(asked.items(), key=lambda item: item[0][1]))  # one model for all side by side
-        scores = dict(zip(asked, self.scores([*asked.values()], jobs[0].split, len(jobs)), strict=True))
+        scores = dict(zip(asked, self._scores([*asked.values()], jobs[0].split, len(jobs)), strict=True))
         for i, job in enumerate(jobs):
             named = {name: scores[i, "global" if i in same else name] for name in job.models}
             values = {name: found for name, (found, _) in named.items()}
             yield Reply(job.ticket, job.client, scores=values, num_examples=max(n for _, n in named.values()))
 
-    def personal(self, client: str, down: Tree) -> Tree:
-        """The model that a client serves."""
-        model: Tree = self.rule.personal(down, self.remembered(client))
-        return model
+    def export(self, jobs: list[Job]) -> Iterator[Reply]:
+        """Each client's own model, where it is another than the global one, in ``adapters/clients/<client>``."""
+        for job in jobs:
+            sent, model = cast(dict[str, Any], self._sent(job)), cast(dict[str, Any], self._personal(job))
+            shared, initial = sent.get("global"), cast(dict[str, Any], self.initial)
+            if shared is None or not tree.equal({**initial, **model}, {**initial, **shared}):
+                folder = self.folder / job.run / "adapters"
+                with writing(folder):
+                    export_model(self.engine, self._rule(job), model, folder / "clients" / job.client)
+            yield Reply(job.ticket, job.client)
 
-    def scores(
+    def predict(self, jobs: list[Job]) -> Iterator[Reply]:
+        """What the clients' own models predict on their test data, in the task's ``prediction_file``; the last reply
+        has the scores of all of these predictions ``pooled``, where the task can score them."""
+        with Predictions(self.engine, self.folder) as predictions:
+            for job in jobs[:-1]:
+                yield Reply(job.ticket, job.client, num_examples=self._predict(job, predictions))
+            count = self._predict(jobs[-1], predictions)
+        scores = {"pooled": pooled} if (pooled := predictions.pooled()) else {}
+        yield Reply(jobs[-1].ticket, jobs[-1].client, scores=scores, num_examples=count)
+
+    def _predict(self, job: Job, predictions: Predictions) -> int:
+        dataset = self.data.dataset(job.members, "test")
+        predictions.add(self._personal(job), evaluation_loader(self.data, dataset))
+        return len(cast(Any, dataset))
+
+    # -- parts of jobs ---------------------------------------------------------------------------------------------
+    def _rule(self, job: Job) -> Aggregator:
+        return self.rules[job.run]
+
+    def _states(self, run: str) -> ClientStates:
+        return ClientStates(RunFolder(self.folder / run).client_states)
+
+    def _sent(self, job: Job) -> Tree:
+        if job.payload is not self._decoded[0]:
+            self._decoded = job.payload, codec.decode(job.payload)[0]
+        return self._decoded[1]
+
+    def _memory(self, job: Job) -> Tree:
+        """What a client remembers; the initial memory if it has none yet."""
+        memory = self._states(job.run).read(job.client, job.base).memory
+        return tree.ordered(self._rule(job).init_memory(self.initial)) if memory is None else cast(Tree, memory)
+
+    def _personal(self, job: Job) -> Tree:
+        """The model that a client serves."""
+        sent: Any = self._sent(job)
+        return cast(Tree, self._rule(job).personal(sent["down"], self._memory(job)))
+
+    def _scores(
         self, asked: list[tuple[Tree, tuple[str, ...]]], split: str | None, clients: int
     ) -> list[tuple[dict[str, float], int]]:
         """Of each model on a split of its clients: metrics, and how many examples there are; none if it is empty."""
         assert split is not None
         datasets = [self.data.dataset(members, split) for _, members in asked]
-        limit, size = self.limit_eval_batches, evaluation_batch_size(self.data)
-        counts = [len(d) if limit is None else min(len(d), limit * size) for d in datasets]
+        limit, size = self.settings.limit_eval_batches, evaluation_batch_size(self.data)
+        lengths = [len(cast(Any, d)) for d in datasets]
+        counts = [n if limit is None else min(n, limit * size) for n in lengths]
         filled = [i for i, count in enumerate(counts) if count]
         models = [asked[i][0] for i in filled]
         batches = [evaluation_loader(self.data, datasets[i], limit) for i in filled]
-        if clients == 1:
-            scores = [self.engine.evaluate(m, b, split) for m, b in zip(models, batches, strict=True)]
+        if clients == 1:  # one after the other, also where it is asked for several models
+            pairs = zip(models, batches, strict=True)
+            scores = [scored for model, own in pairs for scored in self.engine.evaluate([model], [own], split, size)]
         else:
-            scores = scores_of(self.together, models, batches, split, size)
+            scores = self.engine.evaluate(models, batches, split, size)
         found = dict(zip(filled, scores, strict=True))
         return [(found.get(i, {}), count) for i, count in enumerate(counts)]

@@ -12,7 +12,7 @@ from fedlit.aggregators import Aggregator, Work
 from fedlit.tree import Tree
 
 
-class Parcels:
+class Payloads:
     """Payloads of one rule.
 
     Args:
@@ -22,14 +22,14 @@ class Parcels:
 
     def __init__(self, rule: Aggregator, initial: Tree) -> None:
         self.rule, self.initial = rule, initial
-        self._parcel: tuple[Any, bytes] | None = None
+        self._payload: tuple[Any, bytes] | None = None
         self._template: tuple[Any, Tree] | None = None
 
     def encoded(self, down: Tree) -> bytes:
         """The payload of a training job."""
-        if self._parcel is None or self._parcel[0] is not down:
-            self._parcel = (down, codec.encode(down))
-        return self._parcel[1]
+        if self._payload is None or self._payload[0] is not down:
+            self._payload = (down, codec.encode(down))
+        return self._payload[1]
 
     def like(self, down: Tree) -> Callable[[], Tree]:
         """Gives a tree like the upload that ``down`` asks for."""

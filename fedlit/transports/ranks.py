@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import lightning as L  # noqa: N812
 import torch
 
 from fedlit.errors import FedlitError
-from fedlit.transports.base import Job, Reply, Transport
+from fedlit.transports.base import Description, InProcess, Job, Reply, Transport
+from fedlit.transports.wire import framed, pack, unpack
 
 
 class RankTransport:
@@ -26,6 +26,13 @@ class RankTransport:
 
     def __init__(self, inner: Transport, fabric: L.Fabric) -> None:
         self.inner, self.fabric = inner, fabric
+
+    @property
+    def local(self) -> InProcess | None:
+        return self.inner.local
+
+    def describe(self) -> list[Description]:
+        return self.inner.describe()
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """All replies, on every rank.
@@ -64,35 +71,6 @@ def share_rows(rows: dict[tuple[Any, ...], tuple[Any, ...]], fabric: L.Fabric) -
     if fabric.world_size > 1:
         for blob in gathered(json.dumps([*rows.items()]).encode(), fabric):
             rows.update((tuple(key), tuple(value)) for key, value in json.loads(blob))
-
-
-def pack(replies: Iterable[Reply]) -> bytes:
-    """Replies as bytes: the length of a JSON header, the header, the payloads one after the other."""
-    replies = list(replies)
-    heads = [{**asdict(r), "payload": len(r.payload)} for r in replies]
-    return framed(heads) + b"".join(r.payload for r in replies)
-
-
-def framed(head: Any) -> bytes:
-    """The length of something as JSON, and the JSON."""
-    text = json.dumps(head).encode()
-    return len(text).to_bytes(8, "little") + text
-
-
-def unpack(blob: bytes) -> Iterator[Reply]:
-    """The inverse of :func:`pack`.
-
-    Raises:
-        FedlitError: In the place of replies there is an error.
-    """
-    at = 8 + int.from_bytes(blob[:8], "little")
-    heads = json.loads(blob[8:at])
-    if isinstance(heads, dict):
-        raise FedlitError(heads["error"])
-    for head in heads:
-        size = head.pop("payload")
-        yield Reply(payload=blob[at : at + size], **head)
-        at += size
 
 
 def rank_of(group: int, ranks: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from toys import contents
 
-from fedlit.cli.app import main
+from fedlit.cli import main
 
 TESTS = Path(__file__).parents[1] / "helpers"
 TOY = ["--model", "toys.Regression", "--data", "toys.ToyData"]
@@ -264,7 +264,7 @@ def test_a_finished_run_scores_clients_it_never_saw_but_does_not_train_on_with_t
 def shell(*args: str, **environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
-        [sys.executable, "-m", "fedlit.cli.app", *args], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "fedlit.cli", *args], env=env, capture_output=True, text=True, timeout=300
     )
 
 

@@ -27,7 +27,7 @@ def command(root: Path, *args: str) -> tuple[list[str], dict[str, str]]:
     settings = ["--data", "toys.ToyData", "--data.num_clients", "4", "--trainer.default_root_dir", str(root)]
     settings += ["--trainer.max_rounds", "2", "--trainer.local_steps", "2", "--trainer.accelerator", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "2"}
-    return [sys.executable, "-m", "fedlit.cli.app", "fit", *settings, *args], environment
+    return [sys.executable, "-m", "fedlit.cli", "fit", *settings, *args], environment
 
 
 def fit(root: Path, *args: str) -> subprocess.CompletedProcess:

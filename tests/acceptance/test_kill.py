@@ -122,7 +122,7 @@ def command(root: Path, ckpt_path: str | None) -> subprocess.Popen:
     ]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "fedlit.cli.app", *arguments], env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "fedlit.cli", *arguments], env=environment, stdout=subprocess.DEVNULL
     )
 
 

@@ -163,7 +163,7 @@ def test_predict_writes_the_documented_columns(tmp_path, capsys, monkeypatch):
     """The real task, on stand-ins: fit, then predict and test from its folder."""
     import sys
 
-    from fedlit.cli.app import main
+    from fedlit.cli import main
 
     monkeypatch.setattr(sys, "argv", ["fedlit"])
     args = [

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
-from toys import Classifier, ToyData, contents
+from toys import Classifier, ToyData, memories
 
 from fedlit import codec
 from fedlit.aggregators.orthogonal import FedDAT, FedDPA, OrthogonalDualLoRA
@@ -82,7 +82,7 @@ def assert_same(folder, shared, personal):
             out[f"network.{name}" if layer == "head" else f"network.{layer}.lora_{kind}.default.weight"] = x
         return out
 
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
+    memory = memories(folder)
     kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
     state = read(folder.path / "checkpoints" / "last").state["params"]
     torch.testing.assert_close(state, renamed(shared), rtol=1e-12, atol=1e-12)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from toys import GivenData, Regression, ToyData, contents
+from toys import GivenData, Regression, ToyData
+from toys import memories as kept_by_clients
 
 from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, FedLA, FedProx, LocalAdaptation, LocalOnly, Stage, Stages
@@ -16,7 +17,7 @@ from fedlit.runs.checkpoint import read
 
 
 def memories(folder) -> dict[str, dict]:
-    found = contents(folder.path / "checkpoints" / "last" / "memory")
+    found = kept_by_clients(folder)
     return {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in found.items()}
 
 

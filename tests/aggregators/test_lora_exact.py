@@ -10,7 +10,7 @@ import torch
 from adapters import LAYERS, WEIGHTS, Clients, relative
 from lightning.fabric import Fabric
 from peft import LoraConfig, inject_adapter_in_model
-from toys import Classifier, Regression, ToyData
+from toys import Classifier, Regression, ToyData, memories
 from transformers.pytorch_utils import Conv1D
 
 from fedlit import codec, tree
@@ -191,8 +191,7 @@ def test_fedsa_never_sends_b_and_every_client_keeps_its_own(fit, share_head):
             total = sum(w for w, _ in updates.values())
             moved = sum(w * upload[name] for w, upload in updates.values()) / total
             torch.testing.assert_close(new["params"][name], state["params"][name] + moved, rtol=0, atol=1e-14)
-    memory = folder.path / "checkpoints" / "last" / "memory"
-    held = [codec.decode(path.read_bytes())[0] for path in sorted(memory.iterdir())]
+    held = [codec.decode(blob)[0] for blob in memories(folder).values()]
     assert len(held) == 3
     b = next(n for n in held[0] if "lora_B" in n)
     assert not torch.equal(held[0][b], held[1][b])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import Classifier, Regression, ToyData, contents
+from toys import Classifier, Regression, ToyData, contents, memories
 
 from fedlit import codec, tree
 from fedlit.aggregators.orthogonal import FedDAT, FedDPA, MedDualLoRA, OrthogonalDualLoRA, joined, split
@@ -117,7 +117,7 @@ def test_the_penalty_makes_the_adapters_orthogonal(fit, name):
         task, data = Classifier(rank=4, optimizer="adamw", lr=0.02, **DOUBLE), ToyData(1, 20, 4, classes=3, **DOUBLE)
         folder = fit(OrthogonalDualLoRA(lam=lam, penalty=name), task, data, max_rounds=1, local_steps=60)
         shared = read(folder.path / "checkpoints" / "last").state["params"]
-        (blob,) = contents(folder.path / "checkpoints" / "last" / "memory").values()
+        (blob,) = memories(folder).values()
         personal, found = codec.decode(blob)[0], lora.layers(shared, FedDAT())
         if name == "representations":
             seen, trained = {}, network(joined(FedDAT(), shared, personal))
@@ -159,7 +159,7 @@ def test_who_never_trained_is_served_the_shared_adapter(fit):
     start = {n: p.detach().clone() for n, p in task.named_parameters() if p.requires_grad}
     folder = fit(rule, task, data, clients_per_round=1, max_rounds=1)
     state = read(folder.path / "checkpoints" / "last").state
-    assert len(contents(folder.path / "checkpoints" / "last" / "memory")) == 1
+    assert len(memories(folder)) == 1
     model = rule.personal(rule.down(state, "new"), rule.init_memory(start))
     for layer in lora.layers(start, rule):
         torch.testing.assert_close(lora.product(model, layer), lora.product(state["params"], layer))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from toys import Classifier, ToyData
+from toys import Classifier, ToyData, memories
 
 from fedlit import codec, tree
 from fedlit.aggregators import (
@@ -67,8 +67,8 @@ def models(rule: Any, folder: Any) -> tuple[Any, dict[str, Any]]:
     start = {n: p.detach().clone() for n, p in task().named_parameters() if p.requires_grad}
     served = {}
     for client in ("client-00", "client-01", "client-02"):
-        file = where / "memory" / f"{client}.safetensors"
-        memory = codec.decode(file.read_bytes())[0] if file.exists() else rule.init_memory(start)
+        blob = memories(folder).get(f"{client}.safetensors")
+        memory = codec.decode(blob)[0] if blob is not None else rule.init_memory(start)
         served[client] = {**start, **rule.personal(rule.down(state, client), memory)}
     return state, served
 
@@ -143,8 +143,7 @@ def test_what_a_rule_trains_besides_the_network_is_not_held(fit):
     """The share of the own model in APFL has no parameter's name: a stage that trains the head only leaves it free."""
     plan = Stages([Stage(FedAvg(), 1), Stage(APFL(alpha=0.4), 1, trainable="head")])
     folder = fit(plan, task(), ToyData(**DATA), max_rounds=3)
-    file = folder.path / "checkpoints" / "last" / "memory" / "client-01.safetensors"
-    kept = codec.decode(file.read_bytes())[0]["stage1"]
+    kept = codec.decode(memories(folder)["client-01.safetensors"])[0]["stage1"]
     assert kept["alpha"] != pytest.approx(0.4, abs=1e-9)
     shared = models(plan, folder)[0]["stage1"]["params"]
     assert {n for n in shared if not torch.equal(kept["own"][n], shared[n])} == {n for n in shared if "head" in n}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
-from toys import Classifier, GivenData, Regression, ToyData, contents
+from toys import Classifier, GivenData, Regression, ToyData, memories
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Server, Update
@@ -75,7 +75,7 @@ def textbook(data, cycles, personal_cycles, lam, threshold, teacher_threshold):
 
 def run(fit, rule, data, rounds):
     folder = fit(rule, task(), GivenData(data), max_rounds=rounds, local_steps=STEPS)
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
+    memory = memories(folder)
     kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
     return read(folder.path / "checkpoints" / "last").state, kept, folder
 

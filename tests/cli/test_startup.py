@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fedlit.cli.app import build
+from fedlit.cli import build
 from fedlit.cli.commands import OTHERS, RUNS, answer_early, overview, subcommands
 from fedlit.errors import FedlitError
 
@@ -37,13 +37,13 @@ def heavy(done: subprocess.CompletedProcess) -> set[str]:
     ],
 )
 def test_answered_without_heavy_imports(args, code, said):
-    done = python("from fedlit.cli.app import main; main(sys.argv[1:])", *args)
+    done = python("from fedlit.cli import main; main(sys.argv[1:])", *args)
     assert done.returncode == code, done.stderr
     assert (done.stderr if code else done.stdout).startswith(said)
     assert not heavy(done)
 
 
-@pytest.mark.parametrize("module", ["fedlit", "fedlit.cli.app", "fedlit.errors", "fedlit.cli.commands"])
+@pytest.mark.parametrize("module", ["fedlit", "fedlit.cli", "fedlit.errors", "fedlit.cli.commands"])
 def test_imported_without_heavy_imports(module):
     assert not heavy(python(f"import {module}"))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import Classifier, Regression, ToyData, contents
+from toys import Classifier, Regression, ToyData, contents, memories
 
 from fedlit import codec, tree
 from fedlit.aggregators import (
@@ -24,10 +24,10 @@ from fedlit.aggregators import (
     Stages,
 )
 from fedlit.compression import BFloat16, Int8, TopK
-from fedlit.engine.client_state import ClientMemory
+from fedlit.engine.client_state import ClientStates, Kept
 from fedlit.errors import FedlitError
 from fedlit.runs.checkpoint import read
-from fedlit.transports import LocalClients
+from fedlit.transports import LocalSites
 
 TASK = {"hidden": 12}
 CHAINS = {
@@ -49,8 +49,12 @@ def outcome(folder) -> dict[str, bytes]:
 
 
 def residual(folder, client: str) -> dict[str, torch.Tensor] | None:
-    memory = folder.path / "checkpoints" / "last" / "memory"
-    return ClientMemory(memory, memory / "none").residual(client)
+    return state(folder, client).residual
+
+
+def state(folder, client: str) -> Kept:
+    folder.states.restore(folder.checkpoints.read().meta)
+    return ClientStates(folder.client_states).read(client, folder.states.names[client])
 
 
 @pytest.fixture(params=CHAINS)
@@ -69,8 +73,8 @@ def test_kill_and_resume_gives_the_same_bytes(fit, rule, compression):
 
 def test_replies_in_any_order_give_the_same_bytes(fit, compression, monkeypatch):
     whole = fit(SCAFFOLD(), Regression(**TASK), compression=compression)
-    inner = LocalClients.run
-    monkeypatch.setattr(LocalClients, "run", lambda self, jobs, _=None: iter(list(inner(self, list(jobs)[::-1]))))
+    inner = LocalSites.run
+    monkeypatch.setattr(LocalSites, "run", lambda self, jobs, _=None: iter(list(inner(self, list(jobs)[::-1]))))
     assert outcome(fit(SCAFFOLD(), Regression(**TASK), compression=compression)) == outcome(whole)
 
 
@@ -100,10 +104,7 @@ def test_a_rule_never_sees_the_residual_and_its_own_memory_stays(fit):
     folder = fit(SCAFFOLD(), Regression(**TASK), compression=TopK(0.2))
     plain = fit(SCAFFOLD(), Regression(**TASK), max_rounds=1)
     for client in ("client-00", "client-01", "client-02"):
-        memories = [
-            ClientMemory(f.path / "checkpoints" / "last" / "memory", f.path / "none").read(client)
-            for f in (folder, plain)
-        ]
+        memories = [state(f, client).memory for f in (folder, plain)]
         assert tree.flatten(memories[0]).keys() == tree.flatten(memories[1]).keys()
         assert residual(folder, client)
         assert residual(plain, client) is None
@@ -237,7 +238,7 @@ def test_a_run_of_before_goes_on(fit):
 
 
 def test_a_refused_client_keeps_neither_memory_nor_residual(fit, monkeypatch):
-    inner = LocalClients.run
+    inner = LocalSites.run
 
     def run(self, jobs, deadline_s=None):
         for r in inner(self, jobs, deadline_s):
@@ -245,13 +246,13 @@ def test_a_refused_client_keeps_neither_memory_nor_residual(fit, monkeypatch):
 
     settings = {"compression": TopK(0.2), "max_rounds": 1}
     admitted = fit(SCAFFOLD(), Regression(**TASK), **settings)
-    kept = contents(admitted.path / "checkpoints" / "last" / "memory")
-    monkeypatch.setattr(LocalClients, "run", run)
+    kept = memories(admitted)
+    monkeypatch.setattr(LocalSites, "run", run)
     fresh = fit(SCAFFOLD(), Regression(**TASK), **settings)
     assert residual(fresh, "client-00") is not None
-    assert "client-01.safetensors" not in contents(fresh.path / "checkpoints" / "last" / "memory")
+    assert "client-01.safetensors" not in memories(fresh)
     later = fit(SCAFFOLD(), Regression(**TASK), ckpt_path=str(admitted.path), **{**settings, "max_rounds": 2})
-    after = contents(later.path / "checkpoints" / "last" / "memory")
+    after = memories(later)
     assert [name for name in kept if after[name] == kept[name]] == ["client-01.safetensors"]
 
 
@@ -292,11 +293,11 @@ def test_error_feedback_is_refused_for_a_rule_that_uploads_whole_tensors(fit):
 
 
 def test_an_old_memory_file_is_read_as_it_is(tmp_path):
-    memory = ClientMemory(tmp_path / "none", tmp_path / "staging")
-    memory.stage("a", {"residual": torch.ones(2), "memory": torch.zeros(1)})
-    assert memory.residual("a") is None
-    assert memory.read("a").keys() == {"residual", "memory"}
-    memory.stage("a", {}, {"": torch.ones(1), "x/y": torch.zeros(2)})
-    assert memory.read("a") == {}
-    assert memory.residual("a").keys() == {"", "x/y"}
-    assert codec.decode((tmp_path / "staging" / "a.safetensors").read_bytes())[1] == ["", "x/y"]
+    states = ClientStates(tmp_path)
+    name = states.keep("a", 0, Kept({"residual": torch.ones(2), "memory": torch.zeros(1)}))
+    assert states.read("a", name).residual is None
+    assert states.read("a", name).memory.keys() == {"residual", "memory"}
+    name = states.keep("a", 1, Kept({}, {"": torch.ones(1), "x/y": torch.zeros(2)}))
+    assert states.read("a", name).memory == {}
+    assert states.read("a", name).residual.keys() == {"", "x/y"}
+    assert codec.decode((tmp_path / "a" / f"{name}.safetensors").read_bytes())[1] == ["", "x/y"]

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 
 def asked(*arguments: str):
     """What the command line makes of it."""
-    from fedlit.cli.app import build
+    from fedlit.cli import build
 
     return build(["fit", "--model", "toys.Regression", "--data", "toys.ToyData", *arguments], run=False).trainer
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from table import as_dtype, start_of
-from toys import GivenData, contents
+from toys import GivenData, contents, memories
 
 from fedlit import codec, tree
 from fedlit.aggregators import Aggregator, Sealed, Update
 from fedlit.runs.checkpoint import read
-from fedlit.transports import LocalClients, admission
+from fedlit.transports import LocalSites, admission
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*to come to its last part")  # these runs are short
 
@@ -31,13 +31,13 @@ def test_another_seed_gives_another_result(rule, train, whole):
 
 
 def test_replies_in_any_order_give_the_same_bytes(rule, train, whole, monkeypatch):
-    inner = LocalClients.run
+    inner = LocalSites.run
 
     def shuffled(self, jobs, deadline_s=None):
         jobs = list(jobs)
         yield from reversed(list(inner(self, jobs[1:] + jobs[:1])))
 
-    monkeypatch.setattr(LocalClients, "run", shuffled)
+    monkeypatch.setattr(LocalSites, "run", shuffled)
     other = train(rule)
     assert last(whole) == last(other)
     assert figures(whole) == figures(other)
@@ -74,7 +74,7 @@ def train_alike(row, train, count: int) -> tuple[Any, list[Any]]:
     start = {n: p.detach().clone() for n, p in task.named_parameters() if p.requires_grad}
     folder = train(row.rule, Same(clients, row.kind), task, clients_per_round=None)
     state = read(folder.path / "checkpoints" / "last").state
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
+    memory = memories(folder)
     kept = {n.removesuffix(".safetensors"): codec.decode(blob)[0] for n, blob in memory.items()}
     rule = row.rule
     return state, [rule.personal(rule.down(state, c), kept.get(c, rule.init_memory(start))) for c in clients]
@@ -105,7 +105,7 @@ def test_names_shapes_and_dtypes_are_kept(row, rule, train, dtype):
     first = rule.global_model(rule.init(start))
     if model is not None:
         assert {n: (p.shape, p.dtype) for n, p in model.items()} == {n: (p.shape, p.dtype) for n, p in first.items()}
-    for blob in contents(folder.path / "checkpoints" / "last" / "memory").values():
+    for blob in memories(folder).values():
         for path, leaf in tree.flatten(codec.decode(blob)[0]).items():
             if path.split(tree.SEPARATOR)[-1] in start:
                 assert leaf.dtype == as_dtype(dtype), path

@@ -12,7 +12,7 @@ import yaml
 
 from fedlit import seeds
 from fedlit.aggregators import Server, Update
-from fedlit.cli.app import main
+from fedlit.cli import main
 from fedlit.errors import FedlitError
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_the_current_folder_can_be_imported_from(tmp_path):
         "from dataclasses import dataclass\nfrom fedlit.aggregators import FedAvg\n\n\n"
         "@dataclass(frozen=True)\nclass Mine(FedAvg):\n    strength: float = 2.0\n"
     )
-    fedlit = [sys.executable, "-c", "import sys; sys.path.pop(0); from fedlit.cli.app import main; main()"]
+    fedlit = [sys.executable, "-c", "import sys; sys.path.pop(0); from fedlit.cli import main; main()"]
     arguments = ["fit", "--config", str(CONFIG), "--aggregator", "mine.Mine", "--print_config"]
     done = subprocess.run([*fedlit, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlit.cli.app import main
+from fedlit.cli import main
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,7 +44,7 @@ def test_every_yaml_is_accepted(document, text, here, capsys):
 
 
 def test_the_rule_of_the_readme_runs(here):
-    command = [sys.executable, "-c", "from fedlit.cli.app import main; main()", "fit", "--config", str(CONFIG)]
+    command = [sys.executable, "-c", "from fedlit.cli import main; main()", "fit", "--config", str(CONFIG)]
     rule = ["--aggregator", "mypkg.Bounded", "--aggregator.bound", "0.5", "--trainer.fast_dev_run", "true"]
     done = subprocess.run([*command, *rule], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

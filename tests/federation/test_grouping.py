@@ -169,7 +169,7 @@ def test_two_ranks_give_the_bytes_of_one(tmp_path):
     for devices in (1, 2):
         root = tmp_path / str(devices)
         command = [
-            sys.executable, "-m", "fedlit.cli.app", "fit", "--model", "toys.Regression", "--data", "toys.ToyData",
+            sys.executable, "-m", "fedlit.cli", "fit", "--model", "toys.Regression", "--data", "toys.ToyData",
             "--model.hidden", "4", "--model.optimizer", "adamw", "--model.dropout", "0.2", "--data.num_clients", "10",
             "--data.batch_size", "3", "--data.examples", "4", "--aggregator", "Ditto", "--trainer.max_rounds", "2",
             "--trainer.local_epochs", "1", "--trainer.clients_at_once", "3", "--trainer.num_threads", "1",

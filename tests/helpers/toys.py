@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from fedlit import codec, tree
 from fedlit.data import FederatedDataModule
 from fedlit.runs.checkpoint import read
+from fedlit.runs.folder import RunFolder
 
 
 class Errors(Metric):
@@ -277,9 +278,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def memories(folder: Any, name: str = "last") -> dict[str, bytes]:
+    """What each client keeps as of a committed round, by ``<client>.safetensors``."""
+    run = RunFolder(getattr(folder, "path", folder))
+    run.states.restore(run.checkpoints.read(name).meta)
+    named = sorted(run.states.names.items())
+    return {f"{c}.safetensors": (run.client_states / c / f"{n}.safetensors").read_bytes() for c, n in named}
+
+
 def last(folder: Any) -> tuple[Any, dict[str, Any]]:
     """State and client memories of a run's last round."""
-    memory = contents(folder.path / "checkpoints" / "last" / "memory")
+    memory = memories(folder)
     kept = {name.removesuffix(".safetensors"): codec.decode(blob)[0] for name, blob in memory.items()}
     return read(folder.path / "checkpoints" / "last").state, kept
 

@@ -15,7 +15,7 @@ import yaml
 from toys import contents
 
 from fedlit.aggregators import FedAvg
-from fedlit.cli.app import main
+from fedlit.cli import main
 from fedlit.errors import FedlitError
 from fedlit.sweep.cells import alone, begun, check_same, finished, rounds
 from fedlit.sweep.grid import folder_name, label, seeds, split, varied

@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from toys import ToyData, contents
+from toys import ToyData, contents, memories
 
 from fedlit import codec, tree
 from fedlit.aggregators import FedAvg, LocalOnly
 from fedlit.errors import FedlitError
-from fedlit.transports import Inbox, Job, LocalClients, Reply, admit, ledger
+from fedlit.transports import Inbox, Job, LocalSites, Reply, admit, ledger
 from fedlit.transports.admission import Refused
 from fedlit.transports.ranks import pack, unpack
 
@@ -160,13 +160,13 @@ def spoil(monkeypatch, client: str, **changes) -> None:
     """Send changed replies of one client."""
     from dataclasses import replace
 
-    inner = LocalClients.run
+    inner = LocalSites.run
 
     def run(self, jobs, deadline_s=None):
         for r in inner(self, jobs, deadline_s):
             yield replace(r, **changes) if r.client == client and r.payload else r
 
-    monkeypatch.setattr(LocalClients, "run", run)
+    monkeypatch.setattr(LocalSites, "run", run)
 
 
 @pytest.mark.parametrize(
@@ -178,13 +178,13 @@ def test_a_run_goes_on_without_a_refused_client(fit, monkeypatch, changes):
     rows = [r for r in folder.metrics.read() if r["metric"] == "refused"]
     assert [(r["round"], r["client"]) for r in rows] == [("1", "client-01"), ("2", "client-01")]
     assert json.loads((folder.path / "summary.json").read_text())["refused_replies"] == 2
-    kept = contents(folder.path / "checkpoints" / "last" / "memory")
+    kept = memories(folder)
     assert list(kept) == ["client-00.safetensors", "client-02.safetensors"]
 
 
 def test_a_second_reply_does_not_cost_the_first(fit, monkeypatch):
     plain = fit(LocalOnly())
-    inner = LocalClients.run
+    inner = LocalSites.run
 
     def twice(self, jobs, deadline_s=None):
         for r in inner(self, jobs, deadline_s):
@@ -192,22 +192,21 @@ def test_a_second_reply_does_not_cost_the_first(fit, monkeypatch):
             if r.payload:
                 yield r
 
-    monkeypatch.setattr(LocalClients, "run", twice)
+    monkeypatch.setattr(LocalSites, "run", twice)
     doubled = fit(LocalOnly())
-    last = "checkpoints/last/memory"
-    assert contents(doubled.path / last) == contents(plain.path / last) != {}
+    assert memories(doubled) == memories(plain) != {}
 
 
 def test_tickets_say_nothing_of_each_other(fit, monkeypatch):
     seen = {}
-    inner = LocalClients.train
+    inner = LocalSites.train
 
     def note(self, jobs):
         for job in jobs:
             seen.setdefault(job.round, {})[job.client] = job.ticket
         return inner(self, jobs)
 
-    monkeypatch.setattr(LocalClients, "train", note)
+    monkeypatch.setattr(LocalSites, "train", note)
     fit(FedAvg())
     fit(FedAvg())
     tickets = [t for by_client in seen.values() for t in by_client.values()]
@@ -225,7 +224,7 @@ def test_a_client_whose_loss_becomes_nan_sits_out(fit, rule):
     folder = fit(rule, Regression(poison="yes"), ToyData(poisoned=1))
     refused = [(r["round"], r["client"]) for r in folder.metrics.read() if r["metric"] == "refused"]
     assert refused == [("1", "client-01"), ("2", "client-01")]
-    assert "client-01.safetensors" not in contents(folder.path / "checkpoints" / "last" / "memory")
+    assert "client-01.safetensors" not in memories(folder)
     trained = {(r["round"], r["client"]) for r in folder.metrics.read() if r["metric"] == "loss"}
     assert trained == {(r, c) for r in "12" for c in ("client-00", "client-02")}
 
@@ -242,7 +241,7 @@ def test_a_client_that_diverges_in_its_last_step_sits_out(fit, clip):
 
     folder = fit(Diverging(), gradient_clip_val=clip, max_rounds=1)
     refused = {r["client"] for r in folder.metrics.read() if r["metric"] == "refused"}
-    kept = contents(folder.path / "checkpoints" / "last" / "memory")
+    kept = memories(folder)
     assert refused
     assert {name.removesuffix(".safetensors") for name in kept} == {"client-00", "client-01", "client-02"} - refused
 
@@ -251,13 +250,13 @@ def test_all_refused_is_an_error_and_costs_nothing_committed(fit, monkeypatch):
     folder = fit(LocalOnly(), max_rounds=1)
     before = contents(folder.path / "checkpoints" / "last")
     with monkeypatch.context() as patch:
-        inner = LocalClients.train
+        inner = LocalSites.train
         patch.setattr(
-            LocalClients,
+            LocalSites,
             "train",
             lambda self, jobs: (Reply(job.ticket, job.client, error="its loss became nan") for job in jobs),
         )
-        assert inner is not LocalClients.train
+        assert inner is not LocalSites.train
         with pytest.raises(FedlitError, match=r"round 2: every client was refused.*client-00.*became nan"):
             fit(LocalOnly(), max_rounds=2, ckpt_path="last")
     assert contents(folder.path / "checkpoints" / "last") == before
