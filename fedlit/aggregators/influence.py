@@ -86,7 +86,7 @@ class FedMedLoRAPlus(FedMedLoRA):
 
     def aggregate(self, state: Tensors, updates: Sequence[Update], server: Server) -> Any:
         tables = server.losses_of(tree.add(state["params"], u.tensors) for u in updates)
-        losses = [float(one.mean()) for one in tables]
+        losses = [float(table.mean()) for table in tables]
         a = {"paper": 1.0, "release": 0.0}[self.preset] if self.a is None else self.a
         sizes = [u.weight**a if u.weight else 0.0 for u in updates]
         if not any(sizes):

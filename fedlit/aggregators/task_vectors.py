@@ -74,7 +74,7 @@ def merge(vectors: Sequence[Tree], mode: Mode, density: float, generator: torch.
         generator: Draws what stays, with ``dare``.
     """
 
-    def one(*leaves: Tensor) -> Tensor:
+    def merge_leaf(*leaves: Tensor) -> Tensor:
         leaves = tuple(leaf.double() for leaf in leaves)
         if mode == "ties":
             return _ties(torch.stack([_largest(x, density) for x in leaves]))
@@ -82,7 +82,7 @@ def merge(vectors: Sequence[Tree], mode: Mode, density: float, generator: torch.
             leaves = tuple(torch.bernoulli(torch.full_like(x, density), generator=generator) * x for x in leaves)
         return torch.stack(leaves).sum(dim=0) / {"sum": 1, "mean": len(leaves), "dare": density}[mode]
 
-    return tree.map(one, *(tree.ordered(vector) for vector in vectors))
+    return tree.map(merge_leaf, *(tree.ordered(vector) for vector in vectors))
 
 
 def add(params: Tree, merged: Tree, coefficient: float) -> Any:

@@ -181,7 +181,7 @@ def causal_family(network: nn.Module, tokenizer: Any) -> CausalLM:
     }
     own = getattr(tokenizer, "model_max_length", SANE)
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limits = [int(one) for one in (window, own) if one is not None and one < SANE]
+    limits = [int(length) for length in (window, own) if length is not None and length < SANE]
     if not limits:
         raise FedlitError(f"neither {config.model_type} nor its tokenizer says how many tokens it takes")
     return CausalLM(tokenizer, min(limits), str(config.model_type), tuple(ends))
@@ -238,7 +238,7 @@ def _config(name: str, folder: Path) -> Any:
 
 
 def _tokenizer(name: str, folder: Path, config: Any) -> Any:
-    if not any((folder / one).is_file() for one in VOCABULARIES):
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         raise FedlitError(f"{folder} holds none of {', '.join(VOCABULARIES)}: save the tokenizer beside the network")
     from transformers import AutoTokenizer
 

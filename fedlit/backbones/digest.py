@@ -56,7 +56,7 @@ def frozen_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _bytes_digest(tensor: Tensor) -> str:
     out = hashlib.sha256()
-    for piece in tensor.detach().reshape(-1).split(max(1, CHUNK // tensor.element_size())):
-        if len(piece):
-            out.update(piece.cpu().contiguous().view(torch.uint8).numpy())
+    flat, length = tensor.detach().reshape(-1), max(1, CHUNK // tensor.element_size())
+    for start in range(0, len(flat), length):
+        out.update(flat[start : start + length].cpu().contiguous().view(torch.uint8).numpy().data)
     return out.hexdigest()

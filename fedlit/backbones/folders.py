@@ -121,7 +121,7 @@ def read_network(name: str, folder: Path, kind: Any, unneeded: tuple[str, ...] =
             network, found = kind.from_pretrained(str(folder), **options, **settings)
         except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
             raise FedlitError(f"backbone {name!r} is not a usable {kind.__name__}: {first_line(error)}") from error
-    refuse_absent(name, (one for one in found["missing_keys"] if not one.startswith(unneeded)))
+    refuse_absent(name, (key for key in found["missing_keys"] if not key.startswith(unneeded)))
     loaded: nn.Module = network.eval()
     return loaded
 

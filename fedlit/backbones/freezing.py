@@ -25,7 +25,7 @@ def freeze(network: nn.Module, patterns: Sequence[str], name: str) -> None:
     network.requires_grad_(True)
     for pattern in patterns:
         try:
-            found = [one for path, one in network.named_parameters() if re.search(pattern, path)]
+            found = [parameter for path, parameter in network.named_parameters() if re.search(pattern, path)]
         except re.error as error:
             raise FedlitError(f"model.frozen: {pattern!r} is no regular expression ({error})") from error
         if not found:

@@ -165,15 +165,15 @@ def lora_scaling(network: nn.Module) -> dict[str, float]:
 
 
 def _check(field: str, wanted: Sequence[str], paths: Sequence[str]) -> None:
-    for one in wanted:
-        if not any(path == one or path.endswith(f".{one}") for path in paths):
-            raise FedlitError(f"adapter.{field}: no module is named {one!r}; {_names(paths)}")
+    for end in wanted:
+        if not any(path == end or path.endswith(f".{end}") for path in paths):
+            raise FedlitError(f"adapter.{field}: no module is named {end!r}; {_names(paths)}")
 
 
 def _check_trainable(network: nn.Module, wanted: Sequence[str]) -> None:
     for path, module in network.named_modules():
-        name = next((one for one in wanted if path == one or path.endswith(f".{one}")), None)
-        short = [one.dtype for one in module.parameters() if one.element_size() < 4]
+        name = next((end for end in wanted if path == end or path.endswith(f".{end}")), None)
+        short = [parameter.dtype for parameter in module.parameters() if parameter.element_size() < 4]
         if name is not None and short:
             how = "held in bfloat16" if short[0] == torch.bfloat16 else f"quantised ({short[0]})"
             raise FedlitError(

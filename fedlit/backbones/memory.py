@@ -64,7 +64,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.convolution.default and args[0].device.type == "cpu":
             # oneDNN lays the input and the weights out anew, within the operation
-            self.peak = max(self.peak, self.now + sum(one.untyped_storage().nbytes() for one in (out, *args[:2])))
+            self.peak = max(self.peak, self.now + sum(tensor.untyped_storage().nbytes() for tensor in (out, *args[:2])))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self._known:
                 storage = tensor.untyped_storage()
@@ -92,7 +92,7 @@ def training_memory(network: nn.Module, loss: Callable[[], Tensor], precision: P
         raise FedlitError(f"precision {precision!r} is not estimated: give '32-true' or 'bf16-mixed'")
     parameters = list(network.parameters())
     stored = {id(t.untyped_storage()): t.untyped_storage().nbytes() for t in (*parameters, *network.buffers())}
-    trained = sum(one.numel() * one.element_size() for one in parameters if one.requires_grad)
+    trained = sum(parameter.numel() * parameter.element_size() for parameter in parameters if parameter.requires_grad)
     device = parameters[0].device.type
     live = Live()
     for tensor in (*parameters, *network.buffers()):

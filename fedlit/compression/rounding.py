@@ -75,18 +75,18 @@ class Int8(Transform):
     def wire(self, upload: Any) -> Any:
         channels = 0
 
-        def one(_: str, x: Tensor) -> Tensor:
+        def form_of(_: str, x: Tensor) -> Tensor:
             nonlocal channels
             channels += _channels(x)
             return empty(x.shape, torch.int8) if _channels(x) else x
 
-        codes = walk(one, upload)
+        codes = walk(form_of, upload)
         return {"tensors": codes, "scales": empty((channels,), SCALE)} if channels else codes
 
     def encode(self, upload: Any, generator: torch.Generator) -> Any:
         scales: list[Tensor] = []
 
-        def one(_: str, x: Tensor) -> Tensor:
+        def code_of(_: str, x: Tensor) -> Tensor:
             if not _channels(x):
                 return x
             rows = x.double().reshape(_channels(x), -1)
@@ -97,13 +97,13 @@ class Int8(Transform):
                 codes = (codes + torch.rand(codes.shape, generator=generator, dtype=codes.dtype)).floor()
             return codes.round().clamp(-LARGEST, LARGEST).to(torch.int8).reshape(x.shape)
 
-        codes = walk(one, upload)
+        codes = walk(code_of, upload)
         return {"tensors": codes, "scales": torch.cat(scales)} if scales else codes
 
     def decode(self, wire: Any, like: Any) -> Any:
         at = 0
 
-        def one(path: str, x: Tensor, t: Tensor) -> Tensor:
+        def value_of(path: str, x: Tensor, t: Tensor) -> Tensor:
             nonlocal at
             count = _channels(t)
             if not count:
@@ -115,7 +115,7 @@ class Int8(Transform):
             values: Tensor = x.reshape(count, -1).double() * scale.double()[:, None]
             return values.to(t.dtype).reshape(t.shape)
 
-        return walk(one, wire["tensors"], like) if any(_channels(t) for t in tree.leaves(like)) else wire
+        return walk(value_of, wire["tensors"], like) if any(_channels(t) for t in tree.leaves(like)) else wire
 
 
 def _channels(x: Tensor) -> int:

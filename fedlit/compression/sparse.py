@@ -55,7 +55,7 @@ class TopK(Transform):
     def wire(self, upload: Any) -> Any:
         total = 0
 
-        def one(path: str, x: Tensor) -> Tensor:
+        def form_of(path: str, x: Tensor) -> Tensor:
             nonlocal total
             count = self._count(x)
             if x.numel() > torch.iinfo(PLACE).max:
@@ -63,13 +63,13 @@ class TopK(Transform):
             total += count
             return empty((count,), x.dtype) if count else x
 
-        values = walk(one, upload)
+        values = walk(form_of, upload)
         return {"tensors": values, "places": empty((total,), PLACE)} if total else values
 
     def encode(self, upload: Any, generator: torch.Generator) -> Any:
         places: list[Tensor] = []
 
-        def one(_: str, x: Tensor) -> Tensor:
+        def code_of(_: str, x: Tensor) -> Tensor:
             count = self._count(x)
             if not count:
                 return x
@@ -77,13 +77,13 @@ class TopK(Transform):
             places.append(chosen.to(PLACE))
             return x.flatten()[chosen]
 
-        values = walk(one, upload)
+        values = walk(code_of, upload)
         return {"tensors": values, "places": torch.cat(places)} if places else values
 
     def decode(self, wire: Any, like: Any) -> Any:
         at = 0
 
-        def one(path: str, x: Tensor, t: Tensor) -> Tensor:
+        def value_of(path: str, x: Tensor, t: Tensor) -> Tensor:
             nonlocal at
             count = self._count(t)
             if not count:
@@ -96,7 +96,7 @@ class TopK(Transform):
             out[chosen] = x
             return out.reshape(t.shape)
 
-        return walk(one, wire["tensors"], like) if any(self._count(t) for t in tree.leaves(like)) else wire
+        return walk(value_of, wire["tensors"], like) if any(self._count(t) for t in tree.leaves(like)) else wire
 
     def _count(self, x: Tensor) -> int:
         """How many values of a tensor are sent; 0 if it passes whole."""

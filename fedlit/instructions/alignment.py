@@ -32,15 +32,15 @@ class Alignment:
         self.copy, self.source = copy, source
         self._a = [(found.start(), found.end()) for found in TOKEN.finditer(copy)]
         self._b = [(found.start(), found.end()) for found in TOKEN.finditer(source)]
-        self._starts, self._stops = [one[0] for one in self._a], [one[1] for one in self._a]
-        self._source_starts = [one[0] for one in self._b]
+        self._starts, self._stops = [token[0] for token in self._a], [token[1] for token in self._a]
+        self._source_starts = [token[0] for token in self._b]
         self.pair = _pairs([copy[i:j].casefold() for i, j in self._a], [source[i:j].casefold() for i, j in self._b])
-        self._paired = [i for i, one in enumerate(self.pair) if one >= 0]
+        self._paired = [i for i, partner in enumerate(self.pair) if partner >= 0]
 
     @property
     def share(self) -> float:
-        """Of the copy's tokens, how many are paired; 1.0 without any."""
-        return sum(one >= 0 for one in self.pair) / len(self.pair) if self.pair else 1.0
+        """Share of the copy's tokens that are paired; 1.0 for an empty copy."""
+        return sum(partner >= 0 for partner in self.pair) / len(self.pair) if self.pair else 1.0
 
     def find(self, start: int, stop: int) -> tuple[int, int] | None:
         """The place in the source of a span of the copy, or None.
@@ -53,18 +53,18 @@ class Alignment:
         first, last = bisect_right(self._stops, start), bisect_left(self._starts, stop) - 1
         if first > last:
             return None
-        one, two = bisect_left(self._paired, first), bisect_right(self._paired, last)
-        before = self._paired[one - 1] if one else -1
-        after = self._paired[two] if two < len(self._paired) else len(self.pair)
+        low_pair, high_pair = bisect_left(self._paired, first), bisect_right(self._paired, last)
+        before = self._paired[low_pair - 1] if low_pair else -1
+        after = self._paired[high_pair] if high_pair < len(self._paired) else len(self.pair)
         low = self.pair[before] if before >= 0 else -1
         high = self.pair[after] if after < len(self.pair) else len(self._b)
         place: tuple[int, int] | None
-        if one < two:
-            head, tail = self._paired[one], self._paired[two - 1]
+        if low_pair < high_pair:
+            head, tail = self._paired[low_pair], self._paired[high_pair - 1]
             place = self._left(start, first, head, before, low), self._right(stop, last, tail, after, high)
         else:
             place = self._between(first, last, before, after, low, high)
-        if place and place[0] < place[1] and self._alike(start, stop, *place, two - one):
+        if place and place[0] < place[1] and self._alike(start, stop, *place, high_pair - low_pair):
             return place
         words = self.copy[start:stop].strip()
         if low + 1 >= high or not words:
@@ -89,7 +89,7 @@ class Alignment:
         return self._b[match + (free if last == after - 1 else min(last - tail, free))][1]
 
     def _between(self, first: int, last: int, before: int, after: int, low: int, high: int) -> tuple[int, int] | None:
-        """For a span without a paired token: all of the source's stretch, or the tokens in the same places in it."""
+        """Place of a span without a paired token: the source's whole stretch, or its tokens at the same positions."""
         free = high - low - 1
         if free == after - before - 1:
             return self._b[low + first - before][0], self._b[low + last - before][1]
@@ -104,12 +104,12 @@ class Alignment:
             return True
         if max(stop - start, end - begin) > SHORT:
             return False
-        one, two = self.copy[start:stop].casefold(), self.source[begin:end].casefold()
-        return SequenceMatcher(None, one, two, autojunk=False).ratio() >= MIN_SIMILARITY
+        copied, source = self.copy[start:stop].casefold(), self.source[begin:end].casefold()
+        return SequenceMatcher(None, copied, source, autojunk=False).ratio() >= MIN_SIMILARITY
 
 
 def _pairs(a: Sequence[str], b: Sequence[str]) -> list[int]:
-    """For each token of ``a`` its partner's index in ``b``, or -1; partners go up."""
+    """Index in ``b`` of the partner of each token of ``a``, or -1; partners are in increasing order."""
     out = [-1] * len(a)
     work = WORK * (len(a) + len(b))
     stretches = [(0, len(a), 0, len(b))]
@@ -128,9 +128,9 @@ def _pairs(a: Sequence[str], b: Sequence[str]) -> list[int]:
         if not anchors:
             if (j - i) * (m - k) <= SMALL:
                 work -= (j - i) * (m - k) // 8
-                for one in SequenceMatcher(None, a[i:j], b[k:m], autojunk=False).get_matching_blocks():
-                    for step in range(one.size):
-                        out[i + one.a + step] = k + one.b + step
+                for block in SequenceMatcher(None, a[i:j], b[k:m], autojunk=False).get_matching_blocks():
+                    for step in range(block.size):
+                        out[i + block.a + step] = k + block.b + step
             continue
         bounds = [(i - 1, k - 1), *anchors, (j, m)]
         for x, y in anchors:

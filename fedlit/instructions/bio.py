@@ -15,7 +15,7 @@ def bio_tags(entities: Sequence[Entity], offsets: Sequence[tuple[int, int]]) -> 
     with a mention laid down before is left out, and a mention with gaps takes in what is between its parts.
 
     Args:
-        entities: Of a text.
+        entities: Mentions of a text.
         offsets: (start, stop) of each token in the text, in order; an empty one (``(0, 0)``, as tokenizers give special
             tokens) has the tag ``O``.
 
@@ -24,14 +24,14 @@ def bio_tags(entities: Sequence[Entity], offsets: Sequence[tuple[int, int]]) -> 
     """
     tags = ["O"] * len(offsets)
     left_out = 0
-    for one in sorted(entities, key=lambda one: (one.start - one.stop, one.start, one.type)):
-        own = [i for i, (start, stop) in enumerate(offsets) if max(start, one.start) < min(stop, one.stop)]
+    for entity in sorted(entities, key=lambda e: (e.start - e.stop, e.start, e.type)):
+        own = [i for i, (start, stop) in enumerate(offsets) if max(start, entity.start) < min(stop, entity.stop)]
         if not own or any(tags[i] != "O" for i in own):
             left_out += 1
             continue
         for i in own:
-            tags[i] = f"I-{one.type}"
-        tags[own[0]] = f"B-{one.type}"
+            tags[i] = f"I-{entity.type}"
+        tags[own[0]] = f"B-{entity.type}"
     return tags, left_out
 
 

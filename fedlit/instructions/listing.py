@@ -38,7 +38,7 @@ class Places:
             while at >= 0:
                 starts.append(at)
                 at = self.text.find(wanted, at + 1)
-            self._occurrences[wanted] = sorted(starts, key=lambda one: not self._whole(one, one + len(wanted)))
+            self._occurrences[wanted] = sorted(starts, key=lambda start: not self._whole(start, start + len(wanted)))
         return self._occurrences[wanted]
 
     def _whole(self, start: int, stop: int) -> bool:
@@ -54,11 +54,11 @@ class Places:
                 return self._next(label, wanted)
             wanted = [wanted]
         found = []
-        for one, number in zip(wanted, occurrence or [1] * len(wanted), strict=False):
-            starts = self.occurrences(one)
+        for word, number in zip(wanted, occurrence or [1] * len(wanted), strict=False):
+            starts = self.occurrences(word)
             if not 0 < number <= len(starts):
                 return None
-            found.append((starts[number - 1], starts[number - 1] + len(one)))
+            found.append((starts[number - 1], starts[number - 1] + len(word)))
         return tuple(found) or None
 
     def _next(self, label: str, wanted: str) -> Parts | None:
@@ -88,7 +88,7 @@ def items(text: str, entities: Sequence[Entity], numbers: Mapping[str, int] | No
         item: dict[str, Any] = {"id": numbers[entity.id]} if numbers else {}
         item |= {"type": entity.type, "text": texts[0] if len(where) == 1 else texts}
         if len(where) > 1 or places.find(entity.type, texts[0], None) != where:
-            counts = [places.occurrences(one).index(a) + 1 for one, (a, _) in zip(texts, where, strict=True)]
+            counts = [places.occurrences(text).index(a) + 1 for text, (a, _) in zip(texts, where, strict=True)]
             item["occurrence"] = counts[0] if len(where) == 1 else counts
         places.note(entity.type, where)
         out.append(item)
@@ -97,7 +97,7 @@ def items(text: str, entities: Sequence[Entity], numbers: Mapping[str, int] | No
 
 def lines(listed: Sequence[Mapping[str, Any]]) -> str:
     """A JSON list, one item a line."""
-    body = ",\n".join(json.dumps(one, ensure_ascii=False) for one in listed)
+    body = ",\n".join(json.dumps(item, ensure_ascii=False) for item in listed)
     return f"[\n{body}\n]" if body else "[]"
 
 
@@ -124,7 +124,7 @@ def read(written: str) -> tuple[list[Any], bool] | None:
             break
         else:
             found, some = list(_flat(value)), True
-            (listed if any(isinstance(one, dict) for one in found) else astray).extend(found)
+            (listed if any(isinstance(item, dict) for item in found) else astray).extend(found)
     return (listed or astray, cut) if some or cut else None
 
 
@@ -133,7 +133,7 @@ def _flat(value: Any, depth: int = 0) -> Iterator[Any]:
     if isinstance(value, dict) and ("type" in value or not value):
         yield from [value] if value else []
     elif isinstance(value, (dict, list)) and depth < 4:
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _flat(one, depth + 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _flat(item, depth + 1)
     else:
         yield value

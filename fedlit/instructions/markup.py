@@ -40,7 +40,7 @@ def unescape(text: str) -> str:
 
 
 def parts(entity: Entity) -> Parts:
-    """Where a mention's characters are: its fragments, those that touch joined."""
+    """Character spans of a mention: its fragments, with touching ones joined."""
     return joined(entity.fragments or ((entity.start, entity.stop),))
 
 
@@ -56,15 +56,15 @@ def joined(pieces: Sequence[tuple[int, int]]) -> Parts:
 
 
 def reading_order(entities: Collection[Entity]) -> list[Entity]:
-    """By start, the longer first, then by type: as tags open."""
-    return sorted(entities, key=lambda one: (one.start, -one.stop, one.type, parts(one)))
+    """Entities in the order in which their tags open: by start, the longer first, then by type."""
+    return sorted(entities, key=lambda entity: (entity.start, -entity.stop, entity.type, parts(entity)))
 
 
 def settle(entities: Sequence[Entity], crossing: Crossing, where: str) -> tuple[list[Entity], list[Entity]]:
     """Mentions to mark, and mentions left out because they cross one that starts before them.
 
     Args:
-        entities: Of one text.
+        entities: Mentions of one text.
         crossing: ``"drop"`` leaves out, ``"error"`` refuses, ``"split"`` keeps all.
         where: Names the document in the error.
 
@@ -73,24 +73,24 @@ def settle(entities: Sequence[Entity], crossing: Crossing, where: str) -> tuple[
     """
     kept: list[Entity] = []
     dropped: list[Entity] = []
-    for one in reading_order(entities):
-        other = None if crossing == "split" else next((two for two in kept if crosses(two, one)), None)
+    for entity in reading_order(entities):
+        other = None if crossing == "split" else next((two for two in kept if crosses(two, entity)), None)
         if other is None:
-            kept.append(one)
+            kept.append(entity)
         elif crossing == "drop":
-            dropped.append(one)
+            dropped.append(entity)
         else:
             raise FedlitError(
-                f"{where} has the mentions {other.type!r} at {other.start} to {other.stop} and {one.type!r} at "
-                f"{one.start} to {one.stop}, which cross: tags cannot nest them; set crossing to 'split' or 'drop', or "
-                "take the JSON format"
+                f"{where} has the mentions {other.type!r} at {other.start} to {other.stop} and {entity.type!r} at "
+                f"{entity.start} to {entity.stop}, which cross: tags cannot nest them; set crossing to 'split' or "
+                "'drop', or take the JSON format"
             )
     return kept, dropped
 
 
-def crosses(one: Entity, two: Entity) -> bool:
+def crosses(first: Entity, second: Entity) -> bool:
     """Whether parts of two mentions overlap with neither inside the other."""
-    return any(a < c < b < d or c < a < d < b for a, b in parts(one) for c, d in parts(two))
+    return any(a < c < b < d or c < a < d < b for a, b in parts(first) for c, d in parts(second))
 
 
 def write(text: str, entities: Sequence[Entity], numbers: Mapping[str, int] | None = None) -> str:
@@ -103,7 +103,7 @@ def write(text: str, entities: Sequence[Entity], numbers: Mapping[str, int] | No
     """
     events = _events(entities)
     opened = Counter(entity.id for _, entity in events if entity is not None)
-    several = [one.id for one in reading_order(entities) if opened[one.id] > 1]
+    several = [entity.id for entity in reading_order(entities) if opened[entity.id] > 1]
     numbers = numbers or {name: number for number, name in enumerate(several, start=1)}
     out: list[str] = []
     done, begun = 0, set()
@@ -121,7 +121,7 @@ def write(text: str, entities: Sequence[Entity], numbers: Mapping[str, int] | No
 
 
 def _events(entities: Sequence[Entity]) -> list[tuple[int, Entity | None]]:
-    """Where tags open (with their mention) and close (None), properly nested."""
+    """Positions at which tags open (with their mention) and close (None), properly nested."""
     starting: dict[int, list[tuple[int, int, Entity]]] = {}
     bounds: set[int] = set()
     for order, entity in enumerate(reading_order(entities)):
@@ -132,14 +132,14 @@ def _events(entities: Sequence[Entity]) -> list[tuple[int, Entity | None]]:
     stack: list[tuple[int, int, Entity]] = []
     for position in sorted(bounds):
         opening = starting.get(position, [])
-        while any(-one[0] == position for one in stack):
+        while any(-opened[0] == position for opened in stack):
             top = stack.pop()
             events.append((position, None))
             if -top[0] > position:  # it goes on, as a part of its own
                 opening.append(top)
-        for one in sorted(opening, key=lambda one: one[:2]):
-            stack.append(one)
-            events.append((position, one[2]))
+        for mention in sorted(opening, key=lambda mention: mention[:2]):
+            stack.append(mention)
+            events.append((position, mention[2]))
     return events
 
 

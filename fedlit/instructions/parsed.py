@@ -34,14 +34,14 @@ class Counts:
     malformed: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def __sub__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, one.name) - getattr(other, one.name) for one in fields(self)))
+        return Counts(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
 
     def to_dict(self) -> dict[str, int]:
-        """By name."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """Counts by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Parsed:
         entities: In order of (start, stop, type), with ids ``P1``, ``P2``, ... in the order of the answer; after a
             question that gave mentions, those too, with their own ids.
         relations: Between them, in the order of the answer, each once.
-        counts: Of what could not be taken over.
+        counts: Counts of what could not be taken over.
     """
 
     entities: tuple[Entity, ...]

@@ -40,11 +40,11 @@ def parse(
     Args:
         generated: What the model wrote after the prompt.
         document_text: The note, as it is in the data.
-        schema: Of the question.
-        task: Of the question.
-        format: Of the question.
-        given: Of the question: mentions that it showed.
-        focus: Of the question: the one that it was about.
+        schema: Schema of the question.
+        task: Task of the question.
+        format: Answer format that the question asked for.
+        given: Mentions that the question showed.
+        focus: Mention that the question was about, or None.
     """
     return _Reading(generated, document_text, schema, task, format, given, focus).parsed()
 
@@ -66,18 +66,18 @@ class _Reading:
             generated = THOUGHT.sub("", generated)
         if fenced := None if text.lstrip().startswith("```") else FENCE.match(generated):
             generated = fenced[1]
-        self.taken = {one.id for one in (*self.given, *((focus,) if focus else ()))}
+        self.taken = {entity.id for entity in (*self.given, *((focus,) if focus else ()))}
         self.generated = generated
         self.count = dict.fromkeys(Counts().to_dict(), 0) | {"documents": 1}
-        main, modifiers = ([one.name for one in types] for types in (schema.main, schema.modifiers))
+        main, modifiers = ([kind.name for kind in types] for types in (schema.main, schema.modifiers))
         labels = {"entities": main, "relations": modifiers, "both": [*main, *modifiers]}[task]
         if focus is not None:
-            labels = [one.name for one in schema.relations if focus.type in one.heads]
-        self.labels = {one.lower(): one for one in labels}
-        self.links = {one.name.lower(): one.name for one in schema.relations}
+            labels = [relation.name for relation in schema.relations if focus.type in relation.heads]
+        self.labels = {label.lower(): label for label in labels}
+        self.links = {relation.name.lower(): relation.name for relation in schema.relations}
         self.entities: list[Entity] = []
         self.relations: dict[Relation, None] = {}
-        self.numbered = {str(number): one for number, one in enumerate(self.given, start=1)}
+        self.numbered = {str(number): entity for number, entity in enumerate(self.given, start=1)}
 
     def parsed(self) -> Parsed:
         if self.format == "json":
@@ -87,7 +87,7 @@ class _Reading:
         if self.focus is not None:
             self._link_to_focus(self.focus)
         found = [*self.given, *self.entities]
-        found.sort(key=lambda one: (one.start, one.stop, one.type))
+        found.sort(key=lambda entity: (entity.start, entity.stop, entity.type))
         return Parsed(tuple(found), tuple(self.relations), Counts(**self.count))
 
     def _read_html(self) -> None:
@@ -137,7 +137,7 @@ class _Reading:
                 places = [(max(0, a + shift), min(b + shift, len(self.text))) for a, b in pieces]
             else:
                 found = [aligned.find(a, b) for a, b in pieces]
-                places = [one for one in found if one is not None]
+                places = [item for item in found if item is not None]
                 words = [copied[a:b] for a, b in pieces]
                 changed = len(places) == len(pieces) and words != [self.text[a:b] for a, b in places]
                 self.count["realigned"] += changed and label.lower() in self.labels
@@ -165,15 +165,15 @@ class _Reading:
     def _read_item(self, item: Mapping[str, Any], places: listing.Places) -> None:
         label, wanted = item["type"], item.get("text")
         texts = [wanted] if isinstance(wanted, str) else wanted
-        if not isinstance(texts, list) or not texts or not all(isinstance(one, str) and one for one in texts):
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
             self.count["malformed"] += 1
             return
         counts = item.get("occurrence")
-        counts = [int(_number(one) or 0) for one in (counts if isinstance(counts, list) else [counts])]
+        counts = [int(_number(count) or 0) for count in (counts if isinstance(counts, list) else [counts])]
         known = self.labels.get(label.lower(), label)
         counted = all(counts) and len(counts) == len(texts)
         found = places.find(known, texts if len(texts) > 1 else texts[0], counts if counted else None)
-        if found is None and not any(one in self.text for one in texts):
+        if found is None and not any(text in self.text for text in texts):
             found = self._similar(texts)
             if found is not None and known in self.labels.values():
                 self.count["altered"] = 1
@@ -185,8 +185,8 @@ class _Reading:
     def _similar(self, texts: Sequence[str]) -> Parts | None:
         """Words that differ in case or white space only: their first place."""
         out = []
-        for one in texts:
-            pattern = r"\s*".join(re.escape(word) for word in TOKEN.findall(one))
+        for text in texts:
+            pattern = r"\s*".join(re.escape(word) for word in TOKEN.findall(text))
             found = re.search(pattern, self.text, re.IGNORECASE) if pattern else None
             if found is None:
                 return None
@@ -235,20 +235,20 @@ def linked_to(
 
     Args:
         focus: The head.
-        spans: Of the types of relations.
+        spans: Mentions whose types are those of relations.
         given: Mentions that are known.
-        schema: Of the types.
+        schema: Schema of the types.
 
     Returns:
         The tails that were not given, and the relations, each once.
     """
-    shown = {(one.type, markup.parts(one)): one for one in given}
+    shown = {(entity.type, markup.parts(entity)): entity for entity in given}
     kept: dict[tuple[str, Parts], Entity] = {}
     links: dict[Relation, None] = {}
     for span in spans:
         tails = schema.relation[span.type].tails
         place = markup.parts(span)
-        tail = next((shown[one, place] for one in tails if (one, place) in shown), None)
+        tail = next((shown[tail, place] for tail in tails if (tail, place) in shown), None)
         tail = tail or kept.setdefault((tails[0], place), replace(span, type=tails[0]))
         links[Relation(span.type, focus.id, tail.id)] = None
     return list(kept.values()), list(links)

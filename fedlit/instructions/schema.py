@@ -81,24 +81,25 @@ class Schema:
     def __post_init__(self) -> None:
         if not self.main:
             raise FedlitError(f"schema {self.name!r}: entities is empty: name at least one type")
-        known = {one.name for one in self.entities}
+        known = {entity.name for entity in self.entities}
         named: tuple[tuple[str, Sequence[EntityType | RelationType]], ...]
         named = (("entities", self.entities), ("relations", self.relations))
         for field, types in named:
             folded: dict[str, str] = {}
-            for one in types:
-                self._check_name(field, one.name, one.description)
-                twin = folded.get(one.name.lower())
+            for kind in types:
+                self._check_name(field, kind.name, kind.description)
+                twin = folded.get(kind.name.lower())
                 if twin is not None:
-                    raise FedlitError(f"schema {self.name!r}: {field} holds {twin!r} and {one.name!r}: rename one")
-                folded[one.name.lower()] = one.name
-        for modifier in (one.name for one in self.modifiers):
+                    raise FedlitError(f"schema {self.name!r}: {field} holds {twin!r} and {kind.name!r}: rename one")
+                folded[kind.name.lower()] = kind.name
+        modifiers = [entity.name for entity in self.modifiers]
+        for modifier in modifiers:
             if modifier not in self.relation or self.relation[modifier].tails != (modifier,):
                 raise FedlitError(
                     f"schema {self.name!r}: the modifier {modifier!r} has no relation of its name to itself"
                 )
         for relation in self.relations:
-            own = relation.name in (one.name for one in self.modifiers)
+            own = relation.name in modifiers
             for field, ends in (("heads", relation.heads), ("tails", relation.tails)):
                 path = f"modifiers.{relation.name}.of" if own else f"relations.{relation.name}.{field}"
                 where = f"schema {self.name!r}: {path}"
@@ -118,22 +119,22 @@ class Schema:
     @cached_property
     def entity(self) -> Mapping[str, EntityType]:
         """Entity types by name."""
-        return {one.name: one for one in self.entities}
+        return {entity.name: entity for entity in self.entities}
 
     @cached_property
     def relation(self) -> Mapping[str, RelationType]:
         """Relation types by name."""
-        return {one.name: one for one in self.relations}
+        return {relation.name: relation for relation in self.relations}
 
     @property
     def main(self) -> tuple[EntityType, ...]:
         """Entity types that are no modifiers."""
-        return tuple(one for one in self.entities if not one.modifier)
+        return tuple(entity for entity in self.entities if not entity.modifier)
 
     @property
     def modifiers(self) -> tuple[EntityType, ...]:
         """Entity types that are modifiers."""
-        return tuple(one for one in self.entities if one.modifier)
+        return tuple(entity for entity in self.entities if entity.modifier)
 
     def fits(self, relation: str, head: str, tail: str) -> bool:
         """Whether a relation of this type may link these types of entity."""
@@ -149,11 +150,11 @@ class Schema:
                     f"has a mention of the type {entity.type!r}, which schema {self.name!r} lacks "
                     f"({', '.join(self.entity)}): add it there, or leave such mentions out"
                 )
-        for one in document.relations:
-            head, tail = mentions[one.head].type, mentions[one.tail].type
-            if not self.fits(one.type, head, tail):
+        for relation in document.relations:
+            head, tail = mentions[relation.head].type, mentions[relation.tail].type
+            if not self.fits(relation.type, head, tail):
                 return (
-                    f"has a relation {one.type!r} from {head!r} to {tail!r}, which schema {self.name!r} does not "
+                    f"has a relation {relation.type!r} from {head!r} to {tail!r}, which schema {self.name!r} does not "
                     "know: add it there, or leave such relations out"
                 )
         return None
@@ -169,7 +170,7 @@ class Schema:
         try:
             given = load(file.read_text(encoding="utf-8"))
         except OSError as error:
-            shipped = sorted(one.stem for one in SHIPPED.glob("*.yaml"))
+            shipped = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
             raise FedlitError(f"schema {path} cannot be read ({error.strerror}); shipped are {shipped}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise FedlitError(f"schema {path} is no YAML: {' '.join(str(error).split())}") from error
@@ -186,30 +187,36 @@ class Schema:
             if not isinstance(text, str):
                 raise FedlitError(f"schema {where}: entities.{name} is {text!r}, expected its description")
             entities.append(EntityType(str(name), text))
-        for name, one in fields.get("relations", {}).items():
+        for name, given in fields.get("relations", {}).items():
             wanted = {"heads": list, "tails": list, "description": str}
-            one = _fields(one, f"schema {where}: relations.{name}", wanted)
-            relations.append(RelationType(str(name), tuple(one["heads"]), tuple(one["tails"]), one["description"]))
-        for name, one in fields.get("modifiers", {}).items():
-            one = _fields(one, f"schema {where}: modifiers.{name}", {"of": list, "description": str})
-            entities.append(EntityType(str(name), one["description"], modifier=True))
-            relations.append(RelationType(str(name), tuple(one["of"]), (str(name),), one["description"]))
+            given = _fields(given, f"schema {where}: relations.{name}", wanted)
+            relations.append(
+                RelationType(str(name), tuple(given["heads"]), tuple(given["tails"]), given["description"])
+            )
+        for name, given in fields.get("modifiers", {}).items():
+            given = _fields(given, f"schema {where}: modifiers.{name}", {"of": list, "description": str})
+            entities.append(EntityType(str(name), given["description"], modifier=True))
+            relations.append(RelationType(str(name), tuple(given["of"]), (str(name),), given["description"]))
         return cls(fields["name"], tuple(entities), tuple(relations))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in the YAML."""
-        modifiers = {one.name for one in self.modifiers}
+        modifiers = {modifier.name for modifier in self.modifiers}
         return {
             "name": self.name,
-            "entities": {one.name: one.description for one in self.main},
+            "entities": {entity.name: entity.description for entity in self.main},
             "relations": {
-                one.name: {"heads": list(one.heads), "tails": list(one.tails), "description": one.description}
-                for one in self.relations
-                if one.name not in modifiers
+                relation.name: {
+                    "heads": list(relation.heads),
+                    "tails": list(relation.tails),
+                    "description": relation.description,
+                }
+                for relation in self.relations
+                if relation.name not in modifiers
             },
             "modifiers": {
                 name: {"of": list(self.relation[name].heads), "description": self.relation[name].description}
-                for name in (one.name for one in self.modifiers)
+                for name in (modifier.name for modifier in self.modifiers)
             },
         }
 

@@ -37,7 +37,7 @@ class TokenSequence:
 
 
 class Cuts:
-    """How many questions were cut, each counted once."""
+    """Number of questions that were cut, each counted once."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -55,7 +55,7 @@ class Cuts:
 
     def counts(self) -> dict[str, int]:
         """Questions ``seen``, those ``cut``, the tokens cut off, and questions ``without_answer``."""
-        cut = [one for one, _ in self.rows.values() if one]
+        cut = [count for count, _ in self.rows.values() if count]
         bare = sum(bare for _, bare in self.rows.values())
         return {"seen": len(self.rows), "cut": len(cut), "cut_tokens": sum(cut), "without_answer": bare}
 
@@ -69,7 +69,7 @@ class Dialogue:
     space do not get to see it, and a mark that its text spells out is text.
 
     Args:
-        tokenizer: Of transformers.
+        tokenizer: Tokenizer of transformers.
         chat_template: Use the template; None: where the tokenizer has one.
 
     Raises:
@@ -112,7 +112,7 @@ class Dialogue:
     def text(self, tokens: Sequence[int]) -> str:
         """What a model wrote, without what ends it."""
         ends = set(self.end_tokens)
-        stop = next((i for i, one in enumerate(tokens) if one in ends), len(tokens))
+        stop = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
         written: str = self.tokenizer.decode(
             tokens[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -131,7 +131,7 @@ class Dialogue:
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
         _, _, after = self.tokenizer.apply_chat_template(turns, tokenize=False, date_string=DATE).rpartition(_ANSWER)
         tokens = self._tokens(after)
-        marks = [i for i, one in enumerate(tokens) if one in self.tokenizer.added_tokens_decoder]
+        marks = [i for i, token in enumerate(tokens) if token in self.tokenizer.added_tokens_decoder]
         return tokens[: marks[0] + 1] if marks else []
 
 
@@ -158,16 +158,16 @@ class Rows:
 
 def padded(sequences: Sequence[TokenSequence], loss_on: LossOn, pad: int, device: torch.device) -> Rows:
     """A row for each sequence, filled up on the right with ``pad``."""
-    longest = max(len(one.tokens) for one in sequences)
-    tokens = [[*one.tokens, *[pad] * (longest - len(one.tokens))] for one in sequences]
-    mask = [[1] * len(one.tokens) + [0] * (longest - len(one.tokens)) for one in sequences]
-    supervised = [(i, place) for i, one in enumerate(sequences) for place in one.supervised(loss_on)]
+    longest = max(len(sequence.tokens) for sequence in sequences)
+    tokens = [[*sequence.tokens, *[pad] * (longest - len(sequence.tokens))] for sequence in sequences]
+    mask = [[1] * len(sequence.tokens) + [0] * (longest - len(sequence.tokens)) for sequence in sequences]
+    supervised = [(i, place) for i, sequence in enumerate(sequences) for place in sequence.supervised(loss_on)]
     keep = sorted({place - 1 for _, place in supervised})
     column = {place: i for i, place in enumerate(keep)}
     inputs = {"input_ids": torch.tensor(tokens, device=device), "attention_mask": torch.tensor(mask, device=device)}
     return Rows(
         inputs,
-        *(torch.tensor(one, dtype=torch.int64, device=device) for one in (
+        *(torch.tensor(values, dtype=torch.int64, device=device) for values in (
             keep,
             [i for i, _ in supervised],
             [column[place - 1] for _, place in supervised],
@@ -179,12 +179,12 @@ def padded(sequences: Sequence[TokenSequence], loss_on: LossOn, pad: int, device
 
 def packed(sequences: Sequence[TokenSequence], loss_on: LossOn, device: torch.device) -> Rows:
     """All sequences in one row, with positions from 0 in each, and an attention mask that keeps them apart."""
-    tokens = [token for one in sequences for token in one.tokens]
-    owner = torch.tensor([i for i, one in enumerate(sequences) for _ in one.tokens], device=device)
-    places = torch.tensor([place for one in sequences for place in range(len(one.tokens))], device=device)
+    tokens = [token for sequence in sequences for token in sequence.tokens]
+    owner = torch.tensor([i for i, sequence in enumerate(sequences) for _ in sequence.tokens], device=device)
+    places = torch.tensor([place for sequence in sequences for place in range(len(sequence.tokens))], device=device)
     mask = (owner[:, None] == owner[None, :]) & (places[:, None] >= places[None, :])
     starts = [sum(len(other.tokens) for other in sequences[:i]) for i in range(len(sequences))]
-    supervised = [(i, place) for i, one in enumerate(sequences) for place in one.supervised(loss_on)]
+    supervised = [(i, place) for i, sequence in enumerate(sequences) for place in sequence.supervised(loss_on)]
     inputs = {
         "input_ids": torch.tensor([tokens], device=device),
         "position_ids": places[None],
@@ -192,7 +192,7 @@ def packed(sequences: Sequence[TokenSequence], loss_on: LossOn, device: torch.de
     }
     return Rows(
         inputs,
-        *(torch.tensor(one, dtype=torch.int64, device=device) for one in (
+        *(torch.tensor(values, dtype=torch.int64, device=device) for values in (
             [starts[i] + place - 1 for i, place in supervised],
             [0] * len(supervised),
             list(range(len(supervised))),

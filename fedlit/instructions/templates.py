@@ -61,7 +61,7 @@ class Template:
     Args:
         schema: What to look for.
         task: ``"entities"``, ``"relations"`` or ``"both"``.
-        format: Of the answer, ``"html"`` or ``"json"``.
+        format: Format of the answer, ``"html"`` or ``"json"``.
         relations: ``"list"``, or ``"focus"`` (task ``"relations"`` only).
         crossing: Mentions that cross, in HTML: ``"split"`` into parts, ``"drop"`` the later one and its relations, or
             ``"error"``. JSON has them as they are.
@@ -103,7 +103,7 @@ class Template:
             return [Instance(document.id, self.prompt(document.text, given), answer, None, lost, cut)]
         out = []
         for entity in self.given(document):
-            if any(entity.type in one.heads for one in self.schema.relations):
+            if any(entity.type in relation.heads for relation in self.schema.relations):
                 answer, lost, cut = self._answer(document, entity)
                 prompt = self.prompt(document.text, focus=entity)
                 out.append(Instance(document.id, prompt, answer, entity.id, lost, cut))
@@ -113,8 +113,8 @@ class Template:
         """Mentions that the question shows, as numbered there: with task ``"relations"`` all but modifiers."""
         if self.task != "relations":
             return []
-        main = {one.name for one in self.schema.main}
-        return markup.reading_order([one for one in document.entities if one.type in main])
+        main = {entity.name for entity in self.schema.main}
+        return markup.reading_order([entity for entity in document.entities if entity.type in main])
 
     def prompt(self, text: str, given: Sequence[Entity] = (), focus: Entity | None = None) -> str:
         """The question.
@@ -127,7 +127,7 @@ class Template:
         shown = text
         if self.task == "relations":
             marked = [focus] if focus else markup.reading_order(given)
-            numbers = None if focus else {one.id: number for number, one in enumerate(marked, start=1)}
+            numbers = None if focus else {entity.id: number for number, entity in enumerate(marked, start=1)}
             shown = markup.write(text, marked, numbers)
         kind = focus.type if focus else None
         escaped = self.format == "html" and markup.escape(text) != text
@@ -144,16 +144,16 @@ class Template:
 
     def _answer(self, document: Document, focus: Entity | None) -> tuple[str, int, int]:
         self._check(document)
-        main = {one.name for one in self.schema.main}
+        main = {entity.name for entity in self.schema.main}
         given = self.given(document)
         if focus is not None:
             mentions = document.by_id()
-            links = [one for one in document.relations if one.head == focus.id]
-            new = [replace(mentions[one.tail], id=f"{one.type} {one.tail}", type=one.type) for one in links]
+            links = [relation for relation in document.relations if relation.head == focus.id]
+            new = [replace(mentions[link.tail], id=f"{link.type} {link.tail}", type=link.type) for link in links]
         elif self.task == "relations":
-            new = [one for one in document.entities if one.type not in main]
+            new = [entity for entity in document.entities if entity.type not in main]
         else:
-            new = [one for one in document.entities if self.task == "both" or one.type in main]
+            new = [entity for entity in document.entities if self.task == "both" or entity.type in main]
         crossing = "split" if self.format == "json" else self.crossing
         new, dropped = markup.settle(new, crossing, f"document {document.id!r}")
         if focus is not None or self.task == "entities":
@@ -161,13 +161,13 @@ class Template:
                 return markup.write(document.text, new), len(dropped), len(dropped) if focus else 0
             return listing.lines(listing.items(document.text, new)), 0, 0
         numbered = [*given, *markup.reading_order(new)]
-        numbers = {one.id: number for number, one in enumerate(numbered, start=1)}
-        links = [one for one in document.relations if one.head in numbers and one.tail in numbers]
-        links.sort(key=lambda one: (numbers[one.head], numbers[one.tail], one.type))
+        numbers = {entity.id: number for number, entity in enumerate(numbered, start=1)}
+        links = [relation for relation in document.relations if relation.head in numbers and relation.tail in numbers]
+        links.sort(key=lambda link: (numbers[link.head], numbers[link.tail], link.type))
         cut = len(document.relations) - len(links)
         if self.format == "json":
             listed = listing.lines(listing.items(document.text, new, numbers))
-            pairs = [{"type": one.type, "head": numbers[one.head], "tail": numbers[one.tail]} for one in links]
+            pairs = [{"type": link.type, "head": numbers[link.head], "tail": numbers[link.tail]} for link in links]
             return f'{{"entities": {listed},\n"relations": {listing.lines(pairs)}}}', len(dropped), cut
         copied = self.task == "both" or bool(self.schema.modifiers)
         text = markup.write(document.text, new, numbers) + "\n" if copied else ""
@@ -189,7 +189,7 @@ class Template:
 
 def _links(links: Sequence[Relation], numbers: dict[str, int]) -> str:
     """The list of relations under the text."""
-    return "\n".join(f"{one.type}: {numbers[one.head]} -> {numbers[one.tail]}" for one in links) or "none"
+    return "\n".join(f"{link.type}: {numbers[link.head]} -> {numbers[link.tail]}" for link in links) or "none"
 
 
 def task_of(document: Document) -> Task | None:

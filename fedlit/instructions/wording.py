@@ -55,8 +55,9 @@ def instruction(
 
 
 def _brief(schema: Schema, task: str, format: str, focus: str | None) -> str:
-    kinds = [one.name for one in schema.main] if task != "relations" else []
-    links = [one.name for one in schema.relations if task != "entities" and (focus is None or focus in one.heads)]
+    kinds = [kind.name for kind in schema.main] if task != "relations" else []
+    asked = schema.relations if task != "entities" else ()
+    links = [relation.name for relation in asked if focus is None or focus in relation.heads]
     between = " of the marked mention" if focus else " between the marked mentions" if task == "relations" else ""
     return f"{', '.join(kinds + links)}{between} {NAMES[format]}."
 
@@ -67,7 +68,7 @@ def _bare(schema: Schema, task: str, format: str, descriptions: bool) -> list[st
     kinds = _kinds(schema.main, descriptions)
     links = ["Links, each from a first kind to a second:", *_links(schema.relations, descriptions)] if both else []
     if both and schema.modifiers:
-        links.append(f"Mark words of the kinds {', '.join(one.name for one in schema.modifiers)} too.")
+        links.append(f"Mark words of the kinds {', '.join(modifier.name for modifier in schema.modifiers)} too.")
     return [head, *kinds, *links, *_mentions(format, "mention", numbered=both), *_ask_links(format, both, "Then ")]
 
 
@@ -79,7 +80,7 @@ def _between_given(schema: Schema, format: str, descriptions: bool) -> list[str]
         *_links(schema.relations, descriptions),
     ]
     if schema.modifiers:
-        names = ", ".join(one.name for one in schema.modifiers)
+        names = ", ".join(modifier.name for modifier in schema.modifiers)
         out.append(f"Of the kinds {names} nothing is marked yet: mark such words, numbered on from the last number.")
         out.append("Leave the tags that are there out of the answer.")
         return [*out, *_mentions(format, "new mention", numbered=True), *_ask_links(format, True, "Then ")]
@@ -90,7 +91,7 @@ def _between_given(schema: Schema, format: str, descriptions: bool) -> list[str]
 
 
 def _about_one(schema: Schema, format: str, focus: str, descriptions: bool) -> list[str]:
-    possible = tuple(one for one in schema.relations if focus in one.heads)
+    possible = tuple(relation for relation in schema.relations if focus in relation.heads)
     return [
         "One mention is marked in the text below. Find everything that is linked to it in one of these ways.",
         *_links(possible, descriptions),
@@ -112,12 +113,12 @@ def _ask_links(format: str, asked: bool, lead: str) -> list[str]:
 
 
 def _kinds(types: tuple[EntityType, ...], descriptions: bool) -> list[str]:
-    return [f"- {one.name}: {one.description}" if descriptions else f"- {one.name}" for one in types]
+    return [f"- {kind.name}: {kind.description}" if descriptions else f"- {kind.name}" for kind in types]
 
 
 def _links(types: tuple[RelationType, ...], descriptions: bool) -> list[str]:
     out = []
-    for one in types:
-        ends = f"{' or '.join(one.heads)} -> {' or '.join(one.tails)}"
-        out.append(f"- {one.name} ({ends})" + (f": {one.description}" if descriptions else ""))
+    for kind in types:
+        ends = f"{' or '.join(kind.heads)} -> {' or '.join(kind.tails)}"
+        out.append(f"- {kind.name} ({ends})" + (f": {kind.description}" if descriptions else ""))
     return out

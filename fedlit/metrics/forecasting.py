@@ -68,12 +68,14 @@ class ForecastMetrics(Metric):
             context: (batch, time), NaN where missing.
             kind: Signal kind of each example.
         """
-        quantiles, target, context = (one.detach().to("cpu", torch.float64) for one in (quantiles, target, context))
+        quantiles, target, context = (
+            values.detach().to("cpu", torch.float64) for values in (quantiles, target, context)
+        )
         if torch.isnan(target).any():
             raise FedlitError("a target holds NaN: windows with missing targets must be left out before scoring")
         self._add("", self._measure(quantiles, target, context))
         for name in sorted(set(kind)):
-            rows = torch.tensor([one == name for one in kind])
+            rows = torch.tensor([own == name for own in kind])
             self._add(name, self._measure(quantiles[rows], target[rows], context[rows]))
 
     def compute(self) -> dict[str, Tensor]:
@@ -115,10 +117,10 @@ class ForecastMetrics(Metric):
         naive = context.diff(dim=-1).abs().nanmean(-1)
         moves = naive > 0  # False also for NaN, a context with no two neighbours
         relative = 200 * error.abs() / (target.abs() + point.abs() + 1e-8)
-        one = torch.ones((), dtype=torch.float64)
+        unit = torch.ones((), dtype=torch.float64)
         return {
-            "windows": one * len(target),
-            "batches": one,
+            "windows": unit * len(target),
+            "batches": unit,
             "batch_rmse": error.square().mean().sqrt(),
             "squared": error.square().sum(0),
             "absolute": error.abs().sum(0),

@@ -48,14 +48,14 @@ class ClassificationTask(FineTuned):
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
         loss: ``"cross_entropy"``, or ``"focal"``: times (1 - p)^gamma (Lin et al. 2017, arXiv 1708.02002). With labels,
             binary, mean over labels.
-        gamma: Of the focal loss.
+        gamma: Focusing parameter of the focal loss.
         class_weights: ``"none"``; a number for each class; or ``"balanced"``, by counts of each client's own training
-            examples and no others', since pooled counts would tell of other clients (see
-            :mod:`fedlit.tasks.class_losses`; classes that a client lacks weigh 1). Of an example, its client's weights
-            count, so pooled training weighs by client too. With labels, they weigh positive examples. A weighted loss
+            examples and no others', since pooled counts would disclose other clients' (see
+            :mod:`fedlit.tasks.class_losses`; classes that a client lacks weigh 1). An example has the weights of its
+            client, so pooled training weighs by client too. With labels, they weigh positive examples. A weighted loss
             is divided by the number of examples and not by the sum of weights.
-        max_length: Tokens of a text, to cut at fewer than the backbone could take.
-        channels: Of signals: so many channels side by side in the features; None: the channels' mean.
+        max_length: Tokens of a text, if fewer than the backbone takes; longer texts are cut.
+        channels: Number of signal channels whose features are concatenated; None: the mean over channels.
         kwargs: See :class:`fedlit.tasks.fine_tuned.FineTuned`.
 
     A batch holds ``x``, ``label`` (int64 (batch,), or float (batch, classes) of 0 and 1), ``id``, ``client`` (lists).
@@ -148,13 +148,13 @@ class ClassificationTask(FineTuned):
         self.train(self.training)
 
     def features(self, batch: Batch) -> Tensor:
-        """What the head is given, (batch, width)."""
+        """Inputs of the head, (batch, width)."""
         network = self.loaded_network()
         assert self._family is not None  # set with the network
         return self._family.features(network, batch["x"])
 
     def logits(self, batch: Batch) -> Tensor:
-        """Before softmax, or sigmoids of labels: (batch, classes), float32."""
+        """Scores before softmax, or before the sigmoids of labels: (batch, classes), float32."""
         features = self.features(batch)
         assert self.head is not None  # set with the network
         logits: Tensor = self.head(features)

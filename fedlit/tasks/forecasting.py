@@ -86,7 +86,7 @@ class ForecastingTask(FineTuned):
         return family.losses(network, batch["context"], batch["target"])
 
     def features(self, batch: Batch) -> Tensor:
-        """What the network's head is given on the way to the loss, mean over its positions: (batch, features).
+        """Inputs of the network's head in the forward pass of the loss, mean over positions: (batch, features).
 
         Positions are the decoder's one state in Chronos-Bolt, the target's patches in Chronos-2, and the target's
         tokens, each with those before it known, in Chronos-T5.
@@ -164,10 +164,10 @@ class ForecastingTask(FineTuned):
         }
 
     def _check(self, batch: Batch) -> None:
-        """Whether the lengths of the data's windows are the model's.
+        """Refuse windows of other lengths than the model's.
 
         Raises:
-            FedlitError: The data are no windows to forecast, or the horizons differ.
+            FedlitError: The batch holds no windows to forecast, or the horizons differ.
         """
         if not {"context", "target"} <= batch.keys():
             raise FedlitError(

@@ -1,7 +1,7 @@
-"""Which example each row of a network's input belongs to, where a task gives the network other rows than its examples.
+"""Examples that the rows of a network's input belong to, where the rows are not the examples themselves.
 
-Training several clients in one pass needs to know whose each row is. A task whose network sees one row for each
-example, in their order, or so many for each example side by side, says nothing. Others say it here.
+Training several clients in one pass needs the client of each row. A task whose network sees one row per example, in
+their order, or the same number of adjacent rows per example, need not declare anything; others use :func:`rows_of`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ MIXED = (-1,)
 
 @contextmanager
 def rows_of(examples: Sequence[int] | None) -> Iterator[None]:
-    """Within, the network's rows are of these examples, by their place in the batch.
+    """Context in which the network's rows belong to these examples, by their index in the batch.
 
     Args:
-        examples: One for each row, in the rows' order; None where a row may hold several examples.
+        examples: Example of each row; None where a row may hold several examples.
     """
     token = ROWS.set(MIXED if examples is None else tuple(examples))
     try:

@@ -69,7 +69,7 @@ class ImageEncoder(EncoderFamily):
         if pixels.shape[-2:] != self.size:
             pixels = nn.functional.interpolate(pixels, self.size, mode=self.resampling, antialias=True)
             pixels = pixels.clamp(0, 255)  # bicubic weights overshoot at edges
-        mean, std = (pixels.new_tensor(one).view(3, 1, 1) for one in (self.mean, self.std))
+        mean, std = (pixels.new_tensor(figures).view(3, 1, 1) for figures in (self.mean, self.std))
         return {"pixel_values": floating(network, (pixels / 255 - mean) / std)}
 
     def pooled(self, network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

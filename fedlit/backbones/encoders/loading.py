@@ -123,7 +123,7 @@ def _with(name: str, family: EncoderFamily, max_length: int | None, channels: in
     for field, value in (("max_length", max_length), ("channels", channels)):
         if value is None:
             continue
-        if field not in {one.name for one in dataclasses.fields(family)}:  # type: ignore[arg-type]
+        if field not in {field.name for field in dataclasses.fields(family)}:  # type: ignore[arg-type]
             raise FedlitError(f"{field} is not for backbone {name!r}, which takes {family.modality}: leave it out")
         most = getattr(family, field)
         if value < 1 or (field == "max_length" and value > most):

@@ -48,7 +48,7 @@ class BoltEncoder(EncoderFamily):
         mend_bolt()
         network = read_network(name, folder, ChronosBoltModelForForecasting, UNUSED)
         # the class itself lets patch embeddings stay random
-        refuse_absent(name, [one for one in absent_weights(folder, network) if not one.startswith(UNUSED)])
+        refuse_absent(name, [name for name in absent_weights(folder, network) if not name.startswith(UNUSED)])
         return _encoder_of(network)
 
     @classmethod

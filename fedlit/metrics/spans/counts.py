@@ -40,11 +40,11 @@ class SpanCounts:
 
     Attributes:
         documents: Ids.
-        clients: Of each document.
+        clients: Client of each document.
         rows: ``(kind, type)``.
         values: (documents, rows, 5) integers, :class:`~fedlit.metrics.spans.matching.Matches`.
         scored: (documents, rows) booleans: whether the row was annotated. Where it was not, values are zeros.
-        answers: Of each document.
+        answers: Counts of the answers about each document.
     """
 
     documents: tuple[str, ...]
@@ -76,7 +76,7 @@ class SpanCounts:
         each = list(self.by_client().values())
         out = {}
         for name in each[0] if each else ():
-            values = [one[name] for one in each if not math.isnan(one[name])]
+            values = [score[name] for score in each if not math.isnan(score[name])]
             if not name.startswith("answers_") and not name.endswith("_left_out"):
                 out[name] = math.fsum(values) / len(values) if values else math.nan
         return out
@@ -103,7 +103,7 @@ class SpanCounts:
         same documents with the same seed get the same draws, so their samples can be subtracted.
 
         Args:
-            seed: Of the draws.
+            seed: Seed of the draws.
             n_resamples: How many.
 
         Returns:
@@ -128,7 +128,7 @@ class SpanCounts:
         """Percentile bootstrap intervals of each score over documents; draws where it is NaN are left out.
 
         Args:
-            seed: Of the draws.
+            seed: Seed of the draws.
             n_resamples: How many.
             level: Share of the draws between the bounds.
         """
@@ -181,15 +181,15 @@ def count_spans(
     Strict: type and place (every part of a mention with gaps) are the same; of a relation, its type and both ends.
     Lenient: mentions of one type that share a character, relations of one type both of whose ends do. Lenient pairs
     are one to one, as many as can be made at once (maximum bipartite matching), so their number depends on no order.
-    What is there twice, type and place, counts once. What nobody looked for in a document is not scored there;
+    Mentions of equal type and place count once. Types that were not annotated in a document are not scored there;
     modifiers are looked for together with relations.
 
     Args:
         gold: Documents as annotated.
         predicted: What was found in each, in the same order. After a question that gave mentions, with those.
         schema: Types to score, in this order; annotations of other types are left out.
-        clients: Of each document; the documents' sites by default.
-        task: Of the question: ``"entities"`` scores mentions that are no modifiers, ``"relations"`` relations and
+        clients: Client of each document; the documents' sites by default.
+        task: Task of the question: ``"entities"`` scores mentions that are no modifiers, ``"relations"`` relations and
             modifiers, ``"both"`` all.
         relation_ends: ``"mention"``, or ``"concept"``, for sources that link concepts: an end is the concept of the
             annotated mention that it is (strict) or that it shares most characters with (lenient), and itself where
@@ -200,7 +200,7 @@ def count_spans(
     """
     import numpy as np
 
-    owners = tuple(one.site for one in gold) if clients is None else tuple(clients)
+    owners = tuple(document.site for document in gold) if clients is None else tuple(clients)
     if not len(gold) == len(predicted) == len(owners):
         raise FedlitError(
             f"{len(gold)} documents, {len(predicted)} predictions and {len(owners)} clients do not belong together"
@@ -208,12 +208,12 @@ def count_spans(
     if relation_ends not in ("mention", "concept"):
         raise FedlitError(f"relation_ends is {relation_ends!r}, expected 'mention' or 'concept'")
     types = {"entities": schema.main, "relations": schema.modifiers, "both": schema.entities}[task]
-    rows = [("entity", one.name) for one in types]
-    rows += [("relation", one.name) for one in schema.relations if task != "entities"]
+    rows = [("entity", kind.name) for kind in types]
+    rows += [("relation", relation.name) for relation in schema.relations if task != "entities"]
     values = np.zeros((len(gold), len(rows), len(Matches._fields)), dtype=np.int64)
     needed = ["relations" if type.modifier else "entities" for type in types]
     needed += ["relations"] * (len(rows) - len(types))
-    scored = np.array([[one in document.annotated for one in needed] for document in gold], dtype=bool)
+    scored = np.array([[kind in document.annotated for kind in needed] for document in gold], dtype=bool)
     for i, (document, answer) in enumerate(zip(gold, predicted, strict=True)):
         guess = answer.document(document)
         for j, (kind, type) in enumerate(rows):
@@ -221,12 +221,12 @@ def count_spans(
                 values[i, j] = match_entities(document, guess, type)
             elif scored[i, j]:
                 values[i, j] = match_relations(document, guess, type, relation_ends)
-    ids = tuple(one.id for one in gold)
+    ids = tuple(document.id for document in gold)
     scored = scored.reshape(len(gold), len(rows))
-    return SpanCounts(ids, owners, tuple(rows), values, scored, tuple(one.counts for one in predicted))
+    return SpanCounts(ids, owners, tuple(rows), values, scored, tuple(answer.counts for answer in predicted))
 
 
-def beside(one: SpanCounts, two: SpanCounts) -> SpanCounts:
+def beside(left: SpanCounts, right: SpanCounts) -> SpanCounts:
     """Counts of the same documents with other rows: all rows, answers added up.
 
     Raises:
@@ -234,11 +234,13 @@ def beside(one: SpanCounts, two: SpanCounts) -> SpanCounts:
     """
     import numpy as np
 
-    if (one.documents, one.clients) != (two.documents, two.clients):
+    if (left.documents, left.clients) != (right.documents, right.clients):
         raise FedlitError("counts of other documents cannot stand beside each other")
-    values, scored = (np.concatenate(pair, axis=1) for pair in ((one.values, two.values), (one.scored, two.scored)))
-    answers = tuple(a + b for a, b in zip(one.answers, two.answers, strict=True))
-    return SpanCounts(one.documents, one.clients, one.rows + two.rows, values, scored, answers)
+    values, scored = (
+        np.concatenate(pair, axis=1) for pair in ((left.values, right.values), (left.scored, right.scored))
+    )
+    answers = tuple(a + b for a, b in zip(left.answers, right.answers, strict=True))
+    return SpanCounts(left.documents, left.clients, left.rows + right.rows, values, scored, answers)
 
 
 def _ratios(totals: Any, guessed: int, right: int) -> dict[str, Any]:
@@ -255,8 +257,8 @@ def _ratios(totals: Any, guessed: int, right: int) -> dict[str, Any]:
     }
 
 
-def _divide(one: Any, two: Any) -> Any:
-    """NaN where the divisor is 0."""
+def _divide(numerator: Any, denominator: Any) -> Any:
+    """Quotient; NaN where the denominator is 0."""
     import numpy as np
 
-    return np.where(two > 0, one / np.maximum(two, 1), math.nan)
+    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), math.nan)

@@ -16,7 +16,7 @@ Link = tuple[str, Span, Span]
 
 
 class Matches(NamedTuple):
-    """Of one type in one document: annotated; predicted and right, as strict and as lenient scores count."""
+    """Counts of one type in one document: annotated; predicted and right, for strict and for lenient scores."""
 
     gold: int
     guessed: int
@@ -26,30 +26,32 @@ class Matches(NamedTuple):
 
 
 def span(entity: Entity) -> Span:
-    """What a mention is compared by."""
+    """Type and place of a mention, by which it is compared."""
     return entity.type, parts(entity)
 
 
-def shared(one: Parts, two: Parts) -> int:
+def shared(first: Parts, second: Parts) -> int:
     """Characters that two places have in common."""
-    return sum(max(0, min(b, d) - max(a, c)) for a, b in one for c, d in two)
+    return sum(max(0, min(b, d) - max(a, c)) for a, b in first for c, d in second)
 
 
-def overlap(one: Span, two: Span) -> bool:
+def overlap(first: Span, second: Span) -> bool:
     """Whether two mentions are of one type and share a character."""
-    return one[0] == two[0] and shared(one[1], two[1]) > 0
+    return first[0] == second[0] and shared(first[1], second[1]) > 0
 
 
 def match_entities(gold: Document, guess: Document, type: str) -> Matches:
-    """Of one type of mention. What is there twice, type and place, counts once."""
-    first, second = ({span(one) for one in document.entities if one.type == type} for document in (gold, guess))
+    """Matches of one type of mention. Mentions of equal type and place count once."""
+    first, second = (
+        {span(entity) for entity in document.entities if entity.type == type} for document in (gold, guess)
+    )
     ones, twos = sorted(first), sorted(second)
-    lenient = pairs([[j for j, two in enumerate(twos) if overlap(one, two)] for one in ones], len(twos))
+    lenient = pairs([[j for j, other in enumerate(twos) if overlap(wanted, other)] for wanted in ones], len(twos))
     return Matches(len(first), len(second), len(first & second), len(second), lenient)
 
 
 def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "mention") -> Matches:
-    """Of one type of relation; see :func:`fedlit.metrics.spans.counts.count_spans` for what ``ends`` compares."""
+    """Matches of one type of relation; see :func:`fedlit.metrics.spans.counts.count_spans` for ``ends``."""
     first, second = _links(gold, type), _links(guess, type)
     if ends == "mention":
         ones, twos = sorted(first), sorted(second)
@@ -58,15 +60,17 @@ def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "me
         linked = [[j for j, (_, c, d) in enumerate(twos) if (a, c) in near and (b, d) in near] for _, a, b in ones]
         return Matches(len(first), len(second), len(first & second), len(second), pairs(linked, len(twos)))
     concepts: dict[Span, tuple[str, str]] = {}
-    for one in gold.entities:
-        if one.concept is not None:
-            concepts.setdefault(span(one), (one.type, one.concept))
+    for entity in gold.entities:
+        if entity.concept is not None:
+            concepts.setdefault(span(entity), (entity.type, entity.concept))
 
     def strict(end: Span) -> object:
         return concepts.get(end, end)
 
     def lenient(end: Span) -> object:
-        best = max(concepts, key=lambda one: (one == end, overlap(one, end), shared(one[1], end[1])), default=end)
+        best = max(
+            concepts, key=lambda known: (known == end, overlap(known, end), shared(known[1], end[1])), default=end
+        )
         return concepts[best] if best in concepts and overlap(best, end) else end
 
     wanted = {(strict(a), strict(b)) for _, a, b in first}
@@ -81,11 +85,11 @@ def _links(document: Document, type: str) -> set[Link]:
 
 
 def pairs(edges: Sequence[Sequence[int]], width: int) -> int:
-    """The most pairs of a left and a right one such that nobody is in two.
+    """Size of a maximum matching of a bipartite graph.
 
     Args:
-        edges: For each on the left, which on the right it may be paired with.
-        width: How many there are on the right.
+        edges: Neighbours on the right of each node on the left.
+        width: Number of nodes on the right.
     """
     right = [j for row in edges for j in row]
     if len(set(right)) == len(right) or all(len(row) < 2 for row in edges):

@@ -19,7 +19,7 @@ from fedlit.metrics.spans.counts import SpanCounts, beside, count_spans
 from fedlit.metrics.spans.matching import Ends
 
 NOTHING = Parsed((), (), Counts())
-COUNTED = tuple(one.name for one in dataclasses.fields(Counts) if one.name != "documents")
+COUNTED = tuple(field.name for field in dataclasses.fields(Counts) if field.name != "documents")
 
 
 class SpanScores(Metric):
@@ -32,13 +32,13 @@ class SpanScores(Metric):
     - ``entity_strict_f1/low``, ``entity_strict_f1/high`` with ``intervals``: 95 % percentile bootstrap over documents,
       of the four headline scores.
 
-    A score that is undefined, because there was nothing to find and nothing was found, is not there, and so in no mean
-    over clients. Not reduced across processes: each client is scored in one.
+    An undefined score (nothing annotated, nothing predicted) is left out, and so is in no mean over clients. Nothing is
+    reduced across processes: each client is scored in one.
 
     Args:
         intervals: Compute the intervals.
-        seed: Of their draws.
-        n_resamples: How many draws.
+        seed: Seed of the bootstrap.
+        n_resamples: Number of its resamples.
     """
 
     higher_is_better = True
@@ -74,13 +74,13 @@ class SpanScores(Metric):
 
         Args:
             documents: As annotated.
-            clients: Of each document.
+            clients: Client of each document.
             entities: What was found in each, as the answer that mentions are taken from; None where none was asked
                 for, or, with ``losses``, where nothing was generated at all.
             relations: The answers that relations and modifiers are taken from; one object with that of ``entities``
                 where one question asked for both.
-            schema: Of the questions; one for all batches.
-            losses: Of each document.
+            schema: Schema of the questions, the same for all batches.
+            losses: Loss of each document.
             relation_ends: See :func:`fedlit.metrics.spans.counts.count_spans`.
         """
         sizes = {len(documents), len(clients), len(entities), len(relations), len(losses or documents)}
@@ -94,7 +94,7 @@ class SpanScores(Metric):
         self._losses += list(losses or ())
 
     def counts(self) -> SpanCounts:
-        """What was found in each document that was asked about.
+        """Counts of each document that a question was asked about.
 
         Raises:
             FedlitError: There is none yet.
@@ -106,13 +106,13 @@ class SpanScores(Metric):
         clients = [self._clients[i] for i in asked]
         answers = [(self._entities[i], self._relations[i]) for i in asked]
         documents = [_asked(self._documents[i], *pair) for i, pair in zip(asked, answers, strict=True)]
-        found = count_spans(documents, [one or NOTHING for one, _ in answers], schema, clients, "entities")
+        found = count_spans(documents, [answer or NOTHING for answer, _ in answers], schema, clients, "entities")
         if schema.relations:
-            linked = [one or NOTHING for _, one in answers]
+            linked = [answer or NOTHING for _, answer in answers]
             found = beside(found, count_spans(documents, linked, schema, clients, "relations", ends))
-        distinct = [{id(one): one for one in pair if one is not None}.values() for pair in answers]
+        distinct = [{id(answer): answer for answer in pair if answer is not None}.values() for pair in answers]
         return dataclasses.replace(
-            found, answers=tuple(sum((one.counts for one in pair), Counts()) for pair in distinct)
+            found, answers=tuple(sum((answer.counts for answer in pair), Counts()) for pair in distinct)
         )
 
     def compute(self) -> dict[str, Tensor]:
@@ -142,6 +142,6 @@ class SpanScores(Metric):
 
 
 def _asked(document: Document, entities: Parsed | None, relations: Parsed | None) -> Document:
-    """The document, to be scored for what was asked."""
-    asked = {name for name, one in (("entities", entities), ("relations", relations)) if one is not None}
+    """The document with only those annotations that were asked for."""
+    asked = {name for name, answer in (("entities", entities), ("relations", relations)) if answer is not None}
     return dataclasses.replace(document, annotated=document.annotated & asked)

@@ -1,4 +1,4 @@
-"""Instruction tuning of a causal language model: mentions and their relations, found by writing them down."""
+"""Instruction tuning of a causal language model to write down mentions and their relations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InstructionTask(DocumentTask):
     """Find mentions and the relations between them, by fine-tuning a causal language model on questions and answers.
 
     Federated instruction tuning of Li et al. 2026 (Fed-MedLoRA, arXiv 2601.22124), with instructions of our own
-    (:mod:`fedlit.instructions`). A document asks one question or several, by what was looked for in it: where a client
+    (:mod:`fedlit.instructions`). A document asks one question or several, by what it was annotated for: where a client
     annotated mentions only, it trains and is scored on those. The loss of a document is the mean over the supervised
     tokens of all its questions, in nats; a batch's is the mean over its documents.
 
@@ -49,25 +49,25 @@ class InstructionTask(DocumentTask):
         adapter: LoRA settings; None fine-tunes every parameter.
         together: ``"separate"`` asks for mentions, and then for relations between those given; ``"joint"`` for both at
             once where both were annotated.
-        format: Of answers: ``"html"``, the text with span tags; ``"json"``, a list, which is shorter.
+        format: Format of answers: ``"html"``, the text with span tags; ``"json"``, a list, which is shorter.
         relations: ``"list"``, one question for all relations of a document; ``"focus"``, one for each mention that may
             have some, as the paper's code does.
-        crossing: What becomes of mentions that cross, in HTML: ``"split"``, ``"drop"``, ``"error"``.
-        wording: Of questions: ``"full"``; ``"names"`` without what each type means; ``"brief"`` without what an answer
+        crossing: How mentions that cross are written in HTML: ``"split"``, ``"drop"``, or ``"error"`` to refuse them.
+        wording: ``"full"`` questions; ``"names"`` without what each type means; ``"brief"`` without what an answer
             looks like, too, which only a trained model knows: questions are then much shorter.
         given: Which mentions a question for relations shows when answers are scored: ``"annotated"``, ``"predicted"``.
         schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        loss_on: ``"completion"``, or ``"both"``: the question's tokens are learnt too, as in the paper's code.
+        loss_on: ``"completion"``, or ``"both"`` to train on the question's tokens too, as the paper's code does.
         max_length: Tokens of a question with its answer; the rest is cut off at the end, and counted. Questions alone
             may be as long as the backbone's window when answers are generated.
         packing: Put a batch into one row without padding, no question seeing another.
-        chat_template: Ask in the tokenizer's chat format; None: where it has one.
-        max_new_tokens: Of an answer, which is written greedily; one that ends there counts as truncated.
+        chat_template: Use the tokenizer's chat template; None: if it has one.
+        max_new_tokens: Longest answer in tokens; an answer of that length counts as truncated.
         validation: ``"answers"`` are generated and scored, or ``"loss"`` alone, which is much faster. Test data are
             always answered.
         quantization: ``"nf4"`` holds the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314),
             with double quantisation and computing in bfloat16; it needs bitsandbytes.
-        dtype: In which weights that are not in 4 bits are held; None: ``"float32"``, and ``"bfloat16"`` beside those in
+        dtype: Precision of the weights that are not in 4 bits; None: ``"float32"``, and ``"bfloat16"`` beside those in
             4 bits. Adapters are always float32.
         start_from: Folder of a PEFT adapter to start from, made on this backbone with these LoRA settings.
         kwargs: See :class:`~fedlit.tasks.documents.task.DocumentTask`.
@@ -128,7 +128,7 @@ class InstructionTask(DocumentTask):
         self._told: set[str] = set()
 
     def use_stand_in(self) -> None:
-        """As other tasks; its answers, which mean nothing, are short."""
+        """As in other tasks. Answers of a stand-in mean nothing, and are kept short."""
         super().use_stand_in()
         self.max_new_tokens = min(self.max_new_tokens, 32)
 
@@ -148,8 +148,8 @@ class InstructionTask(DocumentTask):
             )
         self._at_hand = data.dataset(data.clients, "train").documents if held else []
         if self._random:
-            asked = [one for document in self._at_hand for one in self.questions.instances(document)]
-            self._texts = [text for one in asked for text in (one.prompt, one.target)]
+            asked = [instance for document in self._at_hand for instance in self.questions.instances(document)]
+            self._texts = [text for instance in asked for text in (instance.prompt, instance.target)]
 
     def configure_model(self) -> None:
         """Load the backbone and put the adapters on it.
@@ -190,13 +190,13 @@ class InstructionTask(DocumentTask):
         self.train(self.training)
 
     def sequences(self, documents: Sequence[Document]) -> tuple[list[TokenSequence], list[int]]:
-        """Questions of documents with their answers, and the index of the document of each."""
+        """Questions about documents with their answers as tokens, and the index of the document of each."""
         language = self._language()
         longest = min(self.max_length, language.family.max_length)
         out, owner = [], []
         for i, document in enumerate(documents):
-            for number, one in enumerate(self.questions.instances(document)):
-                sequence = language.dialogue.sequence(one.prompt, one.target, longest)
+            for number, instance in enumerate(self.questions.instances(document)):
+                sequence = language.dialogue.sequence(instance.prompt, instance.target, longest)
                 out.append(sequence)
                 owner.append(i)
                 if self.tally.note((document.id, number), sequence):
@@ -204,17 +204,17 @@ class InstructionTask(DocumentTask):
         return out, owner
 
     def losses(self, batch: Batch) -> Tensor:
-        """One loss per document, (batch,), nats per supervised token; 0 where none is left or asked for."""
+        """One loss per document, (batch,), nats per supervised token; 0 without supervised tokens."""
         documents = self.documents_of(batch)
         sequences, owner = self.sequences(documents)
-        if not any(len(one.supervised(self.loss_on)) for one in sequences):
+        if not any(len(sequence.supervised(self.loss_on)) for sequence in sequences):
             return self.no_losses(len(documents))
         return self._language().losses(sequences, owner, len(documents), self.loss_on, self.packing)
 
     def num_targets(self, batch: Batch) -> int:
-        """Supervised tokens of a batch, which Fed-MedLoRA may weigh clients by."""
+        """Supervised tokens of a batch."""
         sequences, _ = self.sequences(self.documents_of(batch))
-        return sum(len(one.supervised(self.loss_on)) for one in sequences)
+        return sum(len(sequence.supervised(self.loss_on)) for sequence in sequences)
 
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
         with torch.no_grad():
@@ -230,14 +230,14 @@ class InstructionTask(DocumentTask):
         return self.questions.schema
 
     def answers(self, documents: Sequence[Document]) -> tuple[Answers, Answers]:
-        """What the model finds: the answers that mentions and those that relations are read from, by document.
+        """The model's answers for mentions and those for relations, by document.
 
-        They are one object where one question asks for both, and None where none does.
+        Both are the same object where one question asks for both, and None where no question does.
         """
         return answered(self.questions, documents, self.generate)
 
     def generate(self, questions: Sequence[str]) -> list[str]:
-        """Answers, written greedily; empty where the question is longer than the backbone's window."""
+        """Greedy answers; empty where the question is longer than the backbone's window."""
         language = self._language()
         answers = language.generate(questions, self.max_new_tokens)
         if None in answers:
@@ -246,10 +246,10 @@ class InstructionTask(DocumentTask):
         return [answer or "" for answer in answers]
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
-        """As other tasks, and the tokenizer beside a whole network.
+        """As in other tasks, with the tokenizer beside a whole network.
 
         Raises:
-            FedlitError: ``merge`` was asked for, and the network is held in 4 bits.
+            FedlitError: ``merge`` is set, and the network is held in 4 bits.
         """
         if merge and self.quantization is not None:
             raise FedlitError(
@@ -283,9 +283,10 @@ class InstructionTask(DocumentTask):
     def _check_room(self) -> None:
         language = self._language()
         longest = min(self.max_length, language.family.max_length)
-        asked = (one for document in self._at_hand for one in self.questions.instances(document))
+        asked = (instance for document in self._at_hand for instance in self.questions.instances(document))
         if self._at_hand and not any(
-            language.dialogue.sequence(one.prompt, one.target, longest).supervised("completion") for one in asked
+            language.dialogue.sequence(instance.prompt, instance.target, longest).supervised("completion")
+            for instance in asked
         ):
             raise FedlitError(
                 f"model.max_length is {self.max_length}, and every training document's question is longer, so that no "
@@ -294,14 +295,14 @@ class InstructionTask(DocumentTask):
         self._at_hand = []
 
     def _tell(self, what: str) -> None:
-        """Once."""
+        """Warn of something the first time that it happens."""
         if what not in self._told:
             self._told.add(what)
             warnings.warn(what, UserWarning, stacklevel=3)
 
     @property
     def _random(self) -> bool:
-        """Whether the network is a stand-in, asked for by name or by ``fast_dev_run``."""
+        """Whether the network is a stand-in, by its name or by ``fast_dev_run``."""
         return self._stand_in or self.backbone.startswith(STAND_IN)
 
     def _language(self) -> LanguageModel:

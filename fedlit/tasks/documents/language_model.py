@@ -1,4 +1,4 @@
-"""A causal language model as a task uses it: losses of answers, and answers."""
+"""Losses and generated answers of a causal language model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class LanguageModel:
-    """Network, tokenizer, and the form of a dialogue between them.
+    """A network with its tokenizer and the form of its dialogues.
 
     Args:
-        network: Of transformers, adapters and all.
-        family: What it is.
+        network: Network of transformers, with its adapters.
+        family: Tokenizer and window of the network.
         chat_template: See :class:`fedlit.instructions.sequences.Dialogue`.
     """
 
@@ -33,13 +33,14 @@ class LanguageModel:
     def losses(
         self, sequences: Sequence[TokenSequence], owners: Sequence[int], count: int, loss_on: LossOn, packing: bool
     ) -> Tensor:
-        """Mean over the supervised tokens of each owner's sequences, (count,), nats; 0 where there is none.
+        """Mean loss over the supervised tokens of each owner's sequences, (count,), nats; 0 without tokens.
 
         Args:
-            sequences: Of all owners; one at least, with one supervised token at least.
-            owners: Of each sequence, below ``count``.
+            sequences: Sequences of all owners, with at least one supervised token.
+            owners: Owner of each sequence, below ``count``.
+            count: Number of owners.
             loss_on: Which tokens are supervised.
-            packing: One row for all, and not one for each.
+            packing: Put all sequences into one row.
         """
         device = next(self.network.parameters()).device
         if packing:
@@ -52,13 +53,13 @@ class LanguageModel:
         return document_means(each, torch.tensor(owners, device=device)[rows.sequence], count)
 
     def generate(self, questions: Sequence[str], max_new_tokens: int) -> list[str | None]:
-        """Answers, written greedily; None to a question that is longer than the network's window."""
+        """Greedy answers; None for a question that is longer than the network's window."""
         window = self.family.max_length
-        prompts = [self.dialogue.prompt(one) for one in questions]
+        prompts = [self.dialogue.prompt(question) for question in questions]
         out: list[str | None] = [None] * len(questions)
-        together: dict[int, list[int]] = {}  # by room: what one may write does not hang on who is beside it
-        for i, one in enumerate(prompts):
-            together.setdefault(min(max_new_tokens, window - len(one)), []).append(i)
+        together: dict[int, list[int]] = {}  # by room, so that no answer depends on the others
+        for i, prompt in enumerate(prompts):
+            together.setdefault(min(max_new_tokens, window - len(prompt)), []).append(i)
         for room, own in together.items():
             if room > 0:
                 given, pad = [prompts[i] for i in own], self.family.tokenizer.pad_token_id
@@ -71,26 +72,26 @@ class LanguageModel:
 def greedy(
     network: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad: int, ends: Sequence[int]
 ) -> list[list[int]]:
-    """The likeliest next token, again and again, by ``transformers.generate``.
+    """Greedy decoding by ``transformers.generate``.
 
-    A network's own settings, of sampling or of a penalty for repetition, do not count. Prompts are filled up on the
-    left.
+    Generation settings of the network, such as sampling or a penalty for repetition, are ignored. Prompts are padded
+    on the left.
 
     Args:
-        network: Of transformers, adapters and all.
-        prompts: Tokens, at least one each.
-        max_new_tokens: When to stop at the latest.
-        pad: The token to fill up with, also after the end.
-        ends: Tokens to stop after.
+        network: Network of transformers, with its adapters.
+        prompts: Tokens of each prompt, at least one.
+        max_new_tokens: Longest answer.
+        pad: Padding token, also after the end.
+        ends: Tokens that end an answer.
 
     Returns:
-        The new tokens of each.
+        New tokens of each prompt.
     """
     from transformers import GenerationConfig
 
-    longest = max(len(one) for one in prompts)
-    rows = [[*[pad] * (longest - len(one)), *one] for one in prompts]
-    mask = [[0] * (longest - len(one)) + [1] * len(one) for one in prompts]
+    longest = max(len(prompt) for prompt in prompts)
+    rows = [[*[pad] * (longest - len(prompt)), *prompt] for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     device = next(network.parameters()).device
     configuration: Any = GenerationConfig
     settings = configuration(
@@ -118,12 +119,12 @@ def greedy(
 
 
 def document_means(values: Tensor, documents: Tensor, count: int) -> Tensor:
-    """Mean of the values of each document, (count,), float32; 0 where there is none.
+    """Mean of the values of each document, (count,), float32; 0 without values.
 
     Args:
         values: (tokens,).
         documents: Index of the document of each value (tokens,), below ``count``.
-        count: How many documents there are.
+        count: Number of documents.
     """
     empty = torch.zeros(count, device=values.device)
     counts = empty.index_add(0, documents, torch.ones_like(values))

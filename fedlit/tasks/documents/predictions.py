@@ -1,4 +1,4 @@
-"""What was found in documents, as columns of a file."""
+"""Mentions and relations found in documents, as columns of a file."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ def span_columns(
     """Columns ``client``, ``id``, ``entities`` and ``relations``: a row for each document.
 
     The last two are JSON. Mentions are ``[type, [[start, stop], ...]]``, offsets into the document's text; relations
-    are ``[type, head, tail]``, the ends as mentions. Null where nobody asked. Words of the text are not written.
+    are ``[type, head, tail]``, the ends as mentions. Null where not asked for. Words of the text are not written.
 
     Args:
-        document: Of each row.
-        client: Of each document.
+        document: Document of each row.
+        client: Client of each row.
         entities: Answers that mentions are read from.
         relations: Answers that relations are read from.
     """
 
-    def mentions(one: Parsed | None) -> str:
-        return json.dumps(None if one is None else [_place(entity) for entity in one.entities])
+    def mentions(answer: Parsed | None) -> str:
+        return json.dumps(None if answer is None else [_place(entity) for entity in answer.entities])
 
-    def links(one: Parsed | None) -> str:
-        if one is None:
+    def links(answer: Parsed | None) -> str:
+        if answer is None:
             return "null"
-        by_id = {entity.id: _place(entity) for entity in one.entities}
-        return json.dumps([[link.type, by_id[link.head], by_id[link.tail]] for link in one.relations])
+        by_id = {entity.id: _place(entity) for entity in answer.entities}
+        return json.dumps([[link.type, by_id[link.head], by_id[link.tail]] for link in answer.relations])
 
     return {
         "client": list(client),
-        "id": [one.id for one in document],
-        "entities": [mentions(one) for one in entities],
-        "relations": [links(one) for one in relations],
+        "id": [annotated.id for annotated in document],
+        "entities": [mentions(answer) for answer in entities],
+        "relations": [links(answer) for answer in relations],
     }
 
 

@@ -1,4 +1,4 @@
-"""Which questions a document asks of a language model, and what its answers say."""
+"""Questions about a document for a language model, and its answers read back."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Asked:
     """A question about a document.
 
     Attributes:
-        task: What is asked for.
-        prompt: The question.
-        given: Mentions that it shows.
-        focus: The one that it is about, or None.
+        task: Kind of annotation that is asked for.
+        prompt: Text of the question.
+        given: Mentions that the question shows.
+        focus: Mention that the question is about, or None.
     """
 
     task: Task
@@ -37,15 +37,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of a schema, about documents that may be annotated in part.
+    """Questions of a schema about documents, which may be annotated in part.
 
     Args:
         schema: What to look for.
         together: ``"joint"`` asks for mentions and relations at once where both were annotated, ``"separate"`` never.
         format: See :class:`fedlit.instructions.Template`.
-        relations: See there; ``"focus"`` needs ``"separate"``.
-        crossing: See there.
-        wording: See there.
+        relations: As ``format``; ``"focus"`` needs ``"separate"``.
+        crossing: As ``format``.
+        wording: As ``format``.
         given: What a question for relations shows when answers are scored: the ``"annotated"`` mentions, as the paper
             does, or those ``"predicted"`` before.
     """
@@ -66,23 +66,23 @@ class Questions:
             raise FedlitError("model.relations 'focus' asks about one mention at a time: set model.together 'separate'")
 
     def template(self, task: Task) -> Template:
-        """Of one task."""
+        """Template of the questions of one task."""
         relations: Relations = self.relations if task == "relations" else "list"
         return Template(self.schema, task, self.format, relations, self.crossing, self.wording)
 
     def tasks(self, document: Document) -> list[Task]:
-        """What is asked about a document: what was looked for in it, and the schema has."""
+        """Tasks to ask about a document: those that it was annotated for and the schema has."""
         known = document.annotated if self.schema.relations else document.annotated - {"relations"}
         if len(known) == 2 and self.together == "joint":
             return ["both"]
         return [task for task in ("entities", "relations") if task in known]
 
     def instances(self, document: Document) -> list[Instance]:
-        """Questions with their answers, to learn from."""
-        return [one for task in self.tasks(document) for one in self.template(task).instances(document)]
+        """Questions with their answers, for training."""
+        return [instance for task in self.tasks(document) for instance in self.template(task).instances(document)]
 
     def first(self, document: Document) -> list[Asked]:
-        """Questions to ask before anything about a document is known but what the questions themselves show."""
+        """Questions that need no earlier answer about the document."""
         out = []
         for task in self.tasks(document):
             if task == "relations" and self.given == "predicted":
@@ -92,13 +92,13 @@ class Questions:
         return out
 
     def second(self, document: Document, found: Parsed | None) -> list[Asked]:
-        """Questions about the mentions that were found: those for relations, with ``given="predicted"``."""
+        """Questions for relations between the mentions found, with ``given="predicted"``."""
         if self.given != "predicted" or "relations" not in self.tasks(document) or found is None:
             return []
         return self._asked("relations", replace(document, entities=found.entities))
 
     def read(self, asked: Asked, answer: str, document: Document) -> Parsed:
-        """What an answer says."""
+        """Mentions and relations of an answer."""
         return parse(answer, document.text, self.schema, asked.task, self.format, asked.given, asked.focus)
 
     def _asked(self, task: Task, document: Document) -> list[Asked]:
@@ -106,30 +106,30 @@ class Questions:
         given = tuple(template.given(document))
         if template.relations == "list":
             return [Asked(task, template.prompt(document.text, given), given)]
-        heads = [one for one in given if any(one.type in link.heads for link in self.schema.relations)]
-        return [Asked(task, template.prompt(document.text, focus=one), given, one) for one in heads]
+        heads = [entity for entity in given if any(entity.type in link.heads for link in self.schema.relations)]
+        return [Asked(task, template.prompt(document.text, focus=head), given, head) for head in heads]
 
 
 def answered(
     questions: Questions, documents: Sequence[Document], generate: Callable[[Sequence[str]], Sequence[str]]
 ) -> tuple[list[Parsed | None], list[Parsed | None]]:
-    """Ask about documents: the answers that mentions, and those that relations are read from, by document.
+    """Answers that mentions and those that relations are read from, by document.
 
-    They are one object where one question asks for both, and None where none does.
+    Both are the same object where one question asks for both, and None where no question does.
 
     Args:
-        questions: What to ask.
-        documents: About what.
-        generate: Gives answers to as many questions as there are documents at the most.
+        questions: Questions to ask.
+        documents: Documents to ask about.
+        generate: Answers up to as many questions as there are documents.
     """
 
     def ask(asked: Sequence[list[Asked]]) -> list[list[tuple[Asked, Parsed]]]:
-        flat = [(i, one) for i, own in enumerate(asked) for one in own]
+        flat = [(i, sought) for i, own in enumerate(asked) for sought in own]
         out: list[list[tuple[Asked, Parsed]]] = [[] for _ in documents]
         for start in range(0, len(flat), max(1, len(documents))):
             part = flat[start : start + len(documents)]
-            for (i, one), answer in zip(part, generate([one.prompt for _, one in part]), strict=True):
-                out[i].append((one, questions.read(one, answer, documents[i])))
+            for (i, sought), answer in zip(part, generate([sought.prompt for _, sought in part]), strict=True):
+                out[i].append((sought, questions.read(sought, answer, documents[i])))
         return out
 
     first = ask([questions.first(document) for document in documents])
@@ -138,7 +138,7 @@ def answered(
     relations: list[Parsed | None] = []
     for document, found, *pairs in zip(documents, entities, first, second, strict=True):
         asked = [pair for own in pairs for pair in own if pair[0].task != "entities"]
-        if any(one.focus for one, _ in asked):
+        if any(question.focus for question, _ in asked):
             relations.append(combined([answer for _, answer in asked], asked[0][0].given))
         elif "relations" in questions.tasks(document) and not asked:  # no mention that may head one
             shown = (
@@ -156,20 +156,21 @@ def combined(answers: Sequence[Parsed], given: Sequence[Entity]) -> Parsed:
     """Answers about one mention after the other as one: mentions at one place count once, relations are put together.
 
     Args:
-        answers: To questions of ``relations="focus"`` about one document; none where no mention heads a relation.
+        answers: Answers to questions of ``relations="focus"`` about one document; empty where no mention heads a
+            relation.
         given: Mentions that the questions showed.
     """
-    known = {(one.type, parts(one)): one for one in given}
+    known = {(entity.type, parts(entity)): entity for entity in given}
     renamed: dict[Relation, None] = {}
     for number, answer in enumerate(answers):
         own: dict[str, str] = {}
-        for one in answer.entities:
-            place = (one.type, parts(one))
+        for entity in answer.entities:
+            place = (entity.type, parts(entity))
             if place not in known:
-                known[place] = replace(one, id=f"F{number}.{one.id}")
-            own[one.id] = known[place].id
+                known[place] = replace(entity, id=f"F{number}.{entity.id}")
+            own[entity.id] = known[place].id
         for link in answer.relations:
             renamed[replace(link, head=own[link.head], tail=own[link.tail])] = None
-    entities = sorted(known.values(), key=lambda one: (one.start, one.stop, one.type))
+    entities = sorted(known.values(), key=lambda entity: (entity.start, entity.stop, entity.type))
     counts = sum((answer.counts for answer in answers), Counts())
     return Parsed(tuple(entities), tuple(renamed), counts)

@@ -1,4 +1,4 @@
-"""Whether the types in annotated documents are those that a task looks for."""
+"""Types of annotated documents checked against the schema of a task."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from fedlit.errors import FedlitError
 from fedlit.instructions.schema import EntityType, RelationType, Schema
 
 
-def take_schema(given: Schema, data: Any, stand_in: bool) -> Schema:
-    """The schema to work with: the one given, or for stand-in data that of the data.
+def take_schema(given: Schema, data: object, stand_in: bool) -> Schema:
+    """Schema of a task on its data: the one given or, for a stand-in, that of the data.
 
     Args:
-        given: Of the task.
-        data: A data module after ``setup``.
-        stand_in: The documents are generated, of types of their own.
+        given: Schema that the task was given.
+        data: A data module after ``setup``, or facts about data, with a ``schema``.
+        stand_in: Whether the documents are generated, with types of their own.
 
     Raises:
-        FedlitError: The data are no annotated documents, or hold types that the schema lacks.
+        FedlitError: The data hold no annotated documents, or types that the schema lacks.
     """
     held = getattr(data, "schema", None)
     if not isinstance(held, dict) or "entities" not in held:
@@ -45,7 +45,7 @@ def take_schema(given: Schema, data: Any, stand_in: bool) -> Schema:
 
 
 def schema_of(held: dict[str, Any]) -> Schema:
-    """A data module's ``schema`` as one to ask for, every type described by its name.
+    """Schema of a data module, with every type described by its name.
 
     Args:
         held: ``{"entities": [names], "relations": {name: [[head, tail], ...]}}``.

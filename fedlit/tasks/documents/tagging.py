@@ -36,19 +36,19 @@ from fedlit.tasks.documents.questions import combined
 
 OPENING, CLOSING = " @ * {} * ", " @ "
 OVERLAP = 4
-"""Windows share one part in so many."""
+"""Neighbouring windows share a quarter of their length."""
 SHORTEST = 16
-"""Tokens of a window."""
+"""Fewest tokens of a window."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What the network sees at a time.
+    """One input of the network.
 
     Attributes:
         tokens: Ids, special ones among them.
         first: Place in ``tokens`` of the first word piece that is tagged here; the others follow it.
-        count: How many are.
+        count: Number of word pieces that are tagged here.
     """
 
     tokens: tuple[int, ...]
@@ -58,12 +58,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Question:
-    """Word pieces to tag, of one document.
+    """Word pieces of one document to tag.
 
     Attributes:
         document: Index in the batch.
         focus: The mention that is marked, or None where entities are asked for.
-        offsets: Of each word piece, characters (start, stop) of the document's text; empty ones are not tagged.
+        offsets: Characters (start, stop) of each word piece in the document's text; empty ones are not tagged.
         tags: Gold tag of each, an index into :attr:`Tagger.names`.
         allowed: Tags that may be given, indices too.
         mentions: Spans to tag; and how many of them tags leave out, and how many they hold with other bounds.
@@ -105,7 +105,7 @@ class Tagger:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Tags in the order of the head's rows: ``O``, then ``B-`` and ``I-`` of each entity and each relation."""
-        types = [*(one.name for one in self.schema.main), *(one.name for one in self.schema.relations)]
+        types = [*(entity.name for entity in self.schema.main), *(relation.name for relation in self.schema.relations)]
         return ("O", *(f"{sign}-{name}" for name in types for sign in "BI"))
 
     @cached_property
@@ -116,22 +116,22 @@ class Tagger:
         return dict(rows[:middle]), dict([rows[0], *rows[middle:]])
 
     def asked(self, document: Document) -> frozenset[str]:
-        """What is asked about a document: what was looked for in it, and the schema has."""
+        """Kinds of annotation to ask for: those that the document was annotated for and the schema has."""
         return document.annotated if self.schema.relations else document.annotated - {"relations"}
 
     def given(self, document: Document) -> list[Entity]:
         """Mentions that questions for relations know of: all but modifiers."""
-        main = {one.name for one in self.schema.main}
-        return reading_order([one for one in document.entities if one.type in main])
+        main = {entity.name for entity in self.schema.main}
+        return reading_order([entity for entity in document.entities if entity.type in main])
 
     def questions(self, documents: Sequence[Document]) -> list[Question]:
-        """Of each document, for its entities, and for the relations of each mention that may head some."""
+        """Questions for the entities of each document, and for the relations of each mention that may head some."""
         wanted: list[tuple[int, Entity | None]] = []
         for i, document in enumerate(documents):
             asked = self.asked(document)
             wanted += [(i, None)] if "entities" in asked else []
             if "relations" in asked:
-                wanted += [(i, one) for one in self.given(document) if self._links(one)]
+                wanted += [(i, mention) for mention in self.given(document) if self._links(mention)]
         texts = [marked(documents[i].text, focus) for i, focus in wanted]
         if not texts:
             return []
@@ -142,26 +142,26 @@ class Tagger:
     def answers(
         self, documents: Sequence[Document], questions: Sequence[Question], tags: Iterable[Sequence[int]]
     ) -> tuple[Answers, Answers]:
-        """What tags say: mentions, and relations with the mentions that were known, by document; None: not asked.
+        """Mentions, and relations with the mentions known before, that tags stand for, by document; None: not asked.
 
         Args:
             documents: As given to :meth:`questions`.
-            questions: Of them.
+            questions: Questions about the documents.
             tags: Indices of tags of each question's word pieces.
         """
         asked = [self.asked(document) for document in documents]
-        entities: Answers = [Parsed((), (), Counts(documents=1)) if "entities" in one else None for one in asked]
+        entities: Answers = [Parsed((), (), Counts(documents=1)) if "entities" in kinds else None for kinds in asked]
         links: list[list[Parsed]] = [[] for _ in documents]
-        for one, own in zip(questions, tags, strict=True):
-            spans = bio_spans([self.names[tag] for tag in own], one.offsets)
-            if one.focus is None:
-                entities[one.document] = Parsed(_ordered(spans), (), Counts(documents=1))
+        for question, own in zip(questions, tags, strict=True):
+            spans = bio_spans([self.names[tag] for tag in own], question.offsets)
+            if question.focus is None:
+                entities[question.document] = Parsed(_ordered(spans), (), Counts(documents=1))
                 continue
-            given = self.given(documents[one.document])
+            given = self.given(documents[question.document])
             taken = {known.id for known in given}
             spans = tuple(replace(span, id=_free(span.id, taken)) for span in spans)
-            new, found = linked_to(one.focus, spans, given, self.schema)
-            links[one.document].append(Parsed(_ordered([*given, *new]), tuple(found), Counts()))
+            new, found = linked_to(question.focus, spans, given, self.schema)
+            links[question.document].append(Parsed(_ordered([*given, *new]), tuple(found), Counts()))
         relations: Answers = [
             replace(combined(own, self.given(document)), counts=Counts(documents=1)) if "relations" in wanted else None
             for document, own, wanted in zip(documents, links, asked, strict=True)
@@ -170,7 +170,7 @@ class Tagger:
 
     def _links(self, focus: Entity) -> list[str]:
         """Types of relation that a mention may head."""
-        return [one.name for one in self.schema.relations if focus.type in one.heads]
+        return [relation.name for relation in self.schema.relations if focus.type in relation.heads]
 
     def _question(
         self,
@@ -183,15 +183,15 @@ class Tagger:
         offsets = unmarked(places, len(document.text), focus)
         if focus is None:
             known, spans = self.known[0], self.given(document)
-            types = [one.name for one in self.schema.main]
+            types = [entity.name for entity in self.schema.main]
         else:
             known, mentions = self.known[1], document.by_id()
-            tails = [one for one in document.relations if one.head == focus.id]
-            spans = [replace(mentions[one.tail], type=one.type) for one in tails]
+            tails = [relation for relation in document.relations if relation.head == focus.id]
+            spans = [replace(mentions[tail.tail], type=tail.type) for tail in tails]
             types = self._links(focus)
         tags, left_out = bio_tags(spans, offsets)
-        there = {(one.type, one.fragments or ((one.start, one.stop),)) for one in spans}
-        back = {(one.type, ((one.start, one.stop),)) for one in bio_spans(tags, offsets)}
+        there = {(span.type, span.fragments or ((span.start, span.stop),)) for span in spans}
+        back = {(span.type, ((span.start, span.stop),)) for span in bio_spans(tags, offsets)}
         others = len(there - back) - left_out
         return Question(
             document=index,
@@ -223,7 +223,7 @@ class Tagger:
 
 
 class Seen:
-    """What tags could hold of the mentions of questions, each counted once however often it is asked."""
+    """Counts of the mentions that tags could hold, with each question counted once."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -238,7 +238,7 @@ class Seen:
         return first
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Of questions for entities and for tails: inputs, windows, mentions, those left out and those changed."""
+        """Counts of inputs, windows, mentions, and mentions left out or changed, for entities and for tails."""
         names = ("inputs", "windows", "mentions", "left_out", "with_other_bounds")
         out = {}
         for kind, wanted in (("entities", True), ("tails", False)):
@@ -252,7 +252,7 @@ def cut(count: int, size: int) -> list[tuple[int, int, int, int]]:
 
     Args:
         count: Length of the sequence.
-        size: Of a window.
+        size: Length of a window.
     """
     if count <= size:
         return [(0, count, 0, count)] if count else []
@@ -272,12 +272,12 @@ def marked(text: str, focus: Entity | None) -> str:
 
 
 def unmarked(places: Iterable[tuple[int, int]], length: int, focus: Entity | None) -> list[tuple[int, int]]:
-    """Where characters of a :func:`marked` text are in the text; ``(0, 0)`` for those of markers, and for none.
+    """Spans in a :func:`marked` text as spans in the text; ``(0, 0)`` for empty ones and those of markers.
 
     Args:
         places: (start, stop) in the marked text.
-        length: Of the text.
-        focus: That is marked.
+        length: Length of the text.
+        focus: Mention that is marked, or None.
     """
     if focus is not None:
         one, two = len(OPENING.format(focus.type)), len(CLOSING)
@@ -288,46 +288,46 @@ def unmarked(places: Iterable[tuple[int, int]], length: int, focus: Entity | Non
 
 
 def _ordered(entities: Iterable[Entity]) -> tuple[Entity, ...]:
-    return tuple(sorted(entities, key=lambda one: (one.start, one.stop, one.type)))
+    return tuple(sorted(entities, key=lambda entity: (entity.start, entity.stop, entity.type)))
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, made another than those taken."""
+    """The name, with primes added until it is not taken."""
     while name in taken:
         name += "'"
     return name
 
 
 def tokenizer_fault(tokenizer: Any) -> str | None:
-    """Why a tokenizer cannot serve, or None."""
+    """Reason why a tokenizer cannot be used, or None."""
     if not getattr(tokenizer, "is_fast", False):
         return "does not tell where in the text its tokens are"
     ends = ("cls_token", "sep_token", "pad_token")
-    lacking = [one for one in ends if getattr(tokenizer, f"{one}_id", None) is None]
+    lacking = [end for end in ends if getattr(tokenizer, f"{end}_id", None) is None]
     return f"has no {lacking[0]}" if lacking else None
 
 
 def last_states(network: nn.Module, windows: Sequence[Window], pad: int) -> Tensor:
-    """An encoder's states of the word pieces that are tagged in windows, one after the other: (word pieces, width).
+    """Encoder states of the tagged word pieces of windows, one after the other: (word pieces, width).
 
     Args:
-        network: Of transformers, adapters and all.
-        windows: That go through it together; at least one.
-        pad: The token to fill up with.
+        network: Network of transformers, with its adapters.
+        windows: Windows of one forward pass; at least one.
+        pad: Padding token.
     """
     device = next(network.parameters()).device
-    rows = [torch.tensor(one.tokens) for one in windows]
+    rows = [torch.tensor(window.tokens) for window in windows]
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     states: Tensor = unwrap(network)(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-    row = torch.arange(len(windows)).repeat_interleave(torch.tensor([one.count for one in windows]))
-    place = torch.cat([torch.arange(one.first, one.first + one.count) for one in windows])
+    row = torch.arange(len(windows)).repeat_interleave(torch.tensor([window.count for window in windows]))
+    place = torch.cat([torch.arange(window.first, window.first + window.count) for window in windows])
     return states[row.to(device), place.to(device)]
 
 
 def only_allowed(logits: Tensor, questions: Sequence[Question]) -> Tensor:
-    """Logits (word pieces, tags) of questions one after the other; those of tags that may not be given are the least
-    number that there is."""
+    """Logits (word pieces, tags) of questions one after the other, at the lowest finite value for tags that are not
+    allowed."""
     hidden = torch.ones(len(questions), logits.shape[1], dtype=torch.bool)
     for row, question in zip(hidden, questions, strict=True):
         row[list(question.allowed)] = False
@@ -343,13 +343,14 @@ def tag_losses(logits: Tensor, questions: Sequence[Question], count: int) -> Ten
         questions: With gold tags.
         count: How many documents there are.
     """
-    kept = torch.tensor([on for one in questions for on in one.tagged], dtype=torch.bool)
-    target = torch.tensor([tag for one in questions for tag in one.tags], dtype=torch.int64)
-    owner = torch.tensor([one.document for one in questions], dtype=torch.int64).repeat_interleave(_lengths(questions))
+    kept = torch.tensor([on for question in questions for on in question.tagged], dtype=torch.bool)
+    target = torch.tensor([tag for question in questions for tag in question.tags], dtype=torch.int64)
+    documents = torch.tensor([question.document for question in questions], dtype=torch.int64)
+    owner = documents.repeat_interleave(_lengths(questions))
     target, owner = target[kept].to(logits.device), owner[kept].to(logits.device)
     each = cross_entropy(logits[kept.to(logits.device)], target, reduction="none")
     return document_means(each, owner, count)
 
 
 def _lengths(questions: Sequence[Question]) -> Tensor:
-    return torch.tensor([len(one.offsets) for one in questions], dtype=torch.int64)
+    return torch.tensor([len(question.offsets) for question in questions], dtype=torch.int64)

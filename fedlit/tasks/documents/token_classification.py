@@ -62,9 +62,9 @@ class TokenClassificationTask(DocumentTask):
         backbone: A folder, or a Hub id such as ``emilyalsentzer/Bio_ClinicalBERT``, of an encoder of texts.
             ``stand-in:bert`` is a tiny random one.
         adapter: LoRA settings; None fine-tunes every parameter but the ``frozen``.
-        max_length: Tokens of a window, to take fewer than the backbone could. Longer texts are cut into windows.
-        frozen: Regular expressions; without an adapter, the encoder's parameters with a name in which one is found do
-            not train. None stands for ``["embeddings"]``.
+        max_length: Tokens of a window, if fewer than the backbone takes. Longer texts are cut into windows.
+        frozen: Regular expressions: without an adapter, encoder parameters whose name contains a match do not train.
+            None stands for ``["embeddings"]``.
         kwargs: See :class:`~fedlit.tasks.documents.task.DocumentTask`.
 
     A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document without
@@ -135,24 +135,24 @@ class TokenClassificationTask(DocumentTask):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """In the order of the head's rows."""
+        """Tags in the order of the head's rows."""
         return self._loaded().names
 
     def losses(self, batch: Batch) -> Tensor:
-        """One loss per document, (batch,), nats per word piece; 0 where there is none."""
+        """One loss per document, (batch,), nats per word piece; 0 without word pieces."""
         documents = self.documents_of(batch)
         questions = self._questions(documents)
         return self._losses(questions, self.logits_of(questions), len(documents))
 
     def logits_of(self, questions: Sequence[Question]) -> Tensor:
-        """Of each tag, for the word pieces of all questions, one after the other: (word pieces, tags), float32.
+        """Logits of the word pieces of all questions, one after the other: (word pieces, tags), float32.
 
-        Tags that a question does not ask for have the least number that there is.
+        Tags that a question does not ask for have the lowest finite value.
         """
         assert self._family is not None  # set with the network
         assert self.head is not None
         network, pad = self.loaded_network(), self._family.tokenizer.pad_token_id
-        windows = [one for question in questions for one in question.windows]
+        windows = [window for question in questions for window in question.windows]
         size = max(1, len(windows)) if torch.is_grad_enabled() else AT_ONCE
         states = []
         owners = [question.document for question in questions for _ in question.windows]
@@ -166,8 +166,8 @@ class TokenClassificationTask(DocumentTask):
         return only_allowed(logits.float(), questions)
 
     def num_targets(self, batch: Batch) -> int:
-        """Tagged word pieces of a batch, which Fed-MedLoRA may weigh clients by."""
-        return sum(sum(one.tagged) for one in self._questions(self.documents_of(batch)))
+        """Tagged word pieces of a batch."""
+        return sum(sum(question.tagged) for question in self._questions(self.documents_of(batch)))
 
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
         documents = self.documents_of(batch)
@@ -182,7 +182,7 @@ class TokenClassificationTask(DocumentTask):
         return self._schema
 
     def answers(self, documents: Sequence[Document]) -> tuple[Answers, Answers]:
-        """What the model finds: mentions, and relations with the mentions that they may link; None where not asked."""
+        """Mentions that the model finds, and relations with the mentions that they may link; None where not asked."""
         with torch.no_grad():
             questions = self._questions(documents)
             return self._answers(documents, questions, self.logits_of(questions))
@@ -224,9 +224,9 @@ class TokenClassificationTask(DocumentTask):
         tagger = self._loaded()
         if self._last is not None and [*map(id, self._last[0])] == [*map(id, documents)]:
             return self._last[1]  # the engine asks for losses and targets of each batch
-        for one in documents:
-            if fault := tagger.schema.fault(one):
-                raise FedlitError(f"document {one.id!r} {fault}")
+        for document in documents:
+            if fault := tagger.schema.fault(document):
+                raise FedlitError(f"document {document.id!r} {fault}")
         questions = tagger.questions(documents)
         for question in questions:
             document = documents[question.document]
@@ -246,7 +246,8 @@ class TokenClassificationTask(DocumentTask):
         self, documents: Sequence[Document], questions: Sequence[Question], logits: Tensor
     ) -> tuple[Answers, Answers]:
         tags = iter(logits.argmax(dim=1).tolist())
-        return self._loaded().answers(documents, questions, [[*islice(tags, len(one.offsets))] for one in questions])
+        own = [[*islice(tags, len(question.offsets))] for question in questions]
+        return self._loaded().answers(documents, questions, own)
 
     def _loaded(self) -> Tagger:
         self.loaded_network()

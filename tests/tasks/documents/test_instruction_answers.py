@@ -235,7 +235,7 @@ def test_what_is_said_of_it(base):
         800,
         "brief",
     )
-    given = {name for name in InstructionTask.__init__.__annotations__ if name != "return"}
+    given = set(arguments(InstructionTask))
     assert given - config.keys() == set()
 
 
