@@ -1,4 +1,4 @@
-"""What a LightningModule must not rely on to be trained here: refused at set-up, never ignored."""
+"""What tasks must not rely on, and what rules may ask of them: refused at set-up, never ignored."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import lightning as L  # noqa: N812
 from torch import nn
 
 from fedlit.errors import FedlitError
+from fedlit.tasks.task import member
 
 HONOURED_HOOKS = frozenset(
     {
@@ -25,7 +26,7 @@ def check_task(task: L.LightningModule) -> None:
 
     Raises:
         FedlitError: It overrides a Lightning hook that is never called here, optimizes by hand, has no metrics, or
-            holds batch normalisation whose running statistics would pass from one client to the next.
+            has batch normalisation with running statistics, which would pass from one client to the next.
     """
     name = type(task).__name__
     theirs = {h for h in dir(L.LightningModule) if callable(getattr(L.LightningModule, h)) and not h.startswith("_")}
@@ -58,10 +59,14 @@ def _owner(cls: type, name: str) -> type:
 
 
 def unpack_optimizer(configured: Any, name: str) -> tuple[Any, list[Any]]:
-    """One optimizer and its per-step schedulers, from any form that ``configure_optimizers`` may return.
+    """The optimizer and its schedulers by step, from any form that ``configure_optimizers`` may return.
+
+    Args:
+        configured: What it returned.
+        name: The task's class, for messages.
 
     Raises:
-        FedlitError: There are several optimizers, or a schedule by epoch; the task called ``name`` is named.
+        FedlitError: There are several optimizers, or a schedule by epoch.
     """
     schedulers: Any = []
     if isinstance(configured, dict):
@@ -89,18 +94,18 @@ def check_method(task: L.LightningModule, method: str) -> None:
     """Refuse a task without a method that a rule asks for.
 
     Raises:
-        FedlitError: It has none.
+        FedlitError: The task has no such method.
     """
     name = type(task).__name__
-    if not callable(getattr(task, method, None)):
+    if member(task, method) is None:
         raise FedlitError(f"this rule needs {method}, and {name} gives none: write {name}.{method}(batch)")
 
 
-def check_modules(found: Sequence[Any], pattern: str) -> None:
+def check_modules(found: Sequence[object], pattern: str) -> None:
     """Refuse a network without the modules that a rule looks into.
 
     Raises:
-        FedlitError: It has none.
+        FedlitError: No module matches.
     """
     if not found:
         raise FedlitError(f"this rule needs the outputs of modules that match {pattern!r}, and there are none")

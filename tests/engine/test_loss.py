@@ -44,11 +44,11 @@ def at(request, task):
     twin = Classifier(rank=2, dtype="float64")
     twin.load_state_dict({**twin.state_dict(), **moved})
     with torch.no_grad():
-        w, live = on._bind(moved)
+        w, live = on.network.bind(moved)
     if request.param == "functional":  # the network itself holds other values all the while
         on.load({})
         w, live = {name: p.clone().requires_grad_() for name, p in moved.items()}, {}
-    return BatchLoss(on, live, 3, 1, batch()), w, twin
+    return BatchLoss(on.network, live, 3, 1, batch()), w, twin
 
 
 def test_the_loss_is_the_training_step(at):
@@ -66,7 +66,7 @@ def test_features_and_logits_are_the_task_s(at, method):
 def test_a_task_without_them_is_named(method):
     on = engine(Regression())
     with pytest.raises(FedlitError, match=rf"needs {method}, and Regression gives none"):
-        getattr(BatchLoss(on, {}, 1, 0, batch()), method)(on.initial())
+        getattr(BatchLoss(on.network, {}, 1, 0, batch()), method)(on.initial())
 
 
 def test_outputs_are_what_the_modules_give(at):
@@ -117,7 +117,7 @@ def hooks(task: Any) -> int:
 def test_hooks_are_gone_afterwards_and_after_an_error(task):
     on = engine(task)
     before = hooks(task)
-    loss = BatchLoss(on, {}, 1, 0, batch())
+    loss = BatchLoss(on.network, {}, 1, 0, batch())
     loss.outputs(on.initial(), "lora_A")
     assert hooks(task) == before
     loss.batch = [torch.zeros(5, 7, dtype=torch.float64), torch.zeros(5, dtype=torch.int64)]
@@ -129,7 +129,7 @@ def test_hooks_are_gone_afterwards_and_after_an_error(task):
 def test_outputs_of_nothing_are_refused(task):
     on = engine(task)
     with pytest.raises(FedlitError, match=r"modules that match 'lora_C', and there are none"):
-        BatchLoss(on, {}, 1, 0, batch()).outputs(on.initial(), "lora_C")
+        BatchLoss(on.network, {}, 1, 0, batch()).outputs(on.initial(), "lora_C")
 
 
 @pytest.mark.parametrize(("size", "parts"), [(6, 2), (5, 2), (7, 3), (3, 3)])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fedlit.engine.vectorized.check import TOLERANCE
-from fedlit.engine.vectorized.modules import Layout
-from fedlit.engine.vectorized.passes import JointRuns, Pass, means
+from fedlit.engine.vectorized.modules import RowLayout
+from fedlit.engine.vectorized.passes import Pass, SharedPasses, means
 
 MIXED = "a mixed precision is not compiled"
 DROPS = "networks that drop are not compiled"
@@ -20,19 +20,19 @@ class CompiledPass:
     """Losses and gradients of several clients in one compiled graph, for passes of one shape.
 
     That shape is the first one with a whole batch of each client, for each set of parameters (baselines may have their
-    own); compiling takes about a minute, so passes of any other are run as they are. Linear layers, with LoRA or
-    without, are what may train. The first pass is run both ways, and what is compiled counts, so that a process that
-    goes on with a run gives what the first one would have given. Whatever goes wrong with the compiler, its refusal to
-    take a network among it, is told once, and passes are run as they are from then on.
+    own); compiling takes about a minute, so passes of any other shape run uncompiled. Linear layers, with LoRA or
+    without, are what may train. The first pass is run both ways, and the compiled result counts, so that a process that
+    goes on with a run gives what the first one would have given. If the compiler fails or refuses the network, that is
+    told once, and passes run uncompiled from then on.
 
     Args:
-        runs: Whose network is used.
+        passes: Of the network; its check is done by the first pass.
         sizes: Examples of each client.
         tell: Takes the reason why nothing is compiled.
     """
 
-    def __init__(self, runs: JointRuns, sizes: Sequence[int], tell: Callable[[str], None]) -> None:
-        self.runs, self.layout, self.tell = runs, Layout(sizes), tell
+    def __init__(self, passes: SharedPasses, sizes: Sequence[int], tell: Callable[[str], None]) -> None:
+        self.passes, self.layout, self.tell = passes, RowLayout(sizes), tell
         self.why_not: str | None = None
         self.used = 0
         self._forms: dict[Any, tuple[Any, list[bool]]] = {}
@@ -40,14 +40,14 @@ class CompiledPass:
         self._run: Callable[..., tuple[list[Tensor], Tensor]] = torch.compile(self._both, dynamic=False, fullgraph=True)
 
     def __call__(
-        self, plain: Pass, batch: Any, layout: Layout, names: Sequence[str], values: Sequence[Tensor]
+        self, plain: Pass, batch: Any, layout: RowLayout, names: Sequence[str], values: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
-        """Losses (clients,), and gradients of their sum by the values, None where it does not hang on one.
+        """Losses (clients,), and gradients of their sum by the values, None where it does not depend on one.
 
         Args:
             plain: The same without compiling, a function of the values.
             batch: Of all clients.
-            layout: Whose rows are whose.
+            layout: The rows of each client.
             names: Of the values.
             values: (clients, ...), which require a gradient.
         """
@@ -99,17 +99,17 @@ class CompiledPass:
 
     def _both(self, values: list[Tensor], batch: Any) -> tuple[list[Tensor], Tensor]:
         def total(values: list[Tensor]) -> tuple[Tensor, Tensor]:
-            with self.runs.fold.using(dict(zip(self._names, values, strict=True)), self.layout):
-                losses = means(self.runs.engine.task.losses(batch), self.layout)
+            with self.passes.folding.using(dict(zip(self._names, values, strict=True)), self.layout):
+                losses = means(self.passes.network.task.losses(batch), self.layout)
             return losses.sum(), losses
 
         # In one graph: the two that autograd would make save more, and are hardly faster than uncompiled ones.
         return torch.func.grad(total, has_aux=True)(values)  # type: ignore[no-any-return]
 
     def _look(self) -> None:
-        if "mixed" in str(self.runs.engine.fabric._precision.precision):
+        if "mixed" in str(self.passes.network.fabric._precision.precision):
             self._give_up(ValueError(MIXED))
-        elif self.runs.draws_needed:
+        elif self.passes.draws_needed:
             self._give_up(ValueError(DROPS))
 
     def _give_up(self, error: Exception) -> None:
@@ -118,13 +118,13 @@ class CompiledPass:
 
 
 def _shapes(value: Any) -> Any:
-    """What a graph was made for; texts do not count."""
+    """Shapes, types and numbers in a batch, for which a graph was made; texts do not count."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype, value.stride()
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
-        return tuple((key, _shapes(one)) for key, one in value.items())
+        return tuple((key, _shapes(entry)) for key, entry in value.items())
     if isinstance(value, list | tuple):
-        return tuple(_shapes(one) for one in value if not isinstance(one, str))
+        return tuple(_shapes(entry) for entry in value if not isinstance(entry, str))
     return type(value)

@@ -1,11 +1,9 @@
-"""Local training of several clients in one forward and backward pass over the backbone that they share."""
+"""The engine that trains several clients in one forward and backward pass over the backbone that they share."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -14,39 +12,31 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.aggregators import Aggregator, Work
-from fedlit.engine.batches import batch_length
-from fedlit.engine.serial import SerialEngine, Trained
-from fedlit.engine.vectorized.check import why_not_folded
-from fedlit.engine.vectorized.passes import JointRuns, global_draws
-from fedlit.engine.vectorized.requests import Asked, AskingLoss, Pending
-from fedlit.engine.vectorized.stacks import Member, stacked
+from fedlit.aggregators import Aggregator
+from fedlit.engine.batches import Batch
+from fedlit.engine.client_run import begin, end
+from fedlit.engine.engine import Assignment, Trained
+from fedlit.engine.serial import SerialEngine
+from fedlit.engine.vectorized.check import FoldingCheck
+from fedlit.engine.vectorized.evaluation import SharedEvaluation
+from fedlit.engine.vectorized.passes import SharedPasses, global_draws
+from fedlit.engine.vectorized.requests import Answers, Request, RequestedLoss, Unanswered
+from fedlit.engine.vectorized.stacks import StackedClients, StackedRun, stacked
 from fedlit.errors import FedlitError
+from fedlit.tasks.task import member
 from fedlit.tree import Tree
 
 ELEMENTWISE = frozenset(
     getattr(torch.optim, name)
     for name in ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD", "Rprop")
 )
-"""Optimizers whose step of one number does not hang on the tensor it is in: clients' tensors can be stacked."""
+"""Optimizers that step each number by itself, whatever tensor it is in: clients' tensors can be stacked."""
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What one client is to do; see :meth:`SerialEngine.train`. ``batches`` can be gone through more than once."""
+class VectorizedEngine:
+    """An :class:`~fedlit.engine.engine.Engine` for several clients at once; the serial engine's results up to rounding.
 
-    down: Tree
-    memory: Tree
-    batches: Iterable[Any]
-    steps: int
-    seed: int
-    everything: Iterable[Any] = ()
-
-
-class BatchedEngine:
-    """Trains several clients at once; what each gives is what :class:`SerialEngine` gives, up to rounding.
-
-    A rule's client half is run for each client as it is, until it asks for the network; the questions of all are
+    A rule's client half is run for each client as it is, until it needs the network; the requests of all clients are
     answered in one pass, and it is run again from its start with the answers, which a pure function does not notice.
     Parameters of clients are stacked for the optimizer. Clients whose trees differ in names or shapes train apart.
 
@@ -56,17 +46,31 @@ class BatchedEngine:
     look at what modules put out.
 
     Args:
-        engine: The serial one.
+        serial: Does what cannot be done at once.
         tell: Takes a reason, once each.
     """
 
-    def __init__(self, engine: SerialEngine, tell: Callable[[str], None] = lambda reason: None) -> None:
-        self.engine, self._tell = engine, tell
-        self.runs = JointRuns(engine, self.tell)
+    def __init__(self, serial: SerialEngine, tell: Callable[[str], None] = lambda reason: None) -> None:
+        self.serial, self.network, self._tell = serial, serial.network, tell
+        self.task: Any = serial.task
+        self.fabric, self.accumulate_grad_batches = serial.fabric, serial.accumulate_grad_batches
+        self.parameters, self.frozen, self.scaling = serial.parameters, serial.frozen, serial.scaling
+        self.passes = SharedPasses(serial.network, self.tell)
+        self.check = FoldingCheck(self.passes)
+        self.shared = SharedEvaluation(serial, self.check)
         self._told: set[str] = set()
-        self._tried = False
-        self._kind: Any = None
+        self._kind: type[torch.optim.Optimizer] | None = None
         self._data_draw: bool | None = None
+
+    @property
+    def engine(self) -> SerialEngine:
+        """The serial engine, by its former name."""
+        return self.serial
+
+    @property
+    def runs(self) -> SharedPasses:
+        """The passes, by their former name."""
+        return self.passes
 
     def tell(self, reason: str) -> None:
         """Say why clients do not train at once; each reason is said once."""
@@ -74,166 +78,151 @@ class BatchedEngine:
             self._told.add(reason)
             self._tell(reason)
 
-    def train(self, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> list[Trained]:
-        """Local steps of some clients, in their order."""
-        why = self.why_not(rule, work) if len(work) > 1 else "one client"
-        if why is not None:
-            if len(work) > 1:
-                self.tell(why)
-            return [self._serial(rule, one, batch_size) for one in work]
-        out: list[Trained | None] = [None] * len(work)
-        members = [self._member(rule, i, one) for i, one in enumerate(work)]
-        alike: dict[Any, list[Member]] = {}
-        for member in members:
-            form = tuple((path, leaf.shape, leaf.dtype) for path, leaf in tree.flatten(member.w).items())
-            alike.setdefault(form, []).append(member)
-        for some in alike.values():
-            if len(some) == 1:
-                out[some[0].index] = self._serial(rule, some[0].work, batch_size)
-                continue
-            for member, trained in zip(some, self._train(rule, some, batch_size), strict=True):
-                out[member.index] = trained
-        return [one for one in out if one is not None]
+    def initial(self) -> dict[str, Tensor]:
+        """A copy, on the CPU, of the initial values of the parameters that train."""
+        return self.network.initial()
 
-    def _serial(self, rule: Aggregator, one: Assignment, batch_size: int) -> Trained:
-        return self.engine.train(
-            rule, one.down, one.memory, one.batches, one.steps, batch_size, one.seed, one.everything
-        )
+    def load(self, params: Tree) -> None:
+        """Put a model into the network; see :meth:`Network.load`."""
+        self.network.load(params)
+
+    def evaluate(
+        self, models: Sequence[Tree], data: Sequence[Iterable[Batch]], split: str, batch_size: int
+    ) -> list[dict[str, float]]:
+        """The task's metrics of each model on its own batches; see :meth:`SharedEvaluation.scores`."""
+        return self.shared.scores(models, data, split, batch_size)
+
+    def losses(self, models: Iterable[Tree], batches: Iterable[Batch], at_once: int = 1) -> list[Tensor]:
+        """The task loss of each example by each model, ``at_once`` models in a pass if memory allows."""
+        return self.shared.losses(models, batches, at_once)
+
+    def predict(self, model: Tree, batches: Iterable[Batch]) -> Iterator[Any]:
+        """What the task's ``predict_step`` gives for each batch."""
+        return self.serial.predict(model, batches)
+
+    def train(self, rule: Aggregator, work: Sequence[Assignment], batch_size: int) -> list[Trained]:
+        """Local training of several clients, in the order given."""
+        if len(work) < 2:
+            return self.serial.train(rule, work, batch_size)
+        if (why := self.why_not(rule, work)) is not None:
+            self.tell(why)
+            return self.serial.train(rule, work, batch_size)
+        alike: dict[Any, list[StackedRun]] = {}
+        for i, assignment in enumerate(work):
+            client = self._begin(rule, i, assignment)
+            form = tuple((path, leaf.shape, leaf.dtype) for path, leaf in tree.flatten(client.run.w).items())
+            alike.setdefault(form, []).append(client)
+        out: dict[int, Trained] = {}
+        for clients in alike.values():
+            if len(clients) > 1:
+                out |= self._train(rule, clients, batch_size)
+            else:
+                place = clients[0].index
+                out[place] = self.serial.train(rule, [work[place]], batch_size)[0]
+        return [out[i] for i in range(len(work))]
 
     def why_not(self, rule: Aggregator, work: Sequence[Assignment]) -> str | None:
-        """Why these clients cannot train at once, or None where they can."""
-        engine = self.engine
+        """Why these clients cannot train at once, or None where they can; the network is tried once."""
         if rule.second_order:
             return f"{type(rule).__name__} takes second derivatives"
-        if engine._scaler is not None:
+        if self.serial.scaler is not None:
             return "16-mixed scales the loss"
-        if getattr(engine.task, "gradient_checkpointing", False):
+        if member(self.task, "gradient_checkpointing"):
             return "activations are computed again in the backward pass"
-        if not callable(getattr(engine.task, "losses", None)):
-            return f"{type(engine.task).__name__} has no losses, one for each example"
-        kind = type(self._optimizer_of(work[0].steps))
+        if member(self.task, "losses") is None:
+            return f"{type(self.task).__name__} has no losses, one for each example"
+        kind = self._optimizer_of(work[0].steps)
         if kind not in ELEMENTWISE:
             return f"{kind.__name__} looks at whole tensors"
         if self._data_draw is not None:
-            return self.runs.why_not
+            return self.passes.why_not
         before = torch.get_rng_state()
         with torch.random.fork_rng([]):
-            batches = [next(iter(one.batches)) for one in work[:2]]
+            batches = [next(iter(assignment.batches)) for assignment in work[:2]]
             drew = not torch.equal(before, torch.get_rng_state())
-        why = self.folds(batches)
+        why = self.check.why_not(batches)
         self._data_draw = drew
         return why
 
-    def folds(self, batches: Sequence[Any]) -> str | None:
-        """Why the network cannot take several clients in one pass, or None where it can; tried out once.
-
-        Args:
-            batches: Of two clients, to try with.
-        """
-        if not self._tried:
-            self.engine.load({})
-            self.engine.task.train()
-            moved = [self.engine.fabric.to_device(batch) for batch in batches[:2]]
-            compiled, self.runs.compiled = self.runs.compiled, None
-            try:
-                self.runs.why_not = why_not_folded(self.runs, moved)
-            finally:
-                self.runs.compiled = compiled
-            self._tried = True
-        return self.runs.why_not
-
-    def _optimizer_of(self, steps: int) -> Any:
+    def _optimizer_of(self, steps: int) -> type[torch.optim.Optimizer]:
         if self._kind is None:
-            values: Tree = {name: p.detach().clone() for name, p in self.engine.parameters.items()}
-            self._kind = self.engine._optimizer(values, steps)[0].optimizer
+            values: Tree = {name: p.detach().clone() for name, p in self.parameters.items()}
+            self._kind = type(self.network.optimizer(values, steps)[0].optimizer)
         return self._kind
 
-    def _member(self, rule: Aggregator, index: int, one: Assignment) -> Member:
-        engine, device = self.engine, self.engine.fabric.device
-        down, memory = tree.to(one.down, device), tree.to(one.memory, device)
-        start_loss = math.nan
-        with torch.no_grad():
-            w = rule.start(down, memory)
-            if "start_loss" in rule.measures:
-                start_loss = engine.mean_loss(rule.model(w, down, memory), one.everything)
-        draws = torch.Generator(device).manual_seed(one.seed)
-        asked = Asked(draws, self.runs.by_itself)
-        return Member(index, one, down, memory, w, start_loss, draws, iter(one.batches), asked)
+    def _begin(self, rule: Aggregator, index: int, assignment: Assignment) -> StackedRun:
+        run = begin(self.network, rule, assignment)
+        draws = torch.Generator(self.fabric.device).manual_seed(assignment.seed)
+        return StackedRun(index, run, iter(assignment.batches), Answers(draws, self.passes.by_itself))
 
-    def _train(self, rule: Aggregator, members: list[Member], batch_size: int) -> list[Trained]:
-        engine = self.engine
-        ordered = sorted(members, key=lambda m: -m.work.steps)
-        engine.load({})
-        if not engine.task.training:
-            engine.task.train()
-        blocks = [
-            stacked(list(some), partial(engine._optimizer, steps=steps))
-            for steps, some in groupby(ordered, key=lambda m: m.work.steps)
+    def _train(self, rule: Aggregator, clients: list[StackedRun], batch_size: int) -> dict[int, Trained]:
+        """Local training of clients whose trees can be stacked, by their index."""
+        ordered = sorted(clients, key=lambda client: -client.steps)
+        self.network.load({})
+        self.network.training_mode()
+        stacks = [
+            stacked(list(some), partial(self.network.optimizer, steps=steps))
+            for steps, some in groupby(ordered, key=lambda client: client.steps)
         ]
-        totals = torch.zeros(1 + max(m.index for m in members), dtype=torch.float64, device=engine.fabric.device)
-        for step in range(ordered[0].work.steps):
-            active = [block for block in blocks if block.steps > step]
-            training = [member for block in active for member in block.members]
-            for block in active:
-                block.optimizer.zero_grad()
-                block.open()
-            for _ in range(engine.accumulate_grad_batches):
-                values = self._values(rule, training, step, batch_size) / engine.accumulate_grad_batches
-                engine.fabric.backward(values.sum())
-                totals[[member.index for member in training]] += values.detach()
-            parts = [part for block in active for part in block.parts()]
+        totals = torch.zeros(1 + max(c.index for c in clients), dtype=torch.float64, device=self.fabric.device)
+        for step in range(ordered[0].steps):
+            active = [stack for stack in stacks if stack.steps > step]
+            training = [client for stack in active for client in stack.clients]
+            for stack in active:
+                stack.open()
+            for _ in range(self.accumulate_grad_batches):
+                values = self._objectives(rule, training, step, batch_size) / self.accumulate_grad_batches
+                self.fabric.backward(values.sum())
+                totals[[client.index for client in training]] += values.detach()
+            parts = [part for stack in active for part in stack.parts()]
             for part in parts:
-                part.step(engine.gradient_clip_val)
-            blocks = [*parts, *(block for block in blocks if block.steps <= step)]
-        losses, out = totals.tolist(), {}
-        with torch.no_grad():
-            for block in blocks:
-                for member, w in zip(block.members, block.rows(), strict=True):
-                    mean = losses[member.index] / block.steps
-                    out[member.index] = self._finished(rule, member, w, block.travel, mean)
-        return [out[member.index] for member in members]
+                part.step(self.serial.gradient_clip_val)
+            stacks = [*parts, *(stack for stack in stacks if stack.steps <= step)]
+        losses = totals.tolist()
+        return {client.index: end(client.run, w, stack.travel, losses[client.index] / stack.steps)
+                for stack, client, w in _unstacked(stacks)}  # fmt: skip
 
-    def _values(self, rule: Aggregator, members: list[Member], step: int, batch_size: int) -> Tensor:
+    def _objectives(self, rule: Aggregator, clients: list[StackedRun], step: int, batch_size: int) -> Tensor:
         """Each client's objective on its next batch, (clients,)."""
-        engine = self.engine
-        count = getattr(engine.task, "num_targets", None)
-        for member in members:
-            with global_draws(member.draws) if self._data_draw else nullcontext():
-                batch = next(member.batches)
-            length = batch_length(batch, batch_size)
-            member.examples += length
-            member.targets += length if count is None else int(count(batch))
-            member.batch = engine.fabric.to_device(batch)
-            member.asked.clear()
+        for client in clients:
+            with global_draws(client.answers.draws) if self._data_draw else nullcontext():
+                batch = next(client.batches)
+            client.run.count(batch, batch_size)
+            client.batch = self.fabric.to_device(batch)
+            client.answers.clear()
         values: dict[int, Tensor] = {}
-        waiting = members
+        waiting = clients
         state = torch.get_rng_state() if step == 0 else None
         while waiting:
-            requests, asking = [], []
-            for member in waiting:
-                member.asked.rewind()
-                loss = AskingLoss(member.batch, step, member.work.steps, member.asked)
+            requests: list[Request] = []
+            asking: list[StackedRun] = []
+            for client in waiting:
+                run, answers = client.run, client.answers
+                answers.rewind()
+                loss = RequestedLoss(client.batch, step, client.steps, answers)
                 try:
-                    values[member.index] = rule.objective(loss, member.w, member.down, member.memory)
-                except Pending as pending:
-                    requests.append(pending.request)
-                    asking.append(member)
-            for member, answer in zip(asking, self.runs.answer(requests, [m.draws for m in asking]), strict=True):
-                member.asked.take(answer)
+                    values[client.index] = rule.objective(loss, run.w, run.down, run.memory)
+                except Unanswered as unanswered:
+                    requests.append(unanswered.request)
+                    asking.append(client)
+            found = self.passes.answer(requests, [client.answers.draws for client in asking])
+            for client, answer in zip(asking, found, strict=True):
+                client.answers.add(answer)
             waiting = asking
         if state is not None and not torch.equal(state, torch.get_rng_state()):
             raise FedlitError(
                 f"{type(rule).__name__}.objective draws random numbers, which only single clients can repeat: set "
                 "trainer.clients_at_once to 1"
             )
-        return torch.stack([values[member.index] for member in members])
+        return torch.stack([values[client.index] for client in clients])
 
-    def _finished(self, rule: Aggregator, member: Member, w: Tree, travel: float, loss: float) -> Trained:
-        trained = tree.clone(w)
-        down, memory = member.down, member.memory
-        model = rule.model(trained, down, memory)
-        end_loss = self.engine.mean_loss(model, member.work.everything) if "end_loss" in rule.measures else math.nan
-        done = (member.work.steps, member.examples, travel, member.targets, member.start_loss, end_loss)
-        work = Work(*(torch.tensor(float(x), dtype=torch.float64) for x in done))
-        upload, kept = rule.finish(trained, down, memory, work)
-        return Trained(tree.to(upload, "cpu"), tree.to(kept, "cpu"), model, work, loss)
+
+def _unstacked(stacks: Iterable[StackedClients]) -> Iterator[tuple[StackedClients, StackedRun, Tree]]:
+    """Each client with its stack and its trained tree."""
+    for stack in stacks:
+        with torch.no_grad():
+            trees = stack.trees()
+        yield from ((stack, client, w) for client, w in zip(stack.clients, trees, strict=True))
+
+
+BatchedEngine = VectorizedEngine

@@ -1,13 +1,13 @@
-"""One pass of the task over the examples of several clients, each by its own parameters.
+"""A network that takes the examples of several clients in one batch, each with its client's parameters.
 
-The clients' dimension is folded into the batch: the frozen backbone sees one ordinary batch, and only modules that own
-a parameter that trains look at whose rows are whose.
+Folding puts the clients' dimension into the batch's: the frozen backbone sees one ordinary batch, and only modules that
+own a parameter that trains treat the rows of each client apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from fedlit.engine.vectorized.modules import Layout, Unfoldable, folded_forward, is_adapted
+from fedlit.engine.vectorized.modules import RowLayout, Unfoldable, folded_forward, is_adapted
 
 
-class Fold:
-    """Lets a network's modules use other parameters for each client's rows.
+class Folding:
+    """Gives a network's modules other parameters for each client's rows.
 
     Args:
         task: The module that holds the network.
@@ -45,13 +45,18 @@ class Fold:
                 self._owners.append((module, own))
 
     @contextmanager
-    def using(self, params: dict[str, Tensor], layout: Layout, draws: Sequence[torch.Generator] = ()) -> Iterator[None]:
-        """Within, rows of a client meet its own parameters.
+    def using(
+        self, params: dict[str, Tensor], layout: RowLayout, draws: Sequence[torch.Generator] = ()
+    ) -> Iterator[None]:
+        """A context in which each client's rows are treated with its own parameters.
 
         Args:
             params: (clients, ...) by name.
-            layout: Whose rows are whose.
-            draws: For dropout, one for each client; none where nothing is dropped.
+            layout: The rows of each client.
+            draws: For dropout, one generator for each client; none where nothing is dropped.
+
+        Raises:
+            Unfoldable: A module's forward is replaced already.
         """
         changed = []
         try:
@@ -62,7 +67,7 @@ class Fold:
                 if given:
                     module.__dict__["forward"] = folded_forward(module, given, layout)
                     changed.append(module)
-            with _Dropout(layout, draws) if draws else _nothing():
+            with _Dropout(layout, draws) if draws else nullcontext():
                 yield
         finally:
             for module in changed:
@@ -70,9 +75,9 @@ class Fold:
 
 
 class _Dropout(TorchFunctionMode):
-    """Each client's rows are dropped by its own draws, which are those it would make alone."""
+    """Dropout of each client's rows by its own draws, which are those it would make alone."""
 
-    def __init__(self, layout: Layout, draws: Sequence[torch.Generator]) -> None:
+    def __init__(self, layout: RowLayout, draws: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.layout, self.draws = layout, draws
 
@@ -93,8 +98,3 @@ class _Dropout(TorchFunctionMode):
             for part, g in zip(parts, self.draws, strict=True)
         ]
         return x * torch.cat(kept)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

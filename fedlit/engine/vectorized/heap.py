@@ -1,4 +1,4 @@
-"""What the C library's allocator does with memory that was freed."""
+"""How the C library's allocator treats memory that was freed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     about as much as it once needed. It holds for the rest of the process.
 
     Args:
-        environment: Where ``MALLOC_*`` or ``GLIBC_TUNABLES`` set the allocator up, that is left as it is.
+        environment: If ``MALLOC_*`` or ``GLIBC_TUNABLES`` in it set the allocator up, nothing is changed.
 
     Returns:
         Whether it was done; not on systems without glibc.

@@ -1,4 +1,4 @@
-"""Modules of a network on rows of several clients."""
+"""Modules of a network on rows of several clients, and the layout of those rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.func import functional_call, vmap
 from fedlit.tasks.row_owners import MIXED, ROWS
 
 
-def folded_forward(module: nn.Module, given: dict[str, Tensor], layout: Layout) -> Callable[..., Tensor]:
+def folded_forward(module: nn.Module, given: dict[str, Tensor], layout: RowLayout) -> Callable[..., Tensor]:
     """A module's forward on rows of several clients, each by its own parameters.
 
     Args:
         module: The module.
-        given: Parameters of it and of its parts, (clients, ...), by their name in it. Others are everybody's.
-        layout: Whose rows are whose.
+        given: Parameters of it and of its parts, (clients, ...), by their name in it. All clients share the others.
+        layout: The rows of each client.
     """
     if type(module) is nn.Linear and "weight" in given:
         return _linear(module, given, layout)
@@ -31,7 +31,7 @@ def folded_forward(module: nn.Module, given: dict[str, Tensor], layout: Layout) 
         if not inputs:
             raise Unfoldable(f"{type(module).__name__} takes no tensor")
 
-        def one(own: dict[str, Tensor], rows: list[Tensor]) -> Tensor:
+        def client(own: dict[str, Tensor], rows: list[Tensor]) -> Tensor:
             left = iter(rows)
             place = [next(left) if isinstance(value, Tensor) else value for value in args]
             rest = {key: next(left) if isinstance(value, Tensor) else value for key, value in named.items()}
@@ -40,7 +40,7 @@ def folded_forward(module: nn.Module, given: dict[str, Tensor], layout: Layout) 
             return out
 
         rows = [layout.apart(x) for x in inputs]
-        y: Tensor = vmap(one)(given, rows)
+        y: Tensor = vmap(client)(given, rows)
         if not isinstance(y, Tensor):
             raise Unfoldable(f"{type(module).__name__} gives more than one output")
         return layout.together(y, inputs[0])
@@ -59,7 +59,7 @@ class _Plain(nn.Module):
         return type(self.module).forward(self.module, *args, **named)  # type: ignore[no-any-return]
 
 
-def _linear(module: nn.Module, given: dict[str, Tensor], layout: Layout) -> Callable[[Tensor], Tensor]:
+def _linear(module: nn.Module, given: dict[str, Tensor], layout: RowLayout) -> Callable[[Tensor], Tensor]:
     weight: Any = given["weight"]
     bias: Any = given.get("bias", module.bias)
 
@@ -84,8 +84,8 @@ def is_adapted(module: nn.Module) -> bool:
     return plain and layer.lora_A[active[0]].bias is None and layer.lora_B[active[0]].bias is None
 
 
-def _adapted(layer: Any, given: dict[str, Tensor], layout: Layout) -> Callable[..., Tensor]:
-    """The same as PEFT's forward, with one pass over the result in the place of three."""
+def _adapted(layer: Any, given: dict[str, Tensor], layout: RowLayout) -> Callable[..., Tensor]:
+    """PEFT's forward, with one pass over the result in the place of three."""
     (name,) = [name for name in layer.active_adapters if name in layer.lora_A]
     a, b = (
         given.get(f"{part}.{name}.weight", getattr(layer, part)[name].weight.expand(layout.clients, -1, -1))
@@ -111,8 +111,8 @@ class Unfoldable(Exception):
     """The network cannot take several clients in one pass; the message says why."""
 
 
-class Layout:
-    """Whose each row is: rows of one client are side by side.
+class RowLayout:
+    """Which rows of a batch belong to which client: rows of one client are side by side.
 
     Args:
         sizes: Examples of each client, in the order of the batch.
@@ -124,7 +124,7 @@ class Layout:
         self._index: dict[tuple[tuple[int, ...], torch.device], tuple[Tensor, Tensor]] = {}
 
     def rows(self) -> tuple[int, ...]:
-        """Rows of each client, by what the task says of them."""
+        """Number of rows of each client, by what the task says of them."""
         if torch.compiler.is_compiling():  # a context variable cannot be; a task that sets it is not compiled
             return self.sizes
         told = ROWS.get()
@@ -143,7 +143,7 @@ class Layout:
     def apart(self, x: Tensor) -> Tensor:
         """Rows by client: (clients, rows, ...), shorter ones filled up by repeating a row.
 
-        An input of one row, where the batch has more, is one that is meant for all of them.
+        An input of one row, where the batch has more, is meant for all of them.
         """
         x = self._spread(x)
         rows = self.of(x)
@@ -164,7 +164,7 @@ class Layout:
         return x.expand(sum(self.rows()), *x.shape[1:]) if alone else x
 
     def of(self, x: Tensor) -> tuple[int, ...]:
-        """Rows of each client in ``x``."""
+        """Number of rows of each client in ``x``."""
         rows = self.rows()
         total = sum(rows)
         if not x.ndim or not total or x.shape[0] % total:
@@ -173,7 +173,7 @@ class Layout:
         return rows if each == 1 else tuple(each * n for n in rows)
 
     def _places(self, rows: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Where each client's rows are in the batch (clients, longest), and the batch's rows in that, flat."""
+        """Places of each client's rows in the batch, (clients, longest); places of the batch's rows in those, flat."""
         key = (rows, device)
         if key not in self._index:
             longest, starts = max(rows), [sum(rows[:i]) for i in range(len(rows))]

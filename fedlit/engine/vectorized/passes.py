@@ -6,54 +6,58 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from fedlit.engine.batches import Unmergeable, merged
+from fedlit.engine.batches import Batch, Unmergeable, merged
 from fedlit.engine.loss import BatchLoss
-from fedlit.engine.serial import SerialEngine
+from fedlit.engine.network import Network
 from fedlit.engine.task_check import check_method
-from fedlit.engine.vectorized.folding import Fold
-from fedlit.engine.vectorized.modules import Layout, Unfoldable
+from fedlit.engine.vectorized.folding import Folding
+from fedlit.engine.vectorized.modules import RowLayout, Unfoldable
 from fedlit.engine.vectorized.requests import Answer, Request, by_form
 
-Pass = Callable[[Sequence[Tensor]], tuple[Tensor, list[Tensor | None]]]
+Pass: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, list[Tensor | None]]]
 """Losses (clients,) at stacked parameters, and the gradients of their sum."""
 
 INSIDE = "the rule looks at what modules put out"
 
 
-class JointRuns:
+class SharedPasses:
     """Answers requests of several clients, in one pass where the network can be folded, else one after the other.
 
     Args:
-        engine: Whose network is used.
+        network: The network that is run.
         tell: Takes the reason why some requests were not answered in one pass.
+
+    Attributes:
+        why_not: Why the network cannot be folded; None where it can, or where it is not known yet.
+        draws_needed: Whether the network draws for dropout; None where it is not known yet.
+        compiled: A :class:`fedlit.engine.vectorized.compiled.CompiledPass`, or None: nothing is compiled.
     """
 
-    def __init__(self, engine: SerialEngine, tell: Callable[[str], None]) -> None:
-        self.engine, self.tell = engine, tell
-        self.fold = Fold(engine.task, list(engine.parameters))
+    def __init__(self, network: Network, tell: Callable[[str], None]) -> None:
+        self.network, self.tell = network, tell
+        self.folding = Folding(network.task, list(network.parameters))
         self.draws_needed: bool | None = None
         self.why_not: str | None = None
         self.compiled: Callable[..., tuple[Tensor, list[Tensor | None]]] | None = None
-        """A :class:`fedlit.engine.vectorized.compiled.CompiledPass`, or None: nothing is compiled."""
 
     def answer(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
         """Answers in the order of the requests.
 
         Args:
             requests: One of each client.
-            draws: Of each client, for dropout.
+            draws: For dropout, one generator for each client.
         """
-        out: list[Any] = [None] * len(requests)
+        out: list[Answer | None] = [None] * len(requests)
         for places in by_form(requests):
             some, their = [requests[i] for i in places], [draws[i] for i in places]
             for place, answer in zip(places, self._alike(some, their), strict=True):
                 out[place] = answer
-        return out
+        return [answer for answer in out if answer is not None]
 
     def _alike(self, requests: Sequence[Request], draws: Sequence[torch.Generator]) -> list[Answer]:
         if len(requests) > 1 and self.why_not is None:
@@ -68,7 +72,7 @@ class JointRuns:
         return [self._answered(request, g) for request, g in zip(requests, draws, strict=True)]
 
     def _check(self, request: Request) -> None:
-        known = self.engine.parameters
+        known = self.network.parameters
         if request.method == "outputs":
             raise Unfoldable(INSIDE)
         if not isinstance(request.params, dict) or not request.params.keys() <= known.keys():
@@ -84,18 +88,18 @@ class JointRuns:
             Unfoldable: The network cannot take them.
         """
         method, graph = requests[0].method, requests[0].graph
-        check_method(self.engine.task, method)
+        check_method(self.network.task, method)
         batch, sizes = merged([request.batch for request in requests])
-        layout, names = Layout(sizes), sorted(requests[0].params)
+        layout, names = RowLayout(sizes), sorted(requests[0].params)
         stacked = [torch.stack([request.params[name] for request in requests]) for name in names]
 
         def using(values: Sequence[Tensor]) -> AbstractContextManager[None]:
             given = dict(zip(names, values, strict=True))
-            return self.fold.using(given, layout, draws if self.draws_needed else ())
+            return self.folding.using(given, layout, draws if self.draws_needed else ())
 
         def run() -> Tensor:
-            with self.engine.fabric.autocast():
-                return getattr(self.engine.task, method)(batch)  # type: ignore[no-any-return]
+            with self.network.fabric.autocast():
+                return getattr(self.network.task, method)(batch)  # type: ignore[no-any-return]
 
         if method == "losses" and graph:
 
@@ -103,10 +107,10 @@ class JointRuns:
                 with torch.enable_grad(), using(values):
                     return _with_gradients(means(run(), layout), values)
 
-            passes = plain if self.compiled is None else partial(self.compiled, plain, batch, layout, names)
-            joint: Callable[..., Tensor] = _Joint.apply
+            losses_at = plain if self.compiled is None else partial(self.compiled, plain, batch, layout, names)
+            shared: Callable[..., Tensor] = _SharedLosses.apply
             found: list[Tensor | None] = []
-            values = joint(passes, found, *stacked).unbind()
+            values = shared(losses_at, found, *stacked).unbind()
             by_name = dict(zip(names, found, strict=True))
             return [
                 Answer(value, request.params, {name: None if g is None else g[i] for name, g in by_name.items()})
@@ -135,12 +139,12 @@ class JointRuns:
         gradients = {name: next(found) if leaf.requires_grad else None for name, leaf in leaves.items()}
         return Answer(value.detach(), None, gradients)
 
-    def rows(self, method: str, models: dict[str, Tensor] | None, batches: Sequence[Any]) -> list[Tensor]:
+    def rows(self, method: str, models: dict[str, Tensor] | None, batches: Sequence[Batch]) -> list[Tensor]:
         """What a method of the task gives for each batch by its own model, in one pass that keeps no graph.
 
         Args:
-            method: Its result has a row for each example.
-            models: (batches, ...) by name, see :meth:`stacked`; None: all are given to the model that is loaded.
+            method: A method whose result has a row for each example.
+            models: (batches, ...) by name, see :meth:`stacked`; None: the model that is loaded, for all batches.
             batches: On the device.
 
         Raises:
@@ -148,27 +152,27 @@ class JointRuns:
             Unfoldable: The network cannot take them.
         """
         batch, sizes = merged(batches)
-        fold = nullcontext() if models is None else self.fold.using(models, Layout(sizes))
-        with torch.inference_mode(), self.engine.fabric.autocast(), fold:
-            out = getattr(self.engine.task, method)(batch)
+        folding = nullcontext() if models is None else self.folding.using(models, RowLayout(sizes))
+        with torch.inference_mode(), self.network.fabric.autocast(), folding:
+            out = getattr(self.network.task, method)(batch)
         if not isinstance(out, Tensor) or len(out) != sum(sizes):
             raise Unfoldable(f"what {method} gives has no row for each example")
         return list(torch.split(out, list(sizes)))
 
     def stacked(self, models: Sequence[Any]) -> dict[str, Tensor]:
-        """Whole models as one tree, (models, ...) by name, on the device."""
-        names, device = self.engine.parameters, self.engine.fabric.device
+        """Models that leave no parameter out as one tree, (models, ...) by name, on the device."""
+        names, device = self.network.parameters, self.network.fabric.device
         return {name: torch.stack([model[name].to(device) for model in models]) for name in names}
 
     def by_itself(self, request: Request, draws: torch.Generator) -> Any:
-        """As :meth:`alone`, said of rules that look into the network."""
+        """As :meth:`alone`; that a rule looks into the network is told."""
         if request.method == "outputs":
             self.tell(INSIDE)
         return self.alone(request, draws)
 
     def alone(self, request: Request, draws: torch.Generator) -> Any:
         """One client's request by itself, in a graph of its own."""
-        loss = BatchLoss(self.engine, {}, 1, request.step, request.batch)
+        loss = BatchLoss(self.network, {}, 1, request.step, request.batch)
         with global_draws(draws):
             if request.method == "losses":
                 return loss(request.params)
@@ -177,7 +181,7 @@ class JointRuns:
             return getattr(loss, request.method)(request.params)
 
 
-def means(losses: Tensor, layout: Layout) -> Tensor:
+def means(losses: Tensor, layout: RowLayout) -> Tensor:
     """Mean of each client's losses, (clients,)."""
     if losses.shape != (layout.total,):
         raise Unfoldable(f"losses have the shape {list(losses.shape)}, and the batch {layout.total} examples")
@@ -195,16 +199,16 @@ def _with_gradients(losses: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, l
     return losses.detach(), [next(grads) if value.requires_grad else None for value in values]
 
 
-class _Joint(torch.autograd.Function):
+class _SharedLosses(torch.autograd.Function):
     """Losses of several clients (clients,), whose gradients are taken at once and kept.
 
-    So each client's objective may be differentiated by itself, as often as it likes, for no other run.
+    So each client's objective may be differentiated by itself, as often as it likes, without another pass.
     """
 
     @staticmethod
-    def forward(ctx: Any, passes: Pass, gradients: list[Tensor | None], *params: Tensor) -> Tensor:
+    def forward(ctx: Any, losses_at: Pass, gradients: list[Tensor | None], *params: Tensor) -> Tensor:
         needed = ctx.needs_input_grad[2:]
-        out, found = passes([p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)])
+        out, found = losses_at([p.detach().requires_grad_(need) for p, need in zip(params, needed, strict=True)])
         gradients += found
         ctx.grads = gradients
         return out
@@ -217,11 +221,11 @@ class _Joint(torch.autograd.Function):
 
 @contextmanager
 def global_draws(generator: torch.Generator) -> Iterator[None]:
-    """Within, what draws from PyTorch's own generators draws from this one."""
+    """A context in which what draws from PyTorch's own generators draws from this one."""
     on_gpu = generator.device.type == "cuda"
     with torch.random.fork_rng([generator.device] if on_gpu else []):
-        get: Any = torch.cuda.get_rng_state if on_gpu else torch.get_rng_state
-        put: Any = torch.cuda.set_rng_state if on_gpu else torch.set_rng_state
+        get: Callable[..., Tensor] = torch.cuda.get_rng_state if on_gpu else torch.get_rng_state
+        put: Callable[..., None] = torch.cuda.set_rng_state if on_gpu else torch.set_rng_state
         where = (generator.device,) if on_gpu else ()
         put(generator.get_state(), *where)
         try:

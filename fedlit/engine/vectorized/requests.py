@@ -1,4 +1,4 @@
-"""What rules ask of the network, gathered from several clients before it is run."""
+"""Runs of the network that rules request, gathered from several clients before the network is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.engine.batches import split_batch
+from fedlit.engine.batches import Batch, split_batch
 from fedlit.tree import Tree
 
 
@@ -20,16 +20,16 @@ class Request:
 
     Attributes:
         method: ``losses``, ``features`` or ``logits`` of the task, or ``outputs`` of modules.
-        params: At which.
-        batch: On which.
-        pattern: Of ``outputs``.
-        graph: Whether it is to be differentiated.
+        params: The model, a flat dict.
+        batch: The examples.
+        pattern: Regular expression for the names of the modules, for ``outputs``.
+        graph: Whether the result will be differentiated.
         step: Index of the local step.
     """
 
     method: str
     params: Any
-    batch: Any
+    batch: Batch
     pattern: str = ""
     graph: bool = False
     step: int = 0
@@ -41,10 +41,10 @@ class Request:
         return self.method, self.graph, shapes
 
 
-class Pending(BaseException):
-    """An objective needs an answer that is not there yet. It is run again from its start once it is.
+class Unanswered(BaseException):
+    """An objective needs an answer that is not there yet; once it is, the objective is run again from its start.
 
-    No ``Exception``, so that a rule that catches those does not catch this.
+    Not an ``Exception``, so that a rule that catches those does not catch this.
     """
 
     def __init__(self, request: Request) -> None:
@@ -54,12 +54,12 @@ class Pending(BaseException):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network gave.
+    """Result of a request.
 
     Attributes:
-        value: A mean loss, or outputs that are not to be differentiated. Its graph, if any, leads to ``params``.
-        params: Those that were asked for; None where the value has no graph that leads to them.
-        gradients: Of a loss that is to be differentiated, by name; None for those it does not hang on.
+        value: A mean loss, or outputs that will not be differentiated. Its graph, if any, leads to ``params``.
+        params: The tensors that were requested; None where the value has no graph that leads to them.
+        gradients: Of a loss that will be differentiated, by name; None for parameters that it does not depend on.
     """
 
     value: Any
@@ -67,9 +67,9 @@ class Answer:
     gradients: dict[str, Tensor | None] | None = None
 
     def at(self, params: Any) -> Any:
-        """The value as a function of ``params``, which equal those that were asked for and may be other tensors."""
-        mine = self.params is not None and all(params[name] is p for name, p in self.params.items())
-        if self.gradients is None or mine:
+        """The value as a function of ``params``: equal to those requested, but maybe other tensors."""
+        same = self.params is not None and all(params[name] is p for name, p in self.params.items())
+        if self.gradients is None or same:
             return self.value
         names = list(self.gradients)
         known: Any = _Known.apply
@@ -90,15 +90,15 @@ class _Known(torch.autograd.Function):
         return None, None, *(None if x is None else x * g.to(x) for x in ctx.gradients)
 
 
-class Asked:
-    """What one client's objective was told on a batch, in the order of its questions.
+class Answers:
+    """The answers that one client's objective has had on a batch, in the order of its requests.
 
-    What is to be differentiated and is no loss is run by itself, and again in each run of the objective: its graph must
-    lead to that run's tensors. Random draws are then repeated.
+    A result that will be differentiated and is no loss is computed for the client alone, and anew in each run of the
+    objective, since its graph must lead to that run's tensors; random draws are repeated.
 
     Args:
-        draws: Of the client, for dropout.
-        alone: Answers a request by itself.
+        draws: The client's generator, for dropout.
+        alone: Runs a request for one client.
     """
 
     def __init__(self, draws: torch.Generator, alone: Callable[[Request, torch.Generator], Any]) -> None:
@@ -106,78 +106,76 @@ class Asked:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the answers: another batch comes."""
-        self.answers: list[Answer | None] = []
+        """Forget the answers, for the next batch."""
+        self.known: list[Answer | None] = []
         self.states = [self.draws.get_state()]
         self.next = 0
 
     def rewind(self) -> None:
-        """Begin again with the first question."""
+        """Begin again with the first request."""
         self.next = 0
         self.draws.set_state(self.states[0])
 
-    def ask(self, request: Request) -> Any:
-        """The answer.
+    def get(self, request: Request) -> Any:
+        """The answer to the next request.
 
         Raises:
-            Pending: There is none yet.
+            Unanswered: There is none yet.
         """
         place = self.next
-        itself = request.graph and request.method != "losses"
-        if itself:
+        if request.graph and request.method != "losses":
             value = self.alone(request, self.draws)
-            if place == len(self.answers):
-                self.answers.append(None)
-                self.states.append(self.draws.get_state())
-        elif place == len(self.answers):
-            raise Pending(request)
+            if place == len(self.known):
+                self.add(None)
+        elif place == len(self.known):
+            raise Unanswered(request)
         self.next += 1
         self.draws.set_state(self.states[place + 1])
-        answer = self.answers[place]
+        answer = self.known[place]
         return value if answer is None else answer.at(request.params)
 
-    def take(self, answer: Answer) -> None:
-        """The answer to the question that was pending."""
-        self.answers.append(answer)
+    def add(self, answer: Answer | None) -> None:
+        """The answer to the request that had none; None if it is computed anew each time."""
+        self.known.append(answer)
         self.states.append(self.draws.get_state())
 
 
-class AskingLoss:
-    """A :class:`~fedlit.aggregators.Loss` that asks for the network to be run.
+class RequestedLoss:
+    """A :class:`~fedlit.aggregators.Loss` that requests runs of the network and takes their results from ``answers``.
 
     Args:
         batch: The current batch, on the device.
         step: Index of the local step.
         steps: Local steps in this round.
-        asked: What was answered.
+        answers: The client's answers on this batch.
     """
 
-    def __init__(self, batch: Any, step: int, steps: int, asked: Asked) -> None:
-        self.batch, self.step, self.steps, self.asked = batch, step, steps, asked
+    def __init__(self, batch: Batch, step: int, steps: int, answers: Answers) -> None:
+        self.batch, self.step, self.steps, self.answers = batch, step, steps, answers
 
     def __call__(self, params: Tree) -> Tensor:
-        return self._ask("losses", params)  # type: ignore[no-any-return]
+        return self._request("losses", params)  # type: ignore[no-any-return]
 
     def features(self, params: Tree) -> Tensor:
-        return self._ask("features", params)  # type: ignore[no-any-return]
+        return self._request("features", params)  # type: ignore[no-any-return]
 
     def logits(self, params: Tree) -> Tensor:
-        return self._ask("logits", params)  # type: ignore[no-any-return]
+        return self._request("logits", params)  # type: ignore[no-any-return]
 
     def outputs(self, params: Tree, pattern: str) -> tuple[Tensor, dict[str, Tensor]]:
-        answer: tuple[Tensor, dict[str, Tensor]] = self._ask("outputs", params, pattern)
-        return answer
+        return self._request("outputs", params, pattern)  # type: ignore[no-any-return]
 
-    def split(self, parts: int) -> list[AskingLoss]:
-        return [AskingLoss(piece, self.step, self.steps, self.asked) for piece in split_batch(self.batch, parts)]
+    def split(self, parts: int) -> list[RequestedLoss]:
+        pieces = split_batch(self.batch, parts)
+        return [RequestedLoss(piece, self.step, self.steps, self.answers) for piece in pieces]
 
-    def _ask(self, method: str, params: Tree, pattern: str = "") -> Any:
+    def _request(self, method: str, params: Tree, pattern: str = "") -> Any:
         graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tree.leaves(params))
-        return self.asked.ask(Request(method, params, self.batch, pattern, graph, self.step))
+        return self.answers.get(Request(method, params, self.batch, pattern, graph, self.step))
 
 
 def by_form(requests: Iterable[Request]) -> list[list[int]]:
-    """Places of the requests that can be run together, in the order of the first of each."""
+    """Places of the requests that can be run together, in the order of the first of each form."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, request in enumerate(requests):
         groups.setdefault(request.form(), []).append(place)

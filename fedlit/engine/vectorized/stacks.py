@@ -4,47 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from fedlit import tree
-from fedlit.engine.vectorized.requests import Asked
+from fedlit.engine.batches import Batch
+from fedlit.engine.client_run import ClientRun
+from fedlit.engine.vectorized.requests import Answers
 from fedlit.tree import Tree
 
-Optimize = Callable[[Tree], tuple[Any, Sequence[Any]]]
+Optimize: TypeAlias = Callable[[Tree], tuple[Any, Sequence[Any]]]
+"""Makes an optimizer and its schedulers for a stack."""
 
 
 @dataclass(eq=False)
-class Member:
-    """A client while it trains."""
+class StackedRun:
+    """A client's run while its tree is in a stack.
 
-    index: int
-    work: Any
-    down: Tree
-    memory: Tree
-    w: Tree
-    start_loss: float
-    draws: torch.Generator
-    batches: Iterator[Any]
-    asked: Asked
-    examples: int = 0
-    targets: int = 0
-    batch: Any = None
-
-
-class Block:
-    """Some clients' trees, stacked, that have taken the same steps.
-
-    Args:
-        members: Whose.
-        w: The stack.
-        optimize: Makes an optimizer and its schedulers for a stack.
+    Attributes:
+        index: Its place among the clients that train at once.
+        run: Its run; ``run.w`` is its rows of the stack.
+        batches: Those that are left.
+        answers: What its objective has been answered on the current batch.
+        batch: The current one, on the device.
     """
 
-    def __init__(self, members: list[Member], w: Tree, optimize: Optimize) -> None:
-        self.members, self.w, self.optimize = members, w, optimize
+    index: int
+    run: ClientRun
+    batches: Iterator[Batch]
+    answers: Answers
+    batch: Batch = None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that it takes in all."""
+        return self.run.assignment.steps
+
+
+class StackedClients:
+    """Trees of clients that have taken the same steps, stacked under one optimizer.
+
+    Args:
+        clients: The clients.
+        w: Their trees, stacked: (clients, ...).
+        optimize: Makes the optimizer.
+    """
+
+    def __init__(self, clients: list[StackedRun], w: Tree, optimize: Optimize) -> None:
+        self.clients, self.w, self.optimize = clients, w, optimize
         self.leaves: list[Tensor] = tree.leaves(w)
         self.optimizer, self.schedulers = optimize(w)
         self.travel = 0.0
@@ -52,40 +61,41 @@ class Block:
 
     @property
     def steps(self) -> int:
-        """Steps that each member takes."""
-        return int(self.members[0].work.steps)
+        """Optimizer steps that each client takes in all."""
+        return self.clients[0].steps
 
-    def rows(self) -> list[Tree]:
-        """Each member's tree: rows of the stack, through which gradients reach it."""
-        apart = {id(leaf): leaf.unbind() for leaf in self.leaves}
+    def trees(self) -> list[Tree]:
+        """Each client's tree: rows of the stack, through which gradients reach it."""
+        rows = {id(leaf): leaf.unbind() for leaf in self.leaves}
         for reached, leaf in zip(self._reached, self.leaves, strict=True):
             reached.clear()
-            node = apart[id(leaf)][0].grad_fn
+            node = rows[id(leaf)][0].grad_fn
             if node is not None:
                 node.register_prehook(_note(reached))
-        return [tree.map(lambda leaf, i=i: apart[id(leaf)][i], self.w) for i in range(len(self.members))]
+        return [tree.map(lambda leaf, i=i: rows[id(leaf)][i], self.w) for i in range(len(self.clients))]
 
     def open(self) -> None:
-        """Give each member its rows, for the step that begins."""
-        for member, w in zip(self.members, self.rows(), strict=True):
-            member.w = w
+        """Begin a step: without gradients, and each client with its rows of the stack as they are now."""
+        self.optimizer.zero_grad()
+        for client, w in zip(self.clients, self.trees(), strict=True):
+            client.run.w = w
 
-    def parts(self) -> list[Block]:
-        """The block, or blocks of the members that gradients reached alike.
+    def parts(self) -> list[StackedClients]:
+        """These clients, or stacks of those among them whose leaves gradients reached alike.
 
         An optimizer leaves a tensor alone that has no gradient, its own count of steps included, and that may be so
         for one client and not for another.
         """
-        if all(len(reached) in (0, len(self.members)) for reached in self._reached):
+        if all(len(reached) in (0, len(self.clients)) for reached in self._reached):
             return [self]
         alike: dict[tuple[bool, ...], list[int]] = {}
-        for i in range(len(self.members)):
+        for i in range(len(self.clients)):
             alike.setdefault(tuple(i in reached for reached in self._reached), []).append(i)
         return [self._part(rows, touched) for touched, rows in alike.items()]
 
-    def _part(self, rows: list[int], touched: tuple[bool, ...]) -> Block:
+    def _part(self, rows: list[int], touched: tuple[bool, ...]) -> StackedClients:
         w = tree.map(lambda leaf: leaf.detach()[rows].requires_grad_(), self.w)
-        part = Block([self.members[i] for i in rows], w, self.optimize)
+        part = StackedClients([self.clients[i] for i in rows], w, self.optimize)
         part.travel = self.travel
         for old, new, reached in zip(self.leaves, part.leaves, touched, strict=True):
             new.grad = old.grad[rows] if reached and old.grad is not None else None
@@ -105,7 +115,7 @@ class Block:
         """One step of the optimizer and its schedulers.
 
         Args:
-            clip: Largest norm of each member's gradient, or None.
+            clip: Largest norm of each client's gradient, or None.
         """
         if clip is not None:
             clip_rows([leaf.grad for leaf in self.leaves if leaf.grad is not None], clip)
@@ -115,8 +125,8 @@ class Block:
             scheduler.step()
 
 
-def _note(reached: set[int]) -> Callable[[Any], None]:
-    def note(gradients: Any) -> None:
+def _note(reached: set[int]) -> Callable[[Sequence[Tensor | None]], None]:
+    def note(gradients: Sequence[Tensor | None]) -> None:
         reached.update(i for i, gradient in enumerate(gradients) if gradient is not None)
 
     return note
@@ -126,10 +136,12 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def stacked(members: list[Member], optimize: Optimize) -> Block:
-    """A block of clients whose trees have the same names and shapes."""
-    w = tree.map(lambda *rows: torch.stack(rows).detach().requires_grad_(), *(member.w for member in members))
-    return Block(members, w, optimize)
+def stacked(clients: list[StackedRun], optimize: Optimize) -> StackedClients:
+    """Clients whose trees have the same names and shapes, in one stack."""
+    trees = (client.run.w for client in clients)
+    return StackedClients(
+        clients, tree.map(lambda *rows: torch.stack(rows).detach().requires_grad_(), *trees), optimize
+    )
 
 
 def clip_rows(grads: list[Tensor], limit: float) -> None:
@@ -137,6 +149,7 @@ def clip_rows(grads: list[Tensor], limit: float) -> None:
 
     Args:
         grads: (clients, ...), changed in place.
+        limit: Largest norm over all of a client's tensors.
     """
     if not grads:
         return

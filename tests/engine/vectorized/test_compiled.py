@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 import torch
-from joint_cases import Net, engine, examples, work_of
 from torch import nn
 from toys import Regression, ToyData
+from vectorized_cases import Net, engine, examples, work_of
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
 from fedlit.engine.vectorized.compiled import DROPS, CompiledPass
-from fedlit.engine.vectorized.engine import BatchedEngine
+from fedlit.engine.vectorized.engine import VectorizedEngine
 from fedlit.trainer import FederatedTrainer
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
@@ -43,11 +43,11 @@ class Dropping(Plain):
 
 def trained(task, sizes=None):
     told = []
-    together = BatchedEngine(engine(task), told.append)
+    together = VectorizedEngine(engine(task), told.append)
     if sizes:
-        together.runs.compiled = CompiledPass(together.runs, sizes, told.append)
-    work = work_of(together.engine, DATA)
-    return together.train(FedAvg(), work, 4), told, together.runs.compiled
+        together.passes.compiled = CompiledPass(together.passes, sizes, told.append)
+    work = work_of(together, DATA)
+    return together.train(FedAvg(), work, 4), told, together.passes.compiled
 
 
 def assert_same(ours, theirs, rtol=1e-10):
@@ -102,7 +102,7 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_not_ended(tmp_path):
                 default_root_dir=str(tmp_path / name), enable_progress_bar=False,
             )  # fmt: skip
             folder = trainer.fit(Regression(hidden=4), ToyData(num_clients=2), "last" if each > rounds[0] else None)
-        assert trainer.together.runs.compiled.used == 2 * (each - (rounds[0] if len(rounds) > 1 else 0))
+        assert trainer.together.passes.compiled.used == 2 * (each - (rounds[0] if len(rounds) > 1 else 0))
         return (folder.path / "checkpoints" / "last" / "state.safetensors").read_bytes()
 
     assert state("parts", 1, 3) == state("whole", 3)

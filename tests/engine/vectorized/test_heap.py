@@ -13,7 +13,7 @@ from fedlit.engine.vectorized.heap import keep_freed_memory
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 FAULTS = """
 import resource, torch
-from fedlit.heap import keep_freed_memory
+from fedlit.engine.vectorized.heap import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -14,6 +14,7 @@ from toys import Errors, Regression, ToyData
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg, FedProx, LocalOnly
+from fedlit.engine.engine import Assignment
 from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
 from fedlit.runs.checkpoint import read
@@ -34,7 +35,8 @@ def batches(count: int, size: int = 4, features: int = 3, dtype=torch.float32, s
 def train(task, data, rule=None, engine=None, clip=None, seed=0, memory=None, precision="32-true", down=None):
     engine = engine or SerialEngine(task, fabric(precision), clip)
     down = engine.initial() if down is None else down
-    return engine.train(rule or FedAvg(), down, {} if memory is None else memory, data, len(data), 4, seed)
+    work = Assignment(down, {} if memory is None else memory, data, len(data), seed)
+    return engine.train(rule or FedAvg(), [work], 4)[0]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -114,10 +116,10 @@ def test_clients_do_not_know_of_the_ones_before_them():
     engine = SerialEngine(task, fabric())
     fresh = SerialEngine(Regression(**arguments), fabric())
     down = engine.initial()
-    first = engine.train(FedAvg(), down, {}, one, 3, 4, seed=11)
-    engine.evaluate(first.model, two, "val")
-    second = engine.train(FedAvg(), down, {}, two, 5, 4, seed=22)
-    alone = fresh.train(FedAvg(), down, {}, two, 5, 4, seed=22)
+    first = engine.train(FedAvg(), [Assignment(down, {}, one, 3, 11)], 4)[0]
+    engine.evaluate([first.model], [two], "val", 4)
+    second = engine.train(FedAvg(), [Assignment(down, {}, two, 5, 22)], 4)[0]
+    alone = fresh.train(FedAvg(), [Assignment(down, {}, two, 5, 22)], 4)[0]
     assert tree.equal(second.model, alone.model)
     assert tree.equal(engine.initial(), down)
 
@@ -132,7 +134,7 @@ def test_dropout_is_keyed_by_the_seed():
 def test_evaluation_has_no_dropout_and_keeps_the_network_as_loaded():
     task = Regression(hidden=8, dropout=0.5)
     engine, data = SerialEngine(task, fabric()), batches(2)
-    scores = [engine.evaluate(engine.initial(), data, "val") for _ in range(2)]
+    scores = [engine.evaluate([engine.initial()], [data], "val", 4)[0] for _ in range(2)]
     assert scores[0] == scores[1]
     x, y = torch.cat([b[0] for b in data]), torch.cat([b[1] for b in data])
     task.eval()
@@ -203,12 +205,12 @@ def scaled_engine(device: str) -> SerialEngine:
 def test_the_scale_does_not_pass_from_one_client_to_the_next(device):
     def run(before: bool):
         engine = scaled_engine(device)
-        assert engine._scaler is not None
+        assert engine.scaler is not None
         if before:  # overflows, so that the scale is halved at every step
             wild = [[x * 1e4, y * 1e4] for x, y in batches(6, seed=5)]
-            engine.train(FedAvg(), engine.initial(), {}, wild, 6, 4, seed=1)
-            assert engine._scaler.get_scale() < 2**16
-        return engine.train(FedAvg(), engine.initial(), {}, batches(5), 5, 4, seed=2).upload
+            engine.train(FedAvg(), [Assignment(engine.initial(), {}, wild, 6, 1)], 4)
+            assert engine.scaler.get_scale() < 2**16
+        return engine.train(FedAvg(), [Assignment(engine.initial(), {}, batches(5), 5, 2)], 4)[0].upload
 
     assert tree.equal(run(False), run(True))
 
@@ -341,7 +343,7 @@ def test_training_step_may_return_a_dict():
 
 def test_metrics_are_reset_between_clients():
     engine = SerialEngine(Regression(), fabric())
-    alone = engine.evaluate(engine.initial(), batches(1, seed=4), "test")
-    engine.evaluate(engine.initial(), batches(1, seed=5), "test")
-    assert engine.evaluate(engine.initial(), batches(1, seed=4), "test") == alone
+    alone = engine.evaluate([engine.initial()], [batches(1, seed=4)], "test", 4)
+    engine.evaluate([engine.initial()], [batches(1, seed=5)], "test", 4)
+    assert engine.evaluate([engine.initial()], [batches(1, seed=4)], "test", 4) == alone
     assert Errors.higher_is_better is False

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from joint_cases import (
+from toys import Regression
+from vectorized_cases import (
     OPTIMIZERS,
     SIZES,
     UNEQUAL,
@@ -19,11 +20,10 @@ from joint_cases import (
     engine,
     work_of,
 )
-from toys import Regression
 
 from fedlit import tree
 from fedlit.aggregators import Ditto, FedAvg, FedProx, PerFedAvg, QFedAvg
-from fedlit.engine.vectorized.engine import BatchedEngine
+from fedlit.engine.vectorized.engine import VectorizedEngine
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -74,7 +74,7 @@ def test_dropout_hangs_on_the_client_s_seed_alone():
     data = batches(((4, 4),) * 3)
     on = engine(Tuned(OPTIMIZERS["sgd"], dropout=0.5, hidden=8))
     work = work_of(on, data)
-    together = BatchedEngine(on)
+    together = VectorizedEngine(on)
     one, two = together.train(FedAvg(), work, 4), together.train(FedAvg(), work[::-1], 4)
     for a, b in zip(one, two[::-1], strict=True):
         assert distance(a, b) <= 1e-12
@@ -88,7 +88,7 @@ def test_dropout_hangs_on_the_client_s_seed_alone():
 def test_the_global_generator_is_left_alone():
     on = engine(Tuned(OPTIMIZERS["sgd"], dropout=0.5))
     before = torch.get_rng_state()
-    BatchedEngine(on).train(FedAvg(), work_of(on, batches()), 4)
+    VectorizedEngine(on).train(FedAvg(), work_of(on, batches()), 4)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -126,7 +126,7 @@ def test_a_subclass_of_a_known_optimizer_is_not_taken_for_it():
 
 def test_second_derivatives_are_told_once():
     on, told = engine(Regression(dtype="float64")), []
-    together = BatchedEngine(on, told.append)
+    together = VectorizedEngine(on, told.append)
     for _ in range(2):
         together.train(PerFedAvg(), work_of(on, batches(), PerFedAvg()), 4)
     assert told == ["PerFedAvg takes second derivatives"]

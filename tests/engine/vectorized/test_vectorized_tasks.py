@@ -12,7 +12,7 @@ import torch
 from fedlit import data, tree
 from fedlit.aggregators import FedAvg
 from fedlit.backbones import LoRA
-from fedlit.engine.vectorized.passes import JointRuns
+from fedlit.engine.vectorized.passes import SharedPasses
 from fedlit.runs.checkpoint import read
 from fedlit.tasks import ClassificationTask, ForecastingTask, InstructionTask, TokenClassificationTask
 
@@ -72,8 +72,8 @@ def adapter(name: str, way: str) -> LoRA | None:
 def trained(make: Any, at_once: int, root: Any, monkeypatch: Any) -> tuple[dict[str, torch.Tensor], int, str]:
     from fedlit.trainer import FederatedTrainer
 
-    folded, real = [], JointRuns.folded
-    monkeypatch.setattr(JointRuns, "folded", lambda *given: (real(*given), folded.append(1))[0])
+    folded, real = [], SharedPasses.folded
+    monkeypatch.setattr(SharedPasses, "folded", lambda *given: (real(*given), folded.append(1))[0])
     torch.manual_seed(0)
     task, source = make()
     trainer = FederatedTrainer(
@@ -83,7 +83,7 @@ def trained(make: Any, at_once: int, root: Any, monkeypatch: Any) -> tuple[dict[
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()) as out:
         trainer.fit(task, source)
-    monkeypatch.setattr(JointRuns, "folded", real)
+    monkeypatch.setattr(SharedPasses, "folded", real)
     state = read(trainer.folder.path / "checkpoints" / "last").state
     return tree.flatten(state), len(folded), out.getvalue()
 

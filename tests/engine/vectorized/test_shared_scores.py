@@ -9,7 +9,7 @@ import torch
 
 from fedlit.aggregators import FedAvg, FedPer
 from fedlit.data import SimulatedImages
-from fedlit.engine import evaluation as scoring
+from fedlit.engine.vectorized import evaluation as scoring
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
 
@@ -30,9 +30,9 @@ def figures(tmp_path, rule, at_once, batch_size):
 def test_figures_are_those_of_each_alone(rule, one, tmp_path, monkeypatch):
     groups, real = [], scoring._score
 
-    def note(together, models, batches, metrics, shared):
+    def note(passes, models, batches, metrics, shared):
         groups.append((len(models), shared))
-        return real(together, models, batches, metrics, shared)
+        return real(passes, models, batches, metrics, shared)
 
     monkeypatch.setattr(scoring, "_score", note)
     alone = figures(tmp_path, rule, 1, 32)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from joint_cases import (
+from toys import Classifier
+from vectorized_cases import (
     OPTIMIZERS,
     SIZES,
     UNEQUAL,
@@ -20,11 +21,10 @@ from joint_cases import (
     labelled,
     work_of,
 )
-from toys import Classifier
 
 from fedlit import tree
 from fedlit.aggregators import APFL, MOON, Ditto, FedALA, FedAvg, PerFedAvg, QFedAvg
-from fedlit.engine.vectorized.engine import BatchedEngine
+from fedlit.engine.vectorized.engine import VectorizedEngine
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,10 @@ def test_losses_that_a_rule_measures():
 def test_a_second_group_finds_the_network_as_the_first_one_did():
     rule, make = Measured(), lambda: Tuned(OPTIMIZERS["adamw"], dropout=0.3)
     on = engine(make())
-    together = BatchedEngine(on)
+    together = VectorizedEngine(on)
     work = work_of(on, batches(UNEQUAL), rule)
     first = together.train(rule, work, 4)
-    on.evaluate(first[0].model, batches()[0], "val")
+    on.evaluate([first[0].model], [batches()[0]], "val", 4)
     again = together.train(rule, work, 4)
     assert [distance(a, b) for a, b in zip(first, again, strict=True)] == [0.0] * 4
 
@@ -282,14 +282,16 @@ def test_parameters_that_a_rule_leaves_out_keep_their_initial_values():
         on = engine(Tuned(OPTIMIZERS["adamw"]))
         work = [replace(one, down=tree.pick(one.down, "net.3")) for one in work_of(on, data)]
         if before:
-            on.evaluate(tree.map(lambda p: p + 1, on.initial()), data[0], "val")
-        seen.append(BatchedEngine(on).train(FedAvg(), work, 4))
-        on.evaluate(tree.map(lambda p: p - 1, on.initial()), data[0], "val")
-        seen.append(BatchedEngine(on).train(FedAvg(), work, 4))
-        together = BatchedEngine(on)
+            on.evaluate([tree.map(lambda p: p + 1, on.initial())], [data[0]], "val", 4)
+        seen.append(VectorizedEngine(on).train(FedAvg(), work, 4))
+        on.evaluate([tree.map(lambda p: p - 1, on.initial())], [data[0]], "val", 4)
+        seen.append(VectorizedEngine(on).train(FedAvg(), work, 4))
+        together = VectorizedEngine(on)
         together.train(FedAvg(), work, 4)
-        on.evaluate(tree.map(lambda p: p - 1, on.initial()), data[0], "val")  # the trial is over: it loads nothing
+        on.evaluate(
+            [tree.map(lambda p: p - 1, on.initial())], [data[0]], "val", 4
+        )  # the trial is over: it loads nothing
         seen.append(together.train(FedAvg(), work, 4))
-        serial = [on.train(FedAvg(), w.down, w.memory, w.batches, w.steps, 4, w.seed, w.everything) for w in work]
+        serial = on.train(FedAvg(), work, 4)
         for some in seen:
             assert max(distance(a, b) for a, b in zip(some, serial, strict=True)) <= 1e-12

@@ -1,4 +1,4 @@
-"""What the tests of the batched engine share: clients' work, trained by both engines, and the two held together."""
+"""What the tests of the vectorized engine share: clients' work, trained by both engines, and the two compared."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from toys import Regression
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
-from fedlit.engine.serial import SerialEngine, Trained
-from fedlit.engine.vectorized.engine import Assignment, BatchedEngine
+from fedlit.engine.engine import Assignment, Trained
+from fedlit.engine.serial import SerialEngine
+from fedlit.engine.vectorized.engine import VectorizedEngine
 
 SIZES = ((4, 4, 2), (4, 4, 3), (4, 4, 4))
 """Examples in each client's batches."""
@@ -83,25 +84,22 @@ def both(
     rule, told = rule or FedAvg(), []
     first, second = (engine(make(), clip, precision) for _ in range(2))
     given = work or (lambda on: work_of(on, batches, rule, steps))
-    serial = [
-        first.train(rule, one.down, one.memory, one.batches, one.steps, 4, one.seed, one.everything)
-        for one in given(first)
-    ]
-    together = BatchedEngine(second, told.append)
+    serial = first.train(rule, given(first), 4)
+    together = VectorizedEngine(second, told.append)
     out = Both(serial, [], told, engine=together)
-    folded, alone = together.runs.folded, together.runs.alone
+    folded, alone = together.passes.folded, together.passes.alone
 
     def count_folded(requests: Any, draws: Any) -> Any:
         answers = folded(requests, draws)
-        if together._tried:
+        if together.check.done:
             out.folded += 1
         return answers
 
     def count_alone(request: Any, draws: Any) -> Any:
-        out.alone += bool(together._tried)
+        out.alone += bool(together.check.done)
         return alone(request, draws)
 
-    together.runs.folded, together.runs.alone = count_folded, count_alone
+    together.passes.folded, together.passes.alone = count_folded, count_alone
     out.joint = together.train(rule, given(second), 4)
     return out
 

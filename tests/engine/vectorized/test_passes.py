@@ -1,4 +1,4 @@
-"""Joint runs: modules of many kinds, rows that a task tells of, batches that do not fit, whose draws are whose."""
+"""Shared passes: modules of many kinds, rows that a task tells of, batches that do not fit, draws of each client."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from joint_cases import DATA, Net, assert_alike, assert_serial, both, distance, engine, examples, work_of
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import BatchEncoding
+from vectorized_cases import DATA, Net, assert_alike, assert_serial, both, distance, engine, examples, work_of
 
 from fedlit.aggregators import FedAvg, PerFedAvg
 from fedlit.engine.vectorized.check import why_not_folded
-from fedlit.engine.vectorized.engine import BatchedEngine
-from fedlit.engine.vectorized.passes import JointRuns
+from fedlit.engine.vectorized.engine import VectorizedEngine
+from fedlit.engine.vectorized.passes import SharedPasses
 from fedlit.engine.vectorized.requests import Request
 from fedlit.errors import FedlitError
 from fedlit.tasks.row_owners import rows_of
@@ -158,7 +158,7 @@ def test_what_comes_of_a_group_does_not_hang_on_the_group_before():
     seen = []
     for before in (unlike, alike):
         on = engine(Padded())
-        together = BatchedEngine(on)
+        together = VectorizedEngine(on)
         together.train(FedAvg(), work_of(on, before), 4)
         seen.append(together.train(FedAvg(), work_of(on, [widths(3, 3, 3), widths(3, 3, 3)]), 4))
     assert [distance(a, b) for a, b in zip(*seen, strict=True)] == [0.0, 0.0]
@@ -194,9 +194,9 @@ def test_augmentation_by_the_global_generator_is_keyed_as_it_is_alone():
 
 
 def test_augmentation_is_keyed_where_models_were_scored_before_any_was_trained():
-    serial, together = both(Net, [], work=augmented).serial, BatchedEngine(engine(Net()))
-    assert together.folds([DATA[0][0], DATA[1][0]]) is None
-    joint = together.train(FedAvg(), augmented(together.engine), 4)
+    serial, together = both(Net, [], work=augmented).serial, VectorizedEngine(engine(Net()))
+    assert together.check.why_not([DATA[0][0], DATA[1][0]]) is None
+    joint = together.train(FedAvg(), augmented(together), 4)
     assert max(distance(mine, theirs) for mine, theirs in zip(joint, serial, strict=True)) <= 1e-12
 
 
@@ -213,15 +213,15 @@ def test_a_rule_whose_objective_draws_is_refused():
 def test_requests_of_several_forms_are_answered_in_their_order():
     on = engine(Net())
     told: list[str] = []
-    runs = JointRuns(on, told.append)
+    passes = SharedPasses(on.network, told.append)
     batches = [batch for theirs in DATA for batch in theirs][:4]
-    assert why_not_folded(runs, batches[:2]) is None
+    assert why_not_folded(passes, batches[:2]) is None
     full = {n: v.clone().requires_grad_() for n, v in on.initial().items()}
     part = {n: v for n, v in full.items() if "net.0" in n}
     asked = [Request("losses", p, b, graph=True) for p, b in zip((full, part, full, part), batches, strict=True)]
     draws = [torch.Generator().manual_seed(i) for i in range(4)]
-    together = [given.at(one.params) for given, one in zip(runs.answer(asked, draws), asked, strict=True)]
-    alone = [runs.alone(one, draws[0]) for one in asked]
+    together = [given.at(one.params) for given, one in zip(passes.answer(asked, draws), asked, strict=True)]
+    alone = [passes.alone(one, draws[0]) for one in asked]
     torch.testing.assert_close(torch.stack(together), torch.stack(alone), rtol=1e-12, atol=1e-12)
     for mine, theirs in zip(together, alone, strict=True):
         a, b = (torch.autograd.grad(v, list(part.values())) for v in (mine, theirs))
@@ -231,7 +231,7 @@ def test_requests_of_several_forms_are_answered_in_their_order():
 def test_a_trial_leaves_the_network_and_the_generator_as_they_were():
     on = engine(Net(dropout=0.5))
     before, state = on.initial(), torch.get_rng_state()
-    assert why_not_folded(JointRuns(on, print), DATA[0][:2]) is None
+    assert why_not_folded(SharedPasses(on.network, print), DATA[0][:2]) is None
     assert on.task.training
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(p, before[n]) and p.grad is None for n, p in on.parameters.items())

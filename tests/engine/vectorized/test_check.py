@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from joint_cases import (
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from vectorized_cases import (
     DATA,
     NET_SIZES,
     Net,
@@ -12,8 +14,6 @@ from joint_cases import (
     both,
     examples,
 )
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
 
 class BatchStatistics(Net):

@@ -13,6 +13,7 @@ from toys import Classifier, Regression, ToyData
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg
+from fedlit.engine.engine import Assignment
 from fedlit.engine.loss import BatchLoss
 from fedlit.engine.serial import SerialEngine
 from fedlit.errors import FedlitError
@@ -59,10 +60,10 @@ def test_a_loss_with_an_addition_is_the_task_s_with_that_weight(path):
     w, live = on.initial(), {}
     if path != "functional":  # the addition itself is never a leaf of the network's
         with torch.no_grad():
-            w, live = on._bind(tree.map(lambda p: p + 0.1, w))
+            w, live = on.network.bind(tree.map(lambda p: p + 0.1, w))
     (batch,) = batches(1)
     other = twin(tree.detach(w), network__first__base_layer__weight=added())
-    loss = BatchLoss(on, live, 1, 0, batch)
+    loss = BatchLoss(on.network, live, 1, 0, batch)
     assert torch.equal(loss({**w, FIRST: added()}), other.training_step(batch, 0))
     assert torch.equal(loss.logits({**w, FIRST: added()}), other.logits(batch))
     assert not torch.equal(loss({**w, FIRST: added()}), loss(w))
@@ -72,7 +73,7 @@ def test_an_addition_can_be_trained_through():
     on = engine(lora())
     extra = added().requires_grad_()
     (batch,) = batches(1)
-    BatchLoss(on, {}, 1, 0, batch)({**on.initial(), FIRST: extra}).backward()
+    BatchLoss(on.network, {}, 1, 0, batch)({**on.initial(), FIRST: extra}).backward()
     other = twin(on.initial(), network__first__base_layer__weight=added())
     weight = other.network["first"].base_layer.weight.requires_grad_()
     other.training_step(batch, 0).backward()
@@ -83,18 +84,24 @@ def test_evaluation_with_an_addition_and_the_base_back_after_it():
     task = lora()
     on, data = engine(task), batches(3)
     base = tree.clone(on.frozen)
-    plain = on.evaluate(on.initial(), data, "val")
-    first = on.evaluate({**on.initial(), FIRST: added()}, data, "val")
-    assert first == engine(twin({}, network__first__base_layer__weight=added())).evaluate(on.initial(), data, "val")
+    plain = on.evaluate([on.initial()], [data], "val", 4)
+    first = on.evaluate([{**on.initial(), FIRST: added()}], [data], "val", 4)
+    assert first == engine(twin({}, network__first__base_layer__weight=added())).evaluate(
+        [on.initial()], [data], "val", 4
+    )
     assert first != plain
-    again = on.evaluate({**on.initial(), FIRST: added(2)}, data, "val")  # added to the base, not to the first sum
-    assert again == engine(twin({}, network__first__base_layer__weight=added(2))).evaluate(on.initial(), data, "val")
+    again = on.evaluate(
+        [{**on.initial(), FIRST: added(2)}], [data], "val", 4
+    )  # added to the base, not to the first sum
+    assert again == engine(twin({}, network__first__base_layer__weight=added(2))).evaluate(
+        [on.initial()], [data], "val", 4
+    )
     second = {SECOND: torch.ones(6, 6, dtype=torch.float64)}  # the first layer goes back while the second changes
     both = twin({}, network__second__base_layer__weight=second[SECOND])
-    assert on.evaluate(second, data, "val") == engine(both).evaluate(on.initial(), data, "val")
-    assert on.evaluate(on.initial(), data, "val") == plain
+    assert on.evaluate([second], [data], "val", 4) == engine(both).evaluate([on.initial()], [data], "val", 4)
+    assert on.evaluate([on.initial()], [data], "val", 4) == plain
     assert tree.equal(on.frozen, base)
-    assert on.mean_loss({FIRST: added()}, data) != on.mean_loss({}, data)
+    assert on.network.mean_loss({FIRST: added()}, data) != on.network.mean_loss({}, data)
     on.load({})
     assert tree.equal(on.frozen, base)
 
@@ -127,15 +134,15 @@ def test_training_on_an_addition_is_training_on_that_base():
     on, data, rule = engine(task), batches(4), Residual()
     base = tree.clone(on.frozen)
     down = rule.init(on.initial())["params"]
-    trained = on.train(rule, down, {}, data, 4, 4, seed=0, everything=data)
+    trained = on.train(rule, [Assignment(down, {}, data, 4, 0, data)], 4)[0]
     other = engine(twin({}, network__first__base_layer__weight=added()))
-    plain = other.train(FedAvg(), other.initial(), {}, data, 4, 4, seed=0)
+    plain = other.train(FedAvg(), [Assignment(other.initial(), {}, data, 4, 0)], 4)[0]
     torch.testing.assert_close(trained.upload, plain.upload, rtol=1e-12, atol=1e-14)
     assert trained.loss == pytest.approx(plain.loss, rel=1e-12)
     # The next client, of a rule without additions, is trained on the base as it came.
-    after = on.train(FedAvg(), on.initial(), {}, data, 4, 4, seed=0)
+    after = on.train(FedAvg(), [Assignment(on.initial(), {}, data, 4, 0)], 4)[0]
     fresh = engine(lora())
-    assert tree.equal(after.upload, fresh.train(FedAvg(), fresh.initial(), {}, data, 4, 4, seed=0).upload)
+    assert tree.equal(after.upload, fresh.train(FedAvg(), [Assignment(fresh.initial(), {}, data, 4, 0)], 4)[0].upload)
     assert tree.equal(on.frozen, base)
 
 
@@ -183,7 +190,9 @@ def test_an_addition_that_cannot_be_made_is_refused_by_name(use, name, shape, me
     model = {**on.initial(), name: torch.zeros(shape, dtype=torch.float64)}
     (batch,) = batches(1)
     with pytest.raises(FedlitError, match=message):
-        on.evaluate(model, [batch], "val") if use == "evaluate" else BatchLoss(on, {}, 1, 0, batch)(model)
+        on.evaluate([model], [[batch]], "val", 4) if use == "evaluate" else BatchLoss(on.network, {}, 1, 0, batch)(
+            model
+        )
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 4), (2, 4, 1)])
@@ -191,7 +200,7 @@ def test_a_parameter_of_another_shape_is_refused_by_name(shape):
     on = engine(lora())
     name = "network.first.lora_A.default.weight"
     with pytest.raises(FedlitError, match=r"gives network\.first\.lora_A\.default\.weight the shape"):
-        on.evaluate({name: torch.zeros(shape, dtype=torch.float64)}, batches(1), "val")
+        on.evaluate([{name: torch.zeros(shape, dtype=torch.float64)}], [batches(1)], "val", 4)
 
 
 # -- measured losses ---------------------------------------------------------------------------------------------------
@@ -203,7 +212,7 @@ class Measuring(FedAvg):
 def test_the_losses_before_and_after_are_means_over_all_of_the_client_s_data():
     task = lora(lr=0.5)
     on, used, everything = engine(task), batches(2), [*batches(2), *batches(1, size=1, seed=9)]
-    trained = on.train(Measuring(), on.initial(), {}, used, 2, 4, seed=0, everything=everything)
+    trained = on.train(Measuring(), [Assignment(on.initial(), {}, used, 2, 0, everything)], 4)[0]
 
     def mean(model: Any) -> float:
         other = twin(model)
@@ -212,7 +221,7 @@ def test_the_losses_before_and_after_are_means_over_all_of_the_client_s_data():
     assert float(trained.work.start_loss) == pytest.approx(mean(on.initial()), rel=1e-12)
     assert float(trained.work.end_loss) == pytest.approx(mean(trained.model), rel=1e-12)
     assert float(trained.work.start_loss) != float(trained.work.end_loss)
-    silent = on.train(FedAvg(), on.initial(), {}, used, 2, 4, seed=0)
+    silent = on.train(FedAvg(), [Assignment(on.initial(), {}, used, 2, 0)], 4)[0]
     assert torch.isnan(silent.work.start_loss)
     assert torch.isnan(silent.work.end_loss)
     assert tree.equal(silent.upload, trained.upload)  # measuring changes nothing
@@ -246,9 +255,9 @@ def test_a_task_that_gives_no_losses_is_named():
 
     on = engine(Without(features=4, dtype="float64"))
     data = [[x, y.double()] for x, y in batches(1)]
-    on.train(FedAvg(), on.initial(), {}, data, 1, 4, seed=0)
+    on.train(FedAvg(), [Assignment(on.initial(), {}, data, 1, 0)], 4)
     with pytest.raises(FedlitError, match=r"needs losses, and Without gives none: write Without\.losses"):
-        on.train(Measuring(), on.initial(), {}, data, 1, 4, seed=0, everything=data)
+        on.train(Measuring(), [Assignment(on.initial(), {}, data, 1, 0, data)], 4)
 
 
 # -- counted work ------------------------------------------------------------------------------------------------------
@@ -261,6 +270,6 @@ def test_targets_are_counted_as_the_task_counts_them():
     work = []
     for kind in (Tokens, Classifier):
         on = engine(kind(rank=2, dtype="float64"))
-        work.append(on.train(FedAvg(), on.initial(), {}, data, 3, 4, seed=0).work)
+        work.append(on.train(FedAvg(), [Assignment(on.initial(), {}, data, 3, 0)], 4)[0].work)
     assert [(float(one.steps), float(one.examples), float(one.targets)) for one in work] == [(3, 11, 6), (3, 11, 11)]
     assert {(t.dtype, t.shape, t.device.type) for one in work for t in one} == {(torch.float64, (), "cpu")}

@@ -11,8 +11,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
-from fedlit.engine.vectorized.folding import Fold
-from fedlit.engine.vectorized.modules import Layout, Unfoldable, is_adapted
+from fedlit.engine.vectorized.folding import Folding
+from fedlit.engine.vectorized.modules import RowLayout, Unfoldable, is_adapted
 
 SIZES = [(3, 3), (2, 4, 1)]
 
@@ -95,7 +95,7 @@ def test_values_and_gradients(name, sizes, shape):
     given = stacks(trained, len(sizes))
     x = torch.randn(sum(sizes), *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     x.requires_grad_()
-    with Fold(module, list(trained)).using(given, Layout(sizes)):
+    with Folding(module, list(trained)).using(given, RowLayout(sizes)):
         folded = module(x)
     alone = torch.cat([
         functional_call(module, {n: p[i] for n, p in given.items()}, (rows,))
@@ -113,7 +113,7 @@ def test_parameters_that_are_left_out_are_everybody_s():
     module, trained = made("lora")
     some = {n: p for n, p in stacks(trained, 2).items() if "lora_A" in n}
     x = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    with Fold(module, list(trained)).using(some, Layout((2, 3))):
+    with Folding(module, list(trained)).using(some, RowLayout((2, 3))):
         folded = module(x)
     alone = [
         functional_call(module, {n: p[i] for n, p in some.items()}, (x[a:b],)) for i, a, b in ((0, 0, 2), (1, 2, 5))
@@ -128,7 +128,7 @@ def test_adapters_of_another_precision_than_the_base(base):
         p.data = p.data.to(torch.float32 if "lora_" in name else base)
     given = stacks({n: p for n, p in module.named_parameters() if "lora_" in n}, 2)
     x = torch.randn(5, 5, generator=torch.Generator().manual_seed(1)).to(base)
-    with Fold(module, list(given)).using(given, Layout((2, 3))):
+    with Folding(module, list(given)).using(given, RowLayout((2, 3))):
         folded = module(x)
     parts = enumerate(torch.split(x, [2, 3]))
     alone = torch.cat([functional_call(module, {n: p[i] for n, p in given.items()}, (rows,)) for i, rows in parts])
@@ -180,7 +180,7 @@ def test_dropout_is_that_of_each_alone(name, sizes):
     x = torch.randn(sum(sizes), 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     draws = [torch.Generator().manual_seed(10 + i) for i in range(len(sizes))]
     state = torch.get_rng_state()
-    with Fold(module, list(trained)).using(given, Layout(sizes), draws):
+    with Folding(module, list(trained)).using(given, RowLayout(sizes), draws):
         folded = module(x)
     assert torch.equal(state, torch.get_rng_state())
     for i, (rows, mine) in enumerate(zip(torch.split(x, list(sizes)), torch.split(folded, list(sizes)), strict=True)):
@@ -199,7 +199,9 @@ def test_dropping_nothing_and_everything_beside_other_dropout(p):
     module = Dropping(p).double()
     given = stacks(dict(module.named_parameters()), 2)
     x = torch.ones(4, 5, dtype=torch.float64)
-    with Fold(module, list(given)).using(given, Layout((2, 2)), [torch.Generator().manual_seed(i) for i in (0, 1)]):
+    with Folding(module, list(given)).using(
+        given, RowLayout((2, 2)), [torch.Generator().manual_seed(i) for i in (0, 1)]
+    ):
         folded = module(x)
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
@@ -214,7 +216,7 @@ def test_fused_attention_that_drops_is_named():
 
     module, x = Attention(), torch.ones(2, 1, 3, 4)
     draws = [torch.Generator(), torch.Generator()]
-    with Fold(module, []).using({}, Layout((1, 1)), draws):
+    with Folding(module, []).using({}, RowLayout((1, 1)), draws):
         torch.testing.assert_close(module(x, 0.0), x)
         with pytest.raises(Unfoldable, match="fused kernel"):
             module(x, 0.5)
@@ -222,16 +224,16 @@ def test_fused_attention_that_drops_is_named():
 
 def test_nothing_is_left_behind():
     module, trained = made("tied and nested")
-    fold, given, x = Fold(module, list(trained)), stacks(trained, 2), torch.ones(4, 5, dtype=torch.float64)
+    fold, given, x = Folding(module, list(trained)), stacks(trained, 2), torch.ones(4, 5, dtype=torch.float64)
     before = module(x)
-    with fold.using(given, Layout((2, 2))):
+    with fold.using(given, RowLayout((2, 2))):
         assert not torch.equal(module(x), before)
     assert torch.equal(module(x), before)
-    with pytest.raises(Unfoldable, match="rows"), fold.using(given, Layout((2, 2))):
+    with pytest.raises(Unfoldable, match="rows"), fold.using(given, RowLayout((2, 2))):
         module(x[:3])
     assert torch.equal(module(x), before)
     module.scaled.forward = lambda x: x
-    with pytest.raises(Unfoldable, match="Scaled has a forward of its own"), fold.using(given, Layout((2, 2))):
+    with pytest.raises(Unfoldable, match="Scaled has a forward of its own"), fold.using(given, RowLayout((2, 2))):
         raise AssertionError("the first layers were changed already")
     del module.scaled.forward
     assert torch.equal(module(x), before)
@@ -245,7 +247,7 @@ def test_nothing_is_left_behind():
 def test_modules_that_give_several_outputs_are_named(module, x, reason):
     given = stacks(dict(module.named_parameters()), 2)
     with (
-        Fold(module, list(given)).using(given, Layout((2, 2))),
+        Folding(module, list(given)).using(given, RowLayout((2, 2))),
         pytest.raises((Unfoldable, RuntimeError), match=reason),
     ):
         module(*x)
