@@ -11,9 +11,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from fedlit.data.base import arguments, groups
 from fedlit.data.base.duplicates import duplicates, merged
 from fedlit.data.base.groups import Sides
-from fedlit.data.base.partitions import Assignment, Partition, clients_named
+from fedlit.data.base.partitions import Assignment, clients_named
 from fedlit.data.base.protocol import SplitProtocol
-from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import Foldable
 from fedlit.data.base.template import DatasetT, PartitionedDataModule
 
@@ -41,18 +40,8 @@ class GroupProtocol(SplitProtocol):
         return self.group(item) if self.rule in ("subject", "fold") else item.id
 
     @property
-    def merges(self) -> bool:
-        """Whether duplicates join the groups that hold them."""
-        return self.merge_duplicates
-
-    @property
-    def keeps_duplicates_apart(self) -> bool:
-        """Whether all duplicates end on one side: the source's own split may have them on both."""
-        return self.merges and not self.follows_source
-
-    @property
     def follows_source(self) -> bool:
-        """Whether the split is the one that the source publishes."""
+        """Whether the split is the one that the source publishes, which may have duplicates on both sides."""
         return self.rule == "fold"
 
     def split(
@@ -75,33 +64,16 @@ class GroupProtocol(SplitProtocol):
 
 
 class GroupedDataModule(PartitionedDataModule[ItemT, ItemT, DatasetT], Generic[ItemT, DatasetT]):
-    """Records that are pieces of a client as they are; those of one group are on one side of the split.
+    """Records that are pieces of a client as they are; those of one group are on one side of the split."""
 
-    Args:
-        merge_duplicates: Keep records of equal content, and the subjects that hold them, on one side of the split.
-        server_examples: Records that the server holds. Their groups are kept from clients.
-    """
-
+    merge_duplicates: bool
+    server_examples: int
     usual_clients: ClassVar[int]
     """Clients of a stand-in where the partition names no number."""
 
-    def __init__(
-        self,
-        partition: Partition | None,
-        batch_size: int,
-        split: str,
-        val_fraction: float,
-        test_fraction: float,
-        exclude: list[str] | None,
-        on_bad_record: OnBadRecord,
-        seed: int | None,
-        merge_duplicates: bool,
-        server_examples: int,
-    ) -> None:
-        super().__init__(partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
-        self.merge_duplicates = merge_duplicates
-        self.server_examples = server_examples
-        arguments.held_by_server("server_examples", server_examples)
+    def check_arguments(self) -> None:
+        super().check_arguments()
+        arguments.held_by_server("server_examples", self.server_examples)
 
     @property
     @abstractmethod
@@ -117,11 +89,16 @@ class GroupedDataModule(PartitionedDataModule[ItemT, ItemT, DatasetT], Generic[I
         clients = clients_named(self.partition or self.usual_partition()) or self.usual_clients
         return clients, clients * per_client + self.server_examples
 
+    @property
+    def _merges(self) -> bool:
+        """Whether all duplicates end on one side of the split."""
+        return self.protocol.merge_duplicates and not self.protocol.follows_source
+
     def _held_back(self, used: Sequence[ItemT]) -> tuple[list[int], set[int]]:
         keys = [self._keys[item.id] for item in used]
         self._duplicates = duplicates(used, keys)
         together, units = [self.protocol.group(item) for item in used], [self.protocol.unit(item) for item in used]
-        if self.protocol.merges:
+        if self.protocol.merge_duplicates:
             together, units = merged(together, keys), merged(units, keys)
         self._units = {item.id: unit for item, unit in zip(used, units, strict=True)}
         return self._drawn_for_server(used, together)
@@ -145,7 +122,7 @@ class GroupedDataModule(PartitionedDataModule[ItemT, ItemT, DatasetT], Generic[I
 
     def _describe_findings(self) -> dict[str, Any]:
         return {
-            "duplicates": self._duplicates | {"merged": self.protocol.keeps_duplicates_apart},
+            "duplicates": self._duplicates | {"merged": self._merges},
             "leaks": self._leaks,
         }
 

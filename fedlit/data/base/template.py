@@ -32,47 +32,28 @@ DatasetT = TypeVar("DatasetT", bound="Dataset[Any]")
 class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
     """Records of many clients, split and cut.
 
-    Args:
-        partition: Who holds which records; None for the reader's natural one.
-        batch_size: Examples in a batch.
-        split: How records are dealt out to training, validation and test.
-        val_fraction: Share for validation; 0 for none.
-        test_fraction: Share for test.
-        exclude: Patterns (``HR0*``) of record ids to leave out.
-        on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
-        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
-
     Attributes:
         records: Those that clients may hold, in natural order of their ids, after :meth:`setup`.
         assignment: Indices into ``records`` by client.
     """
 
     noun: ClassVar[str] = "record"
+    too_small: ClassVar[str] = "has no window to train on: use a partition with larger clients"
+    """Why a client with nothing to train on cannot take part."""
+    split: str
+    val_fraction: float
+    test_fraction: float
     split_choices: ClassVar[object]
     server_reason: ClassVar[str] = "is of a group that the server holds"
     """Why a record that is like the server's goes to nobody."""
 
-    def __init__(
-        self,
-        partition: Partition | None,
-        batch_size: int,
-        split: str,
-        val_fraction: float,
-        test_fraction: float,
-        exclude: list[str] | None,
-        on_bad_record: OnBadRecord,
-        seed: int | None,
-    ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed)
-        self.batch_size = batch_size
-        self.split = split
-        self.val_fraction = val_fraction
-        self.test_fraction = test_fraction
-        arguments.one_of("split", split, self.split_choices)
-        arguments.one_of("on_bad_record", on_bad_record, OnBadRecord)
-        arguments.above_zero(batch_size=batch_size)
-        arguments.shares(val_fraction=val_fraction, test_fraction=test_fraction)
-        if val_fraction + test_fraction >= 1:
+    def check_arguments(self) -> None:
+        """Refuse arguments that all modules share and that cannot be; subclasses assign them."""
+        arguments.one_of("split", self.split, self.split_choices)
+        arguments.one_of("on_bad_record", self.on_bad_record, OnBadRecord)
+        arguments.above_zero(batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
+        arguments.shares(val_fraction=self.val_fraction, test_fraction=self.test_fraction)
+        if self.val_fraction + self.test_fraction >= 1:
             raise FedlitError("data.val_fraction + data.test_fraction leave nothing to train on: lower them")
 
     @abstractmethod
@@ -100,10 +81,6 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         """A data set of the pieces of several clients."""
 
     @abstractmethod
-    def _nothing_in(self, client: str, split: str) -> str:
-        """Why a client cannot take part: it has no piece in a split that it needs."""
-
-    @abstractmethod
     def _describe_use(self) -> dict[str, Any]:
         """How records are split and cut, for :meth:`describe`."""
 
@@ -129,11 +106,6 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         """The partition where none is given."""
         return self.default_partition
 
-    @property
-    def needed_splits(self) -> Sequence[str]:
-        """Splits in which every client must have something."""
-        return ("train",)
-
     def setup(self, stage: str | None = None) -> None:
         """Read, check, partition, split, cut. A second call does nothing."""
         if self._ready:
@@ -147,10 +119,6 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         self.assignment = self._assigned()
         self._parts = self._divided()
         self._served = self._server_pieces(self._server)
-        for client, parts in self._parts.items():
-            for split in self.needed_splits:
-                if not parts[split]:
-                    raise FedlitError(self._nothing_in(client, split))
         self._look_over()
         self.clients = list(self.assignment)
         self._ready = True
@@ -219,7 +187,10 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         return assignment
 
     def _look_over(self) -> None:
-        """Warn of what is odd, but not wrong in itself."""
+        """Refuse clients with nothing to train on, and warn of what is odd, but not wrong in itself."""
+        for client, parts in self._parts.items():
+            if not parts["train"]:
+                raise FedlitError(f"client {client!r} {self.too_small}")
 
     def say_subjects_are_unknown(self, count: int, mend: str) -> None:
         """Warn that each record counts as a subject of its own, where the split goes by subject."""

@@ -82,12 +82,13 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         cache_folder: Path | None = None,
         seed: int | None = None,
     ) -> None:
-        common = (partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
-        super().__init__(*common, merge_duplicates, server_examples)
-        self.fraction = fraction
-        self.parity = parity
+        super().__init__(partition, exclude, on_bad_record, seed)
+        self.batch_size, self.split, self.fraction, self.parity = batch_size, split, fraction, parity
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.merge_duplicates, self.server_examples = merge_duplicates, server_examples
         self.cache_folder = cache_folder
         self.classes: list[str] = []
+        self.check_arguments()
         if not 0 < fraction <= 1:
             raise FedlitError(f"data.fraction is {fraction}: give a share above 0, 1 for all")
 
@@ -103,7 +104,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
     def protocol(self) -> ExampleProtocol:
         """How examples are grouped and split."""
         kind = FHBenchExamples if self.parity else ExampleProtocol
-        return kind(self.split, self.val_fraction, self.test_fraction, self.merge_duplicates)
+        return kind(self.split, self.val_fraction, self.test_fraction, self.merge_duplicates and not self.parity)
 
     @property
     def examples(self) -> list[Example]:
@@ -242,9 +243,6 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         pairs = [(example, client) for client, own in held for example in own]
         return Examples([e for e, _ in pairs], [client for _, client in pairs], self.classes, self.multi_label)
 
-    def _nothing_in(self, client: str, split: str) -> str:
-        return f"client {client!r} has no window to train on: use a partition with larger clients"
-
     def _class_counts(self, client: str, split: str) -> dict[str, int]:
         return examples.class_counts(self._parts[client][split], self.classes)
 
@@ -273,7 +271,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         }
 
     def _look_over(self) -> None:
-        """Warn of what is odd, but not wrong in itself."""
+        super()._look_over()
         for client, parts in self._parts.items():
             lacking = sorted(
                 {n for e in parts["test"] for n in e.labels} - {n for e in parts["train"] for n in e.labels}
@@ -296,11 +294,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
                 )
         self._warn_of_left_out(len(self.records))
         if self._duplicates["repeats"]:
-            done = (
-                "kept on one side of the split"
-                if self.protocol.keeps_duplicates_apart
-                else "not kept on one side of the split"
-            )
+            done = "kept on one side of the split" if self._merges else "not kept on one side of the split"
             self.say(
                 f"{self._duplicates['values']} value(s) occur more than once ({self._duplicates['repeats']} repeats), "
                 f"{self._duplicates['with_different_labels']} of them under different labels: {done}"

@@ -38,7 +38,6 @@ class FHBenchExamples(PublishedProtocol, ExampleProtocol):
     windows_first: ClassVar[bool] = True
     resampling: ClassVar[str] = "linear"
     label: ClassVar[str] = "parity: "
-    merges = False
     follows_source = False
 
     def group(self, item: Foldable) -> str:

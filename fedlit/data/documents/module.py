@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch.utils.data import Dataset
 
-from fedlit.data.base import arguments
 from fedlit.data.base.batch import Batch
 from fedlit.data.base.duplicates import content_key
 from fedlit.data.base.grouped import GroupedDataModule, GroupProtocol
@@ -103,6 +102,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
     """
 
     noun: ClassVar[str] = "document"
+    too_small: ClassVar[str] = f"has no document to train on: {_MEND}"
     split: DocumentSplit
     split_choices: ClassVar[object] = DocumentSplit
     usual_clients: ClassVar[int] = 3
@@ -126,15 +126,16 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         server_examples: int = 0,
         seed: int | None = None,
     ) -> None:
-        common = (partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
-        super().__init__(*common, merge_duplicates, server_examples)
-        self.eval_batch_size = eval_batch_size
+        super().__init__(partition, exclude, on_bad_record, seed)
+        self.batch_size, self.eval_batch_size, self.split = batch_size, eval_batch_size, split
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.merge_duplicates, self.server_examples = merge_duplicates, server_examples
         self.types = None if types is None else list(types)
         self.given_schema = schema
         self.schema: dict[str, Any] = {}
         self.annotated = {pattern: list(looked_for) for pattern, looked_for in (annotated or {}).items()}
         self.mask_test = mask_test
-        arguments.above_zero(eval_batch_size=eval_batch_size)
+        self.check_arguments()
         if schema is not None:
             types_given(schema)
         for pattern, looked_for in self.annotated.items():
@@ -246,9 +247,6 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         pairs = [(own, client) for client, documents in held for own in documents]
         return Documents([own for own, _ in pairs], [client for _, client in pairs])
 
-    def _nothing_in(self, client: str, split: str) -> str:
-        return f"client {client!r} has no document to train on: {_MEND}"
-
     def _describe_use(self) -> dict[str, Any]:
         return {"split": self.protocol.describe(), "schema": self.schema}
 
@@ -287,7 +285,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         return out
 
     def _look_over(self) -> None:
-        """Warn of what is odd, but not wrong in itself."""
+        super()._look_over()
         for what in sorted(BOTH):
             with_none = [c for c, parts in self._parts.items() if not annotation_counts(parts["train"])[what]]
             without = [client for client in with_none if what in self._masks[client]]
@@ -296,7 +294,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         if len(self._parts) == 1:
             self.say("there is one client: name sites, or set data.partition (RareTagBalanced, IID) to make several")
         self._warn_of_left_out(len(self.records))
-        if self._duplicates["repeats"] and not self.protocol.keeps_duplicates_apart:
+        if self._duplicates["repeats"] and not self._merges:
             self.say(
                 f"{self._duplicates['values']} text(s) occur more than once ({self._duplicates['repeats']} repeats): "
                 f"not kept on one side of the split"

@@ -57,6 +57,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
     """
 
     split: SplitRule
+    scale: Scale
     split_choices: ClassVar[object] = SplitRule
     server_reason: ClassVar[str] = "of a subject whose records the server holds"
 
@@ -81,17 +82,13 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         parity: bool = False,
         seed: int | None = None,
     ) -> None:
-        super().__init__(partition, batch_size, split, val_fraction, test_fraction, exclude, on_bad_record, seed)
-        self.context_length = context_length
-        self.prediction_length = prediction_length
-        self.rate = rate
-        self.stride = stride
-        self.eval_stride = eval_stride
-        self.eval_windows = eval_windows
-        self.scale: Scale = scale
-        self.max_missing = max_missing
-        self.server_records = server_records
-        self.parity = parity
+        super().__init__(partition, exclude, on_bad_record, seed)
+        self.context_length, self.prediction_length, self.batch_size = context_length, prediction_length, batch_size
+        self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
+        self.stride, self.eval_stride, self.eval_windows = stride, eval_stride, eval_windows
+        self.rate, self.scale, self.max_missing = rate, scale, max_missing
+        self.server_records, self.parity = server_records, parity
+        self.check_arguments()
         arguments.one_of("scale", scale, Scale)
         arguments.above_zero(context_length=context_length, prediction_length=prediction_length, rate=rate)
         arguments.above_zero(stride=stride, eval_stride=eval_stride, eval_windows=eval_windows)
@@ -110,11 +107,6 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         """How signals are split and scaled."""
         kind = PublishedSignals if self.parity else SignalProtocol
         return kind(self.split, self.val_fraction, self.test_fraction, self.scale)
-
-    @property
-    def needed_splits(self) -> Sequence[str]:
-        """Those that have a share."""
-        return self.protocol.needed
 
     def stand_in_seconds(self, rate: float) -> float:
         """Length at which every part of a split holds a few windows, for recordings made at ``rate`` (Hz)."""
@@ -274,8 +266,13 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             ]
         return runs
 
-    def _nothing_in(self, client: str, split: str) -> str:
-        return f"client {client!r} {self._no_windows(client, split, self._sides[client][split])}"
+    def _look_over(self) -> None:
+        for client, parts in self._parts.items():
+            for split in self.protocol.needed:
+                if not parts[split]:
+                    raise FedlitError(
+                        f"client {client!r} {self._no_windows(client, split, self._sides[client][split])}"
+                    )
 
     def _no_windows(self, client: str, split: str, parts: Sequence[Part]) -> str:
         longest = max((part.stop - part.start for part in parts), default=0)
