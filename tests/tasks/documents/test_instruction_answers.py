@@ -17,6 +17,7 @@ from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.tasks import InstructionTask
 from fedlit.tasks.documents.language_model import LanguageModel
+from fedlit.tasks.task import arguments
 
 FEW = NOTES[:6]
 
