@@ -1,4 +1,4 @@
-"""A batch of examples, and how single ones are put together to one."""
+"""A batch of examples, and how single examples are joined to a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Batch = dict[str, Any]
 
 
 def collate(items: Batch | Sequence[Batch]) -> Batch:
-    """A batch as it is (``__getitems__`` already made one), or single windows put together to one."""
+    """A batch as it is (``__getitems__`` already made one), or single examples joined to one."""
     if isinstance(items, dict):
         return items
     first = items[0]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from fedlit.data.base.records import Item
+from fedlit.data.base.records import Item, Value
 
 
-def content_key(value: Any) -> bytes:
+def content_key(value: Value) -> bytes:
     """Hash under which equal values are duplicates; of texts, case and white space do not count. 16 bytes."""
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(value, str):

@@ -54,7 +54,7 @@ class GroupProtocol(SplitProtocol):
             held: Indices by client.
             units: What each item is dealt out with.
             classes: The class of each item, in which the split is even.
-            seed: Of the draws.
+            seed: Seed of the draws.
         """
         shares = (self.val_fraction, self.test_fraction)
         if self.follows_source:

@@ -36,7 +36,7 @@ def draw(units: Sequence[str], classes: Sequence[str], fraction: float, seed: in
         units: Unit of each example; drawn as a whole.
         classes: Its class; a unit counts as its commonest.
         fraction: Share of the units, above 0.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     if fraction >= 1:
         return list(range(len(units)))

@@ -23,7 +23,7 @@ class FederatedDataModule(LightningDataModule):
     Attributes:
         batch_size: Examples in a batch.
         eval_batch_size: Examples in a batch that is scored and not trained on; None: ``batch_size``.
-        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         clients: Sorted names, after :meth:`setup`.
         simulated: Whether the data are simulated or a stand-in; reports say so.
     """

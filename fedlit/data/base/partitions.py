@@ -41,7 +41,8 @@ class Partition(ABC):
         """Class name and fields, as JSON can hold them."""
         out: dict[str, Any] = {"class": type(self).__name__}
         for name, value in vars(self).items():
-            out[name] = value.config() if isinstance(value, Partition) else _plain(value)
+            value = value.config() if isinstance(value, Partition) else value
+            out[name] = str(value) if isinstance(value, Path) else value
         return out
 
 
@@ -294,10 +295,6 @@ def named(prefix: str, groups: Mapping[str, Sequence[int]]) -> Assignment:
             raise FedlitError(f"{prefix} {name!r} and another one are both named {safe!r} as files: rename one")
         out[safe] = sorted(indices)
     return dict(sorted(out.items()))
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 def clients_named(partition: Partition) -> int | None:

@@ -26,7 +26,7 @@ class Reader(FederatedDataModule):
         partition: Who holds which records; None for the reader's natural one.
         exclude: Patterns (``HR0*``) of record ids to leave out.
         on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
-        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
     """
 
     default_partition: ClassVar[Partition] = BySite()

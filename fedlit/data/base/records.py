@@ -18,6 +18,10 @@ NO_LABEL = "none"
 """Stands for the class of an item without one."""
 
 
+Value = str | np.ndarray
+"""A text, or an image, a waveform or a signal."""
+
+
 class BadRecord(FedlitError):
     """A record that cannot be used as it is. The message names the file or record, and the mend."""
 

@@ -44,7 +44,7 @@ class ADFTD(SignalClasses):
 
     Args:
         root: Folder with ``participants.tsv`` and ``derivatives/sub-*/eeg/*.set``.
-        channels: Of the 19 electrodes Fp1 to Pz (any case), in the order wanted; None for all.
+        channels: Some of the 19 electrodes Fp1 to Pz (any case), in the order wanted; None for all.
         rate: Hz; the recordings have 500.
         window_seconds: None for whole recordings, which differ in length and fit one batch only if cut to one.
         kwargs: See :class:`fedlit.data.classification.signals.SignalClasses`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from fedlit.data.base.batch import Batch
-from fedlit.data.base.records import NO_LABEL, Fold
+from fedlit.data.base.records import NO_LABEL, Fold, Value
 from fedlit.errors import FedlitError
 
 Modality = Literal["image", "text", "audio", "signal"]
@@ -38,7 +38,7 @@ class Example:
     site: str
     kind: str
     labels: tuple[str, ...]
-    values: Any = field(repr=False)
+    values: Value | Callable[[], Value] = field(repr=False)
     rate: float | None = None
     fold: Fold | None = None
 
@@ -48,7 +48,7 @@ class Example:
         return "+".join(sorted(self.labels)) or NO_LABEL
 
     @property
-    def value(self) -> Any:
+    def value(self) -> Value:
         """What ``values`` is, or reads."""
         return self.values() if callable(self.values) else self.values
 
@@ -87,21 +87,21 @@ class Examples(Dataset[Any]):
         values = [example.value for example in chosen]
         texts = bool(values) and isinstance(values[0], str)
         return {
-            "x": values if texts else torch.from_numpy(_stacked(chosen, values)),
+            "x": values if texts else torch.from_numpy(_stacked(chosen, [np.asarray(value) for value in values])),
             "label": self.labels[torch.as_tensor(indices)],
             "id": [example.id for example in chosen],
             "client": [self.clients[i] for i in indices],
         }
 
 
-def _stacked(chosen: Sequence[Example], values: Sequence[Any]) -> Any:
-    for example, value in zip(chosen, values, strict=True):
-        if value.shape != values[0].shape:
+def _stacked(chosen: Sequence[Example], arrays: Sequence[np.ndarray]) -> np.ndarray:
+    for example, value in zip(chosen, arrays, strict=True):
+        if value.shape != arrays[0].shape:
             raise FedlitError(
-                f"examples {chosen[0].id!r} of shape {values[0].shape} and {example.id!r} of {value.shape} do not fit "
+                f"examples {chosen[0].id!r} of shape {arrays[0].shape} and {example.id!r} of {value.shape} do not fit "
                 f"one batch: bring all to one size"
             )
-    return np.stack(values)
+    return np.stack(arrays)
 
 
 def label_tensor(labels: Sequence[tuple[str, ...]], classes: Sequence[str], multi_label: bool) -> torch.Tensor:
@@ -137,7 +137,7 @@ def label_fault(example: Example, class_names: Sequence[str] | None, multi_label
     return None
 
 
-def value_fault(value: Any, modality: Modality) -> str | None:
+def value_fault(value: object, modality: Modality) -> str | None:
     """Why a value cannot be used, or None."""
     if modality == "text":
         if not isinstance(value, str):

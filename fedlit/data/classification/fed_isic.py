@@ -16,9 +16,9 @@ from fedlit.data.generated.examples import stand_in_image
 from fedlit.errors import FedlitError
 
 DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
-"""Of target 0 to 7."""
+"""Names of target 0 to 7."""
 CENTRES = ("BCN", "HAM_vidir_molemax", "HAM_vidir_modern", "HAM_rosendahl", "MSK", "HAM_vienna_dias")
-"""Of center 0 to 5, as FLamby's README names them."""
+"""Names of center 0 to 5, as FLamby's README names them."""
 IMAGES = "ISIC_2019_Training_Input_preprocessed"
 SPLIT = "train_test_split"
 LESIONS = "ISIC_2019_Training_Metadata.csv"

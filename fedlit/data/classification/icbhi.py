@@ -17,7 +17,7 @@ from fedlit.data.generated.examples import stand_in_sound, write_sound
 from fedlit.errors import FedlitError
 
 CYCLES = ("normal", "crackle", "wheeze", "both")
-"""In the order of the columns: 0 + crackle + 2 * wheeze."""
+"""Classes in the order of the columns: 0 + crackle + 2 * wheeze."""
 DEVICES = ("AKGC417L", "LittC2SE", "Litt3200", "Meditron")
 SPLIT_FILE = "ICBHI_challenge_train_test.txt"
 NAME = re.compile(r"(?P<patient>\d+)_[^_]+_[^_]+_(sc|mc)_(?P<device>[^_]+)")

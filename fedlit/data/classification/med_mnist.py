@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fedlit.data.base.records import Fold
 from fedlit.data.classification.examples import Example, Modality
@@ -59,7 +60,7 @@ class MedMNIST(ClassificationDataModule):
 
     @property
     def file_name(self) -> str:
-        """Of the official file."""
+        """Name of the official file."""
         return f"{self.name}.npz" if self.size == SIZES[0] else f"{self.name}_{self.size}.npz"
 
     def read(self) -> list[Example]:
@@ -155,7 +156,7 @@ class MedMNIST(ClassificationDataModule):
             out.append(Example(name, name, "site-unknown", "image", self._names(label), value, fold=part))
         return out
 
-    def _names(self, label: Any) -> tuple[str, ...]:
+    def _names(self, label: npt.NDArray[np.integer]) -> tuple[str, ...]:
         classes = self.about.classes
         if self.multi_label:
             return tuple(name for name, has in zip(classes, label, strict=True) if has)

@@ -19,7 +19,7 @@ class MedMNISTSet:
 
     Args:
         classes: Names, in the order of the labels from 0.
-        md5: Of the official files, in the order of :data:`SIZES`.
+        md5: Sums of the official files, in the order of :data:`SIZES`.
         grey: Whether images have one channel, not three.
         multi_label: Whether an image has any number of labels.
     """

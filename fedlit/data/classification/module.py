@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from fedlit.data.base import groups
 from fedlit.data.base.duplicates import content_key
 from fedlit.data.base.grouped import GroupedDataModule
@@ -47,7 +49,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         server_examples: Records that the server holds, for rules that ask for them. Their subjects and duplicates
             are kept from clients (not with ``parity``); drawn before the partition.
         cache_folder: Keep decoded values in a file in this folder, removed at the end, in the place of memory.
-        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
 
     Attributes:
         classes: Names in the order of the label indices, after :meth:`setup`.
@@ -185,8 +187,9 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
             self._keys[example.id] = content_key(value)
             # A window that is kept must not keep its whole record with it.
             window = self.protocol.windows_first and self._cuts and not callable(example.values)
+            value = value.copy() if window and isinstance(value, np.ndarray) else value
             kept = window or (callable(example.values) and self.cache_values)
-            usable.append((example, store.add(value.copy() if window else value) if kept else None))
+            usable.append((example, store.add(value) if kept else None))
             if self.protocol.windows_first or not self._cuts:
                 self._shapes[example.id] = getattr(value, "shape", ())
         values = store.values()

@@ -23,7 +23,7 @@ class ExampleProtocol(GroupProtocol):
     """Whether records are cut before the partition, and each window is dealt out by itself."""
     resampling: ClassVar[str] = "polyphase"
     label: ClassVar[str] = ""
-    """In front of warnings about what the protocol itself brings about."""
+    """Prefix of warnings about what the protocol itself brings about."""
 
     def resample(self, values: Signal, rate: float, new_rate: float) -> Signal:
         """A signal (samples,) at another rate (Hz)."""

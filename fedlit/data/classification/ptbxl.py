@@ -30,7 +30,7 @@ from fedlit.errors import FedlitError
 
 Labels = Literal["superclass", "superclasses", "statements"]
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
-"""In the order of FHBench (arXiv 2504.10817)."""
+"""Classes in the order of FHBench (arXiv 2504.10817)."""
 
 
 class PTBXLClasses(SignalClasses):
@@ -50,7 +50,7 @@ class PTBXLClasses(SignalClasses):
             ``statements``: all statements of ``scp_statements.csv`` (multi-label), of diagnosis, form and rhythm.
         min_likelihood: Statements with a lower likelihood (0 to 100) do not count. 0 keeps all: the file writes 0 where
             the likelihood is not known, as of every rhythm.
-        leads: Of I, II, III, aVR, aVL, aVF, V1 to V6 (any case), in the order wanted; None for all twelve.
+        leads: Some of I, II, III, aVR, aVL, aVF, V1 to V6 (any case), in the order wanted; None for all twelve.
         rate: Hz.
         window_seconds: None for whole records; FHBench has 1.0.
         kwargs: See :class:`fedlit.data.classification.signals.SignalClasses`.

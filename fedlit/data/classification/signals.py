@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +34,13 @@ class Window:
         scaled: Whether each channel is brought to mean 0 and deviation 1 over the window.
     """
 
-    source: Any
+    source: Signals | Callable[[], Signals]
     start: int
     stop: int
     scaled: bool
 
     def __call__(self) -> Signals:
-        whole: Signals = self.source() if callable(self.source) else self.source
+        whole = self.source() if callable(self.source) else self.source
         part = whole[:, self.start : self.stop]
         return standardised(part) if self.scaled else part.copy()
 
@@ -106,7 +106,7 @@ class SignalClasses(ClassificationDataModule):
         """
         raise NotImplementedError
 
-    def values_of(self, record_id: str, path: Path) -> Any:
+    def values_of(self, record_id: str, path: Path) -> Callable[[], Signals]:
         """``Example.values`` of a recording: a function that reads it, ``(channels, samples)``."""
         return partial(self._values, record_id, path)
 
@@ -115,14 +115,13 @@ class SignalClasses(ClassificationDataModule):
         length = self.window_samples
         if length is None:
             return [example]
-        count = example.value.shape[1] // length
+        count = np.shape(example.value)[1] // length
         most = min(count, int(self.max_windows or count))
         numbers = [(2 * k + 1) * count // (2 * most) for k in range(most)]
+        source = cast(Signals | Callable[[], Signals], example.values)
         scaled = self.scale == "window"
         return [
-            replace(
-                example, id=f"{example.id}/{k}", values=Window(example.values, k * length, (k + 1) * length, scaled)
-            )
+            replace(example, id=f"{example.id}/{k}", values=Window(source, k * length, (k + 1) * length, scaled))
             for k in numbers
         ]
 

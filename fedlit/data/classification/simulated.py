@@ -28,7 +28,7 @@ class SimulatedExamples(ClassificationDataModule):
         per_subject: Examples of each subject.
         mix: Concentration of the Dirichlet from which a site's share of each class is drawn: small for sites of few
             classes, large for sites that are alike.
-        simulation_seed: Of the simulated subjects; ``seed`` is that of partition and split.
+        simulation_seed: Seed of the simulated subjects; ``seed`` is that of partition and split.
         kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 

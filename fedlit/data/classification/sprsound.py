@@ -20,7 +20,7 @@ from fedlit.errors import FedlitError
 Level = Literal["event", "record"]
 TestPart = Literal["both", "inter", "intra"]
 EVENTS = ("Normal", "Fine Crackle", "Wheeze", "Coarse Crackle", "Wheeze+Crackle", "Rhonchi", "Stridor")
-"""In the order of FHBench's code."""
+"""Classes in the order of FHBench's code."""
 RECORDS = ("Normal", "CAS", "DAS", "CAS & DAS", "Poor Quality")
 CLASSES: dict[str, Sequence[str]] = {"event": EVENTS, "record": RECORDS}
 NAME = re.compile(r"(?P<patient>[^_]+)_(?P<age>[^_]+)_(?P<sex>[^_]+)_(?P<location>[^_]+)_(?P<number>[^_]+)")

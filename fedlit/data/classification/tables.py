@@ -216,8 +216,8 @@ class ImageTable(FileTable):
         path_column: Its column with the files' paths, which are also their ids unless ``id_column`` is given.
         folder: Where relative paths start; None: the table's own folder.
         size: Height and width (pixels) of all images.
-        resize: Of an image of another size: ``error`` refuses it; ``crop`` cuts out the middle square and scales that;
-            ``squash`` scales it whole, whatever its aspect.
+        resize: Treatment of an image of another size: ``error`` refuses it; ``crop`` cuts out the middle square and
+            scales that; ``squash`` scales it whole, whatever its aspect.
         kwargs: See :class:`fedlit.data.classification.tables.ExampleTable`.
     """
 

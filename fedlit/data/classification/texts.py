@@ -21,7 +21,7 @@ CONDITIONS = (
     "cardiovascular diseases",
     "general pathological conditions",
 )
-"""Of condition_label 1 to 5, as medical_tc_labels.csv names them."""
+"""Names of condition_label 1 to 5, as medical_tc_labels.csv names them."""
 ROLES = ("BACKGROUND", "OBJECTIVE", "METHODS", "RESULTS", "CONCLUSIONS")
 RCT_FILES: dict[str, Fold] = {"train": "train", "dev": "val", "test": "test"}
 

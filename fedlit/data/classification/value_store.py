@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
+from fedlit.data.base.records import Value
 from fedlit.errors import FedlitError
 
 
@@ -22,9 +24,9 @@ class ValueStore:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._arrays: list[Any] = []
+        self._kept: list[Value | tuple[int, tuple[int, ...], np.dtype]] = []
         self._folder = folder
-        self._file: Any = None
+        self._file: IO[bytes] | None = None
         if folder is not None:
             with self._writing():
                 Path(folder).mkdir(parents=True, exist_ok=True)
@@ -38,30 +40,29 @@ class ValueStore:
             mend = "set data.cache_folder to a folder that can be written to, with room for all values"
             raise FedlitError(f"{self._folder}: {error.strerror}: {mend}") from error
 
-    def add(self, value: Any) -> int:
+    def add(self, value: Value) -> int:
         """Keep a value; the number under which :meth:`values` gives it.
 
         Raises:
             FedlitError: The disk is full.
         """
         if self._file is None or not isinstance(value, np.ndarray):
-            self._arrays.append(value)
+            self._kept.append(value)
         else:
-            self._arrays.append((self._file.tell(), value.shape, value.dtype))
+            self._kept.append((self._file.tell(), value.shape, value.dtype))
             with self._writing():
                 self._file.write(np.ascontiguousarray(value).data)
-        return len(self._arrays) - 1
+        return len(self._kept) - 1
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[Value]:
         """All values, in the order of adding; arrays of a file cannot be written to."""
-        if self._file is None or not self._file.tell():
-            return self._arrays
-        with self._writing():
-            self._file.flush()
-        flat = np.memmap(self._file, np.uint8, "r")
-        return [
-            np.asarray(flat[v[0] : v[0] + prod(v[1]) * v[2].itemsize]).view(v[2]).reshape(v[1])
-            if isinstance(v, tuple)
-            else v
-            for v in self._arrays
-        ]
+        flat = np.empty(0, np.uint8)
+        if self._file is not None and self._file.tell():
+            with self._writing():
+                self._file.flush()
+            flat = np.asarray(np.memmap(self._file, np.uint8, "r"))
+        return [_array(flat, *kept) if isinstance(kept, tuple) else kept for kept in self._kept]
+
+
+def _array(flat: npt.NDArray[np.uint8], start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return flat[start : start + prod(shape) * dtype.itemsize].view(dtype).reshape(shape)

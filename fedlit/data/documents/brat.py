@@ -51,8 +51,8 @@ def parse_brat(text: str, ann: str, id: str, name: str = "ann") -> tuple[Documen
     Args:
         text: Contents of the ``.txt`` file, line breaks as they are: offsets count them.
         ann: Contents of the ``.ann`` file.
-        id: Of the document.
-        name: Of the ``.ann`` file, for errors.
+        id: Id of the document.
+        name: Name of the ``.ann`` file, for errors.
 
     Raises:
         BadRecord: Naming file, line and mend.

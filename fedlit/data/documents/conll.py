@@ -45,9 +45,9 @@ def conll_pieces(
     """The documents of a file.
 
     Args:
-        content: Of the file: on each line a token and, in columns separated by tabs or blanks, its tag; an empty line
-            after a sentence; a ``-DOCSTART-``, ``-DOCSTART- (id)`` or ``###id`` line before a document.
-        name: Of the file, for errors.
+        content: Content of the file: on each line a token and, in columns separated by tabs or blanks, its tag; an
+            empty line after a sentence; a ``-DOCSTART-``, ``-DOCSTART- (id)`` or ``###id`` line before a document.
+        name: Name of the file, for errors.
         stem: Documents without an id are named ``stem-1``, ``stem-2``, ...; the one of ``unit`` ``file`` is ``stem``.
         unit: What is a document.
         tag_column: Column of the tag, from 0, or from -1 backwards; the token is in the first.

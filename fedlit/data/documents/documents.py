@@ -22,7 +22,7 @@ class Entity:
         type: For instance ``"Disease"``.
         start: First character, an index into the document's text.
         stop: One after the last.
-        fragments: Of a mention with gaps: its parts (start, stop) in order, from ``start`` to ``stop``; empty without.
+        fragments: Parts (start, stop) of a mention with gaps, in order, from ``start`` to ``stop``; empty without.
         concept: Identifier in a vocabulary (``"MESH:D003000"``), where the source gives one.
     """
 

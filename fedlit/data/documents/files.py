@@ -235,7 +235,7 @@ def site_of(path: PurePath, by: SiteBy) -> str:
     ``clinic-a_train.conll`` and ``clinic-a_test.conll`` are of the site ``clinic-a``.
 
     Args:
-        path: Of a file, in the folder of the data set.
+        path: Path of a file in the folder of the data set.
         by: Which of the two.
     """
     named = path.name.split(".")[0] if by == "file" else path.parent.as_posix().strip(".")

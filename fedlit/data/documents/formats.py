@@ -14,7 +14,7 @@ class Piece:
     """One document of a file, not read yet, so that a reader can leave a bad one out and go on.
 
     Attributes:
-        id: Of the document.
+        id: Id of the document.
         where: File, and the line where it has several, for errors.
         parse: Gives the document, or raises ``BadRecord`` that names file, line and mend.
     """

@@ -31,7 +31,7 @@ def stand_in_document(
     """A document of a title and three sentences, its words between blanks; no two numbers give the same.
 
     Args:
-        number: Of the document.
+        number: Number of the document.
         kinds: Two types: head and tail of the relation.
         relation: Its type; a sentence in two says it.
         site: Where it is from.

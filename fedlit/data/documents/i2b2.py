@@ -40,10 +40,10 @@ def parse_i2b2(
 
     Args:
         text: Contents of the ``.txt`` file.
-        con: Of the ``.con`` file.
-        rel: Of the ``.rel`` file; None: relations were not looked for.
-        ast: Of the ``.ast`` file, to make ``problem-absent`` out of the type ``problem``; None: types as they are.
-        id: Of the document.
+        con: Content of the ``.con`` file.
+        rel: Content of the ``.rel`` file; None: relations were not looked for.
+        ast: Content of the ``.ast`` file, to make ``problem-absent`` out of ``problem``; None: types as they are.
+        id: Id of the document.
         name: Path of the files without what follows the last dot, for errors.
 
     Raises:

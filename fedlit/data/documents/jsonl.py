@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from fedlit.data.base.names import FOLDS
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
 from fedlit.data.documents.formats import Piece, document
 
+EndT = TypeVar("EndT")
 _KEYS = ("id", "text", "entities", "relations", "subject", "site", "fold", "annotated", "meta")
 _ENTITY = {"id": str, "type": str, "start": int, "end": int}
 _RELATION = {"type": str, "head": str, "tail": str}
@@ -30,9 +31,9 @@ def jsonl_pieces(content: str, name: str, site: str = "site-unknown") -> list[Pi
     """The documents of a file.
 
     Args:
-        content: Of the file.
-        name: Of the file, for errors.
-        site: Of documents that name none.
+        content: Content of the file.
+        name: Name of the file, for errors.
+        site: Site of documents that name none.
 
     Raises:
         BadRecord: A line is no JSON object with an ``id``.
@@ -153,7 +154,7 @@ def _text(given: Mapping[str, Any], key: str, here: str) -> str:
     return value
 
 
-def _pairs(given: Any, key: str, kind: type, here: str) -> tuple[tuple[Any, Any], ...]:
+def _pairs(given: list[list[EndT]], key: str, kind: type[EndT], here: str) -> tuple[tuple[EndT, EndT], ...]:
     good = isinstance(given, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, kind) for end in pair) for pair in given
     )

@@ -94,7 +94,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             on one side of the split. With ``split`` ``fold`` they are counted.
         server_examples: Documents that the server holds, evenly of each site, with all that their annotators found.
             Their subjects and duplicates are kept from clients; drawn before the partition.
-        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
 
     Attributes:
         schema: Types in the documents, after :meth:`setup`, in the form of the argument.

@@ -53,7 +53,7 @@ class _Deal:
 
     Args:
         room: Documents that each client may still get.
-        tags: Of each unit.
+        tags: Tags of each unit.
     """
 
     def __init__(self, room: list[int], tags: Sequence[Counter[str]]) -> None:
@@ -89,7 +89,7 @@ def _tags(record: Item) -> Counter[str]:
     """How often a record has each tag."""
     found: list[Any] = [*getattr(record, "entities", ()), *getattr(record, "relations", ())]
     if found:
-        return Counter(str(one.type) for one in found)
+        return Counter(str(tag.type) for tag in found)
     own = getattr(record, "labels", None)
     if own is not None:
         return Counter(own)

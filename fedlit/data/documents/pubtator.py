@@ -28,8 +28,8 @@ def pubtator_pieces(content: str, name: str, pairs: Pairs = "first") -> list[Pie
     """The documents of a file.
 
     Args:
-        content: Of the file.
-        name: Of the file, for errors.
+        content: Content of the file.
+        name: Name of the file, for errors.
         pairs: Mentions that a relation of two concepts links: the first of each, or every pair.
 
     Raises:

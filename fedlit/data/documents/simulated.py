@@ -36,8 +36,8 @@ class SimulatedNotes(DocumentDataModule):
     Args:
         notes: How many, dealt evenly over the sites; each is of its own subject.
         sites: How many.
-        sentences: Of each note.
-        simulation_seed: Of the notes; ``seed`` is that of partition and split.
+        sentences: Number of sentences in each note.
+        simulation_seed: Seed of the notes; ``seed`` is that of partition and split.
         kwargs: See :class:`fedlit.data.documents.module.DocumentDataModule`.
     """
 

@@ -25,7 +25,7 @@ class Recording:
 
     Attributes:
         rate: Hz.
-        names: Of the channels.
+        names: Names of the channels.
         values: float32 (channels, samples), uV.
     """
 
@@ -100,7 +100,7 @@ def _fields(path: Path) -> dict[str, Any]:
             out = {name: found[name] for name in FIELDS if name in found}
             if "chanlocs" in out:
                 each = np.atleast_1d(out["chanlocs"])
-                out["chanlocs"] = [str(one.labels).strip() for one in each if hasattr(one, "labels")]
+                out["chanlocs"] = [str(channel.labels).strip() for channel in each if hasattr(channel, "labels")]
             return out
         except NotImplementedError:  # how scipy says version 7.3
             return _fields_of_hdf5(path)
@@ -124,8 +124,8 @@ def _fields_of_hdf5(path: Path) -> dict[str, Any]:
         if "chanlocs" in top and "labels" in top["chanlocs"]:
             labels = top["chanlocs"]["labels"]
             several = h5py.check_ref_dtype(labels.dtype) is not None
-            each = [file[one] for one in np.ravel(labels[()])] if several else [labels]
-            out["chanlocs"] = [str(_matlab(one)).strip() for one in each]
+            each = [file[reference] for reference in np.ravel(labels[()])] if several else [labels]
+            out["chanlocs"] = [str(_matlab(label)).strip() for label in each]
         return out
 
 

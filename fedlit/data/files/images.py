@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fedlit.data.base.records import BadRecord
 
@@ -14,7 +15,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """What becomes RGB: black and white and grey are repeated, palettes looked up, transparency is dropped."""
 
 
-def read_image(path: Path, size: int, resize: Resize) -> Any:
+def read_image(path: Path, size: int, resize: Resize) -> npt.NDArray[np.uint8]:
     """An image file, turned upright as its EXIF data say, as uint8 RGB of shape (size, size, 3).
 
     Args:
@@ -61,6 +62,6 @@ def read_image(path: Path, size: int, resize: Resize) -> Any:
     return np.asarray(colours).copy()
 
 
-def _is_deep(image: Any) -> bool:
+def _is_deep(image: object) -> bool:
     """Whether the file has 16 bits a channel, which Pillow would cut to 8 for colours without a word."""
     return any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))

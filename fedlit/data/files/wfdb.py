@@ -46,7 +46,7 @@ def read_channels(path: Path, names: Sequence[str]) -> Channels:
     """Read some channels of a record; names are matched without regard to case.
 
     Args:
-        path: Of the header or the signals, with or without suffix.
+        path: Path of the header or the signals, with or without suffix.
         names: Channels wanted, each once.
 
     Raises:

@@ -116,7 +116,7 @@ def stand_in_image(number: int, of_class: int, height: int, width: int) -> Any:
     """uint8, shape (height, width, 3); no two numbers give the same. Its brightness, too, is of its class.
 
     Args:
-        number: Of the image.
+        number: Number of the image.
         of_class: Index of its class; more than seven share their colours.
         height: Pixels.
         width: Pixels.
@@ -131,7 +131,7 @@ def stand_in_sound(number: int, of_class: int, seconds: float = 1.0, rate: int =
     """Noise with a tone of its class; no two numbers give the same.
 
     Args:
-        number: Of the sound.
+        number: Number of the sound.
         of_class: Index of its class.
         seconds: Duration.
         rate: Samples per second (Hz).
@@ -167,7 +167,7 @@ def stand_in_text(number: int, of_class: int, words: int = 14) -> str:
     """A sentence with words of its class in it; no two numbers give the same.
 
     Args:
-        number: Of the sentence.
+        number: Number of the sentence.
         of_class: Index of its class; more than five share their words.
         words: In the sentence.
     """

@@ -78,7 +78,7 @@ def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMP
     A wrong gain shows in a group even where its single records are naturally small or large.
 
     Args:
-        amplitudes: Of usable records of one kind, by the gain in their headers.
+        amplitudes: Amplitudes of usable records of one kind, by the gain in their headers.
         factor: From which a group is odd.
 
     Returns:

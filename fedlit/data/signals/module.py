@@ -53,7 +53,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             are drawn evenly over the sites, and no client has a record of one.
         parity: Split and scale as the code of arXiv 2502.09744 does: 60/40 without a validation part, each part or
             record mapped to [0, 1] by its own extremes (which looks into the targets), stride 1 unless given.
-        seed: Of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
     """
 
     split: SplitRule

@@ -30,7 +30,7 @@ _COLUMNS = (
     "strat_fold filename_lr filename_hr"
 )
 COLUMNS = tuple(_COLUMNS.split())
-"""Of the official file, in its order."""
+"""Columns of the official file, in its order."""
 
 
 @dataclass(frozen=True)

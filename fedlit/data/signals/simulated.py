@@ -37,7 +37,7 @@ class SimulatedVitals(SignalDataModule):
         seconds: Length of each recording.
         kinds: ``ecg``, ``icg`` or both; each is a record of its own.
         lead: ECG lead to read.
-        simulation_seed: Of the simulated subjects; ``seed`` is that of partition and split.
+        simulation_seed: Seed of the simulated subjects; ``seed`` is that of partition and split.
         rate: Resample every record to this rate (Hz); sites record at 100, 125 and 250 Hz.
         kwargs: See :class:`fedlit.data.signals.module.SignalDataModule`.
     """

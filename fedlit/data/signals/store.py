@@ -17,7 +17,7 @@ from fedlit.data.signals.resampling import resample
 from fedlit.errors import FedlitError
 
 NOTHING = np.empty(0, np.float32)
-"""In the place of values that lie elsewhere."""
+"""Stands for values that are in the store."""
 
 
 class SignalStore:

@@ -44,7 +44,7 @@ class VitalSigns(SignalDataModule):
         root: Folder with the folders GDN0001 to GDN0030.
         channels: Variables to read (case does not matter), each a record of its own at its own rate; ``ecg_best``
             takes each subject's better ECG lead, as the authors list it. None for ``["tfm_ecg2"]``.
-        scenarios: Of Resting, Valsalva, Apnea, TiltUp, TiltDown; None for Resting. Not every subject has all.
+        scenarios: Some of Resting, Valsalva, Apnea, TiltUp, TiltDown; None for Resting. Not every subject has all.
         split: One subject a client cannot be split by subject, so the default here is by time.
         kwargs: See :class:`fedlit.data.signals.module.SignalDataModule`.
     """

@@ -24,7 +24,7 @@ class Run:
     """Windows at equal distances in one record: ``first, first + stride, ...``, ``count`` of them.
 
     Attributes:
-        client: Whose windows they are.
+        client: Name of the client.
         record: Record id.
         kind: Kind of the record.
         base: Where the record starts in the flat array of all signals.
