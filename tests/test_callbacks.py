@@ -213,3 +213,45 @@ def test_a_logger_is_told_the_summary_figures_of_each_round(fit):
     assert recorder.rows[1][1]["val/global/mse"] == float(rows["mean"]["value"])
     assert recorder.rows[1][1]["train/bytes"] == sum(int(r["bytes"]) for r in folder.ledger.read() if r["round"] == "1")
     assert json.loads((folder.path / "summary.json").read_text())["bytes"]["up"] > 0
+
+
+class Adding(Callback):
+    """Adds a figure to each round, made of those that are there."""
+
+    def __init__(self, name="loss_squared"):
+        self.name = name
+
+    def on_before_commit(self, trainer, round, values):  # noqa: A002
+        return {self.name: values["train/loss"] ** 2}
+
+
+def test_a_callback_adds_figures_before_the_commit(fit):
+    from lightning.pytorch.loggers.logger import DummyLogger
+
+    class Recorder(DummyLogger):
+        seen: list = []
+
+        def log_metrics(self, metrics, step=None):
+            self.seen.append((step, dict(metrics)))
+
+    recorder = Recorder()
+    folder = fit(
+        FedAvg(), callbacks=[Adding()], logger=recorder, max_rounds=3, monitor="train/loss_squared",
+        check_val_every_n_rounds=3, evaluate_at=["after_aggregation"],
+    )  # fmt: skip
+    rows = [r for r in folder.metrics.read() if r["metric"] == "loss_squared"]
+    assert [(r["round"], r["client"], r["split"], r["num_examples"]) for r in rows] == [
+        ("1", "server", "train", "0"), ("2", "server", "train", "0"), ("3", "server", "train", "0"),
+    ]  # fmt: skip
+    logged = {step: m for step, m in recorder.seen if "train/loss_squared" in m}
+    assert [logged[n]["train/loss_squared"] for n in (1, 2, 3)] == [float(r["value"]) for r in rows]
+    assert logged[1]["train/loss_squared"] == logged[1]["train/loss"] ** 2
+    assert read(folder.path / "checkpoints" / "best").round == 3
+
+
+def test_figures_of_a_callback_are_the_same_after_a_resume_and_may_not_take_a_name(fit):
+    whole, cut = (fit(FedAvg(), callbacks=[Adding()], max_rounds=n) for n in (4, 2))
+    resumed = fit(FedAvg(), callbacks=[Adding()], max_rounds=4, ckpt_path=str(cut.path))
+    assert (resumed.path / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
+    with pytest.raises(FedlitError, match="Adding logs 'loss', which is a figure of the trainer's own"):
+        fit(FedAvg(), callbacks=[Adding("loss")])

@@ -66,3 +66,40 @@ def test_a_run_goes_on_though_its_cache_has_moved(fit, tmp_path):
     longer = fit(FedAvg(), task(), data("there"), max_rounds=2, ckpt_path=str(folder.path))
     assert longer.path == folder.path
     assert {row["round"] for row in longer.metrics.read()} == {"0", "1", "2"}
+
+
+def test_a_backbone_that_changed_between_fit_and_resume_is_refused(fit, tmp_path):
+    """The folder's path is the same, one frozen weight in it is not."""
+    import pytest
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from fedlit.backbones.encoders.loading import encoder_stand_in
+    from fedlit.errors import FedlitError
+
+    backbone = tmp_path / "backbone"
+    loaded = encoder_stand_in("stand-in:vit")
+    loaded.network.save_pretrained(str(backbone))
+    loaded.family.save(backbone)
+
+    def run(**settings):
+        data = SimulatedImages(subjects=24, sites=2, per_subject=2, mix=5.0, cache_folder=tmp_path / "cache")
+        return fit(FedAvg(), ClassificationTask(str(backbone), LoRA(r=2)), data, **settings)
+
+    folder = run(max_rounds=1)
+    assert run(max_rounds=2, ckpt_path=str(folder.path)).path == folder.path
+    weights = load_file(backbone / "model.safetensors")
+    name = next(n for n, t in weights.items() if t.dim() == 2)
+    weights[name][0, 0] += torch.tensor(1e-3)
+    save_file(weights, backbone / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FedlitError, match=r"model\.frozen_sha256: '[0-9a-f]{64}' -> '[0-9a-f]{64}'"):
+        run(max_rounds=3, ckpt_path=str(folder.path))
+
+
+def test_a_run_made_before_digests_were_kept_goes_on(fit):
+    folder = fit(FedAvg(), max_rounds=1)
+    meta = folder.path / "checkpoints" / "last" / "meta.json"
+    held = json.loads(meta.read_text())
+    del held["fingerprint"]["model"]["frozen_sha256"], held["fingerprint"]["trainer"]["stragglers"]
+    meta.write_text(json.dumps(held))
+    assert fit(FedAvg(), max_rounds=2, ckpt_path=str(folder.path)).checkpoints.read().round == 2
