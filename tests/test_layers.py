@@ -23,17 +23,6 @@ FOR_SOME_ONLY = {"jsonargparse": {"cli", "strict_yaml"}, "lightning.pytorch.cli"
 """Libraries, or parts of them, that only some rooms may import."""
 RULES_MAY = {*sys.stdlib_module_names, "torch", "fedlit.tree", "fedlit.errors", "fedlit.aggregators"}
 """All that aggregators import: a rule is run at a site, at a server and in a test alike."""
-EXCEPTIONS = {
-    ("fedlit/engine/loss.py", "fedlit.engine.serial"),
-    ("fedlit/tasks/export.py", "fedlit.tasks.classification"),
-    ("fedlit/tasks/export.py", "fedlit.tasks.documents.token_classification"),
-    ("fedlit/federation/autotune.py", "fedlit.trainer"),
-    ("fedlit/federation/loop.py", "fedlit.trainer"),
-    ("fedlit/reports/labels.py", "fedlit.trainer"),
-    ("fedlit/reports/summary.py", "fedlit.trainer"),
-    ("fedlit/runs/fingerprint.py", "fedlit.trainer"),
-}
-"""Imports upwards or in a circle that there still are, as file and module; one that is gone must go here too."""
 
 
 class Import(NamedTuple):
@@ -111,10 +100,7 @@ def faults(found: list[Import]) -> list[str]:
 
 
 def test_imports_go_down_and_never_in_a_circle():
-    found = imports(PACKAGE)
-    excepted = {(each.where.rsplit(":", 1)[0], each.target) for each in found} & EXCEPTIONS
-    assert excepted == EXCEPTIONS, f"these are no longer needed: {sorted(EXCEPTIONS - excepted)}"
-    wrong = faults([each for each in found if (each.where.rsplit(":", 1)[0], each.target) not in EXCEPTIONS])
+    wrong = faults(imports(PACKAGE))
     assert not wrong, "\n" + "\n".join(wrong)
 
 

@@ -1,11 +1,10 @@
 """List the rules: paper, what goes up and comes down, what stays at the client, whether sealed updates will do.
 
-Nothing here is written by hand: see :mod:`fedlit.cli.probe`.
+The table is found by running each rule, see :mod:`fedlit.cli.probe`.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 import sys
@@ -13,10 +12,10 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
 import fedlit.aggregators
 from fedlit.aggregators import Aggregator
+from fedlit.cli.arguments import Parser
 from fedlit.cli.probe import MODEL, WHOLE, example, observe, turns
 from fedlit.errors import FedlitError
 
@@ -35,7 +34,7 @@ MARKERS = "<!-- fedlit aggregators -->", "<!-- end -->"
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What there is to say of a rule."""
+    """A row of the table: a rule, and what :func:`~fedlit.cli.probe.observe` saw of it."""
 
     rule: str
     family: str
@@ -47,7 +46,7 @@ class Line:
 
 
 def rules() -> dict[str, type[Aggregator]]:
-    """The exported rules by name; bases are no dataclasses themselves."""
+    """The exported rules by name, without base classes, which are not dataclasses."""
     found = {name: getattr(fedlit.aggregators, name) for name in fedlit.aggregators.__all__}
     return {
         name: cls
@@ -57,7 +56,10 @@ def rules() -> dict[str, type[Aggregator]]:
 
 
 def lines(family: str | None = None) -> list[Line]:
-    """One for each rule, by family and name.
+    """A line for each rule, sorted by family and name.
+
+    Args:
+        family: Only the rules of this one.
 
     Raises:
         FedlitError: There is no such family.
@@ -74,7 +76,7 @@ def lines(family: str | None = None) -> list[Line]:
 
 
 def line(cls: type[Aggregator], family: str) -> Line:
-    """A rule's line, from its class."""
+    """The line of one rule."""
     rule, made_up = example(cls)
     paper = re.search(r"arXiv:(\d{4}\.\d{4,5})", vars(cls).get("__doc__") or "")
     seen = observe(rule)
@@ -90,7 +92,7 @@ def line(cls: type[Aggregator], family: str) -> Line:
 
 
 def plain(table: Sequence[Line]) -> str:
-    """Columns for a terminal."""
+    """The table in columns, for a terminal."""
 
     def shown(cells: Mapping[str, str]) -> Iterable[str]:
         wrapped = {k: textwrap.wrap(v, WIDTHS[k], break_on_hyphens=False) or [""] for k, v in cells.items()}
@@ -103,21 +105,21 @@ def plain(table: Sequence[Line]) -> str:
 
 
 def markdown(table: Sequence[Line]) -> str:
-    """The same for the documents."""
+    """The table in markdown, for the documentation."""
     out = ["| " + " | ".join(HEADINGS.values()) + " |", "|" + "---|" * len(HEADINGS)]
-    for one in table:
-        paper = one.paper if one.paper == "-" else f"[{one.paper}](https://arxiv.org/abs/{one.paper})"
-        name, _, star = one.rule.partition(" ")
-        cells = {**dataclasses.asdict(one), "rule": f"`{name}`" + (rf" \{star}" if star else ""), "paper": paper}
+    for line in table:
+        paper = line.paper if line.paper == "-" else f"[{line.paper}](https://arxiv.org/abs/{line.paper})"
+        name, _, star = line.rule.partition(" ")
+        cells = {**dataclasses.asdict(line), "rule": f"`{name}`" + (rf" \{star}" if star else ""), "paper": paper}
         out.append("| " + " | ".join(cells.values()) + " |")
     return "\n".join([*out, "", *textwrap.wrap(LEGEND, 120)])
 
 
 def put_into(document: Path, text: str) -> None:
-    """Replace what stands between the two markers.
+    """Replace the text between the two markers of a document.
 
     Raises:
-        FedlitError: The document does not have them.
+        FedlitError: The document lacks a marker.
     """
     before, start, rest = document.read_text().partition(MARKERS[0])
     _, end, after = rest.partition(MARKERS[1])
@@ -126,16 +128,9 @@ def put_into(document: Path, text: str) -> None:
     document.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
 
 
-class Parser(argparse.ArgumentParser):
-    """Refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise FedlitError(f"fedlit aggregators: {message}")
-
-
 def main(args: Sequence[str]) -> None:
     """``fedlit aggregators``."""
-    parser = Parser(prog="fedlit aggregators", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = Parser("aggregators", (__doc__ or "").splitlines()[0])
     parser.add_argument("--markdown", action="store_true", help="as docs/aggregators.md has it")
     parser.add_argument("--into", type=Path, metavar="FILE", help="write that between the markers of this document")
     parser.add_argument("--family", help="only the rules of this family")

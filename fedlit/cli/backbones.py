@@ -1,19 +1,19 @@
 """List the backbones: modality, parameters, what LoRA trains, and the memory that training takes.
 
-Weights are neither needed nor read: see :mod:`fedlit.backbones.memory`.
+No weights are read: see :mod:`fedlit.backbones.memory`.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from fedlit.backbones.memory import Memory, Precision
+from fedlit.cli.arguments import Parser
 from fedlit.errors import FedlitError, first_line
 
 if TYPE_CHECKING:
@@ -37,19 +37,21 @@ LANGUAGE_WAYS: dict[str, tuple[Storage, Precision, bool]] = {
     "4-bit": ("nf4", "bf16-mixed", False),
     "4-bit+ckpt": ("nf4", "bf16-mixed", True),
 }
-"""Columns of language models: what the frozen weights are held in, and the same two."""
+"""Columns of language models: how frozen weights are stored, the trainer's precision, ``gradient_checkpointing``."""
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclass(frozen=True)
 class Line:
-    """What there is to say of a backbone.
+    """A row of the table.
 
     Args:
-        parameters: All of those that are used here, adapters not among them; heads of the published files are not.
-        trainable: The adapters'.
-        memory: By the name of the way; None where the network cannot be trained so.
+        name: Folder or id of the backbone.
+        modality: Of its inputs.
+        parameters: Number of parameters, without adapters and without heads of the published files.
+        trainable: Number of parameters of the adapters.
+        memory: Estimate by column; None where the network cannot be trained in this way.
     """
 
     name: str
@@ -60,12 +62,12 @@ class Line:
 
     @property
     def is_language_model(self) -> bool:
-        """Whether it writes text; such have columns of their own."""
+        """Whether the backbone writes text; language models have a table with other columns."""
         return self.modality == "language"
 
 
 def line(name: str, batch_size: int | None = None, length: int | None = None, r: int = 8) -> Line:
-    """A backbone's line.
+    """The line of one backbone.
 
     Args:
         name: One of :data:`fedlit.backbones.known.KNOWN`, a folder, or a Hub id whose settings are then read.
@@ -74,7 +76,7 @@ def line(name: str, batch_size: int | None = None, length: int | None = None, r:
         r: Rank of the adapters, which are on the backbone's default targets.
 
     Raises:
-        FedlitError: The backbone cannot be had, or its architecture is not known.
+        FedlitError: The backbone cannot be read, its architecture is not known, or it cannot take this length.
     """
     import torch
 
@@ -86,20 +88,20 @@ def line(name: str, batch_size: int | None = None, length: int | None = None, r:
     from fedlit.backbones.storage import measurable
 
     def loss(network: nn.Module) -> Callable[[], Tensor]:
-        return one.loss(network, batch_size, length)
+        return drawn.loss(network, batch_size, length)
 
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = sketch(name)
-        parameters = sum(p.numel() for p in one.network.parameters())
-        ways = LANGUAGE_WAYS if one.is_language_model else {way: ("float32", *rest) for way, rest in WAYS.items()}
+        drawn = sketch(name)
+        parameters = sum(p.numel() for p in drawn.network.parameters())
+        ways = LANGUAGE_WAYS if drawn.is_language_model else {way: ("float32", *rest) for way, rest in WAYS.items()}
         memory: dict[str, Memory | None] = {}
         held = None
         for way, (storage, precision, ckpt) in ways.items():
             if storage != held:
-                bare = one.network if held is None else sketch(name).network
+                bare = drawn.network if held is None else sketch(name).network
                 with torch.device("meta"):
-                    targets = one.family.targets(pretrained=True)
+                    targets = drawn.family.targets(pretrained=True)
                     network = attach(measurable(bare, storage), LoRA(r=r), targets, 0, name)
                 held = storage
             try:
@@ -109,14 +111,14 @@ def line(name: str, batch_size: int | None = None, length: int | None = None, r:
                 what = f"an input of length {length}" if length else "the usual input"
                 raise FedlitError(f"backbone {name!r} cannot take {what}: {first_line(error)}") from error
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return Line(name, one.modality, parameters, trainable, memory)
+    return Line(name, drawn.modality, parameters, trainable, memory)
 
 
 def size(text: str) -> int:
     """Bytes of a size such as ``24GB`` (24e9) or ``40 GiB``.
 
     Raises:
-        FedlitError: It is none.
+        FedlitError: The text is not a size above zero.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?B)\s*", text.upper())
     if not found or found[2] not in UNITS or float(found[1]) <= 0:
@@ -125,38 +127,39 @@ def size(text: str) -> int:
 
 
 def heading(language: bool = False) -> str:
-    """Over the columns."""
+    """The table's first line."""
     if language:
         return f"{'language model':40} {'parameters':>10} {'LoRA':>9}" + "".join(f"{way:>11}" for way in LANGUAGE_WAYS)
     return f"{'backbone':40} {'modality':8} {'parameters':>10} {'LoRA':>9}" + "".join(f"{way:>13}" for way in WAYS)
 
 
-def row(one: Line, limit: int | None = None) -> str:
-    """A line for a terminal; what takes more than ``limit`` bytes is in brackets."""
+def row(line: Line, limit: int | None = None) -> str:
+    """A line as text for a terminal; estimates above ``limit`` bytes are in brackets."""
 
     def cell(memory: Memory | None) -> str:
         if memory is None:
             return "-"
         giga = memory.total / 1e9
-        shown = f"{giga:.1f} GB" if one.is_language_model and giga >= 10 else f"{giga:.2f} GB"
+        shown = f"{giga:.1f} GB" if line.is_language_model and giga >= 10 else f"{giga:.2f} GB"
         return f"({shown})" if limit is not None and memory.total > limit else shown
 
-    counts = f"{one.parameters / 1e6:8.1f} M {one.trainable / 1e6:7.2f} M"
-    if one.is_language_model:
-        return f"{one.name:40} {counts}" + "".join(f"{cell(one.memory[way]):>11}" for way in LANGUAGE_WAYS)
-    return f"{one.name:40} {one.modality:8} {counts}" + "".join(f"{cell(one.memory[way]):>13}" for way in WAYS)
+    counts = f"{line.parameters / 1e6:8.1f} M {line.trainable / 1e6:7.2f} M"
+    if line.is_language_model:
+        return f"{line.name:40} {counts}" + "".join(f"{cell(line.memory[way]):>11}" for way in LANGUAGE_WAYS)
+    return f"{line.name:40} {line.modality:8} {counts}" + "".join(f"{cell(line.memory[way]):>13}" for way in WAYS)
 
 
-def fits(one: Line, limit: int) -> bool:
-    """Whether there is a way to train it within so many bytes."""
-    return any(memory is not None and memory.total <= limit for memory in one.memory.values())
+def fits(line: Line, limit: int) -> bool:
+    """Whether one of the columns is within ``limit`` bytes."""
+    return any(memory is not None and memory.total <= limit for memory in line.memory.values())
 
 
 def legend(tables: Collection[bool], batch_size: int | None, length: int | None, r: int) -> str:
-    """What the figures are of.
+    """The text below the tables.
 
     Args:
-        tables: Of what there is a table: True for language models, False for other backbones.
+        tables: True if there is one of language models, False if there is one of other backbones.
+        batch_size: As :func:`line` takes it, and so the others.
     """
     from fedlit.backbones.known import AUDIO_SECONDS, BATCH, CONTEXT, HORIZON, LANGUAGE_BATCH, TEXT_LENGTH, TOKENS
 
@@ -188,16 +191,9 @@ def legend(tables: Collection[bool], batch_size: int | None, length: int | None,
     return " ".join(out)
 
 
-class Parser(argparse.ArgumentParser):
-    """Refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise FedlitError(f"fedlit backbones: {message}")
-
-
 def main(args: Sequence[str]) -> None:
     """``fedlit backbones``."""
-    parser = Parser(prog="fedlit backbones", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = Parser("backbones", (__doc__ or "").splitlines()[0])
     parser.add_argument("--model", action="append", metavar="FOLDER_OR_ID", help="this one; may be given again")
     parser.add_argument("--batch_size", type=int, help="32 if left out, of language models 4")
     parser.add_argument("--length", type=int, help="tokens of a text, samples of a sound or signal")
@@ -216,13 +212,13 @@ def main(args: Sequence[str]) -> None:
     left_out: list[str] = []
     tables: list[bool] = []
     for name in given.model or KNOWN:
-        one = line(name, given.batch_size, given.length, given.r)
-        # after the first line, so that a backbone that cannot be had is told of by its error alone
-        if tables[-1:] != [one.is_language_model]:
-            print("\n" * bool(tables) + heading(one.is_language_model))
-            tables.append(one.is_language_model)
-        if limit is None or fits(one, limit):
-            print(row(one, limit), flush=True)
+        found = line(name, given.batch_size, given.length, given.r)
+        # after the first line, so that of a backbone that cannot be read only the error is printed
+        if tables[-1:] != [found.is_language_model]:
+            print("\n" * bool(tables) + heading(found.is_language_model))
+            tables.append(found.is_language_model)
+        if limit is None or fits(found, limit):
+            print(row(found, limit), flush=True)
         else:
             left_out.append(name)
     print()

@@ -1,43 +1,46 @@
-"""What stays of a class's arguments when a later file or option names another class in its place."""
+"""Arguments that are kept when a later file or option names another class."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+Values: TypeAlias = "Namespace | dict[str, Any]"
 
 
 def use_clean_class_paths() -> None:
-    """Let jsonargparse carry over only what was meant for the new class too.
+    """Let jsonargparse keep only those arguments that were meant for the new class too.
 
-    By itself it keeps every argument whose name and type fit, the old class's defaults among them, so that
+    By default it keeps every argument whose name and type fit, also the old class's defaults, so that
     ``--aggregator FedAdam`` after ``class_path: FedAvg`` would run Adam with FedAvg's learning rate. Here a rule
-    starts from its own defaults, since one's ``mu`` is not another's. Tasks and data keep what was set to another
-    value than the old class's default: lengths and batch sizes go on to apply.
+    starts from its own defaults, since the ``mu`` of two rules are different things. Tasks and data keep values that
+    differ from the old class's default, such as lengths and batch sizes.
     """
     from jsonargparse import _typehints
 
-    kept: Any = _typehints.discard_init_args_on_class_path_change
+    kept = _typehints.discard_init_args_on_class_path_change
     if getattr(kept, "clean", False):
         return
 
-    def discard(parser_or_action: Any, prev_val: Any, value: Any) -> None:
-        before = prev_val["class_path"] if prev_val and "init_args" in prev_val else None
-        if before and before != value["class_path"]:
-            foreign = not_meant_for_others(before, prev_val["init_args"])
-            for name in foreign:
-                prev_val["init_args"].pop(name)
-        kept(parser_or_action, prev_val, value)
+    def discard(parser_or_action: object, prev_val: Values | None, value: Values) -> None:
+        if prev_val and "init_args" in prev_val and prev_val["class_path"] not in (None, value["class_path"]):
+            for name in not_meant_for_others(prev_val["class_path"], prev_val["init_args"]):
+                del prev_val["init_args"][name]
+        kept(parser_or_action, prev_val, value)  # type: ignore[no-untyped-call]
 
     discard.clean = True  # type: ignore[attr-defined]
     _typehints.discard_init_args_on_class_path_change = discard
 
 
-def not_meant_for_others(class_path: str, init_args: Any) -> list[str]:
-    """Names of arguments that must not pass to another class: all of a rule's; of others, those left at their default.
+def not_meant_for_others(class_path: str, init_args: Values) -> list[str]:
+    """Names of arguments that must not be kept: all of a rule; of other classes, those at their default.
 
     Args:
-        class_path: Of the class that is replaced.
-        init_args: Its arguments, names to values.
+        class_path: The class that is replaced.
+        init_args: Its arguments by name.
     """
     from jsonargparse._util import import_object
 

@@ -1,4 +1,4 @@
-"""The subcommands of ``fedlit``, and the help that lists them: read from the sources, and nothing heavy is imported."""
+"""The subcommands of ``fedlit`` and the help that lists them, read from the sources without heavy imports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fedlit
@@ -44,10 +45,11 @@ def first_line(module: str, *within: str) -> str:
         within: Names of the class and of the method in it; none: the module's own docstring.
     """
     spec = find_spec(module)
-    loader: Any = spec.loader if spec else None
-    node: Any = ast.parse(loader.get_source(module))
+    assert spec is not None
+    assert spec.origin is not None
+    node: ast.Module | ast.ClassDef | ast.FunctionDef = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     for name in within:
-        node = next(one for one in node.body if getattr(one, "name", None) == name)
+        node = next(n for n in node.body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name == name)
     return (ast.get_docstring(node) or "").splitlines()[0]
 
 
@@ -61,7 +63,7 @@ def add_config(parser: ArgumentParser) -> None:
 
 
 def overview() -> ArgumentParser:
-    """A parser with the help of the whole command, whose subcommands take nothing."""
+    """A parser for the help of the whole command; its subcommands have no options."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(description=fedlit.__doc__, **PARSER)
@@ -73,15 +75,15 @@ def overview() -> ArgumentParser:
 
 
 def answer_early(given: Sequence[str], environment: Sequence[str]) -> None:
-    """Help, and what is no subcommand: answered before anything heavy is imported.
+    """Print the help or refuse an unknown subcommand, before anything heavy is imported.
 
     Args:
         given: Arguments of the command line.
-        environment: Names of environment variables: one of them may name the subcommand.
+        environment: Names of environment variables, which may set the subcommand.
 
     Raises:
-        SystemExit: The help was asked for, and is printed.
-        FedlitError: No subcommand is given, or one that there is not.
+        SystemExit: The help was printed.
+        FedlitError: No subcommand is given, or an unknown one.
     """
     if not given and not {"FEDLIT_SUBCOMMAND", "FEDLIT_CONFIG"} & set(environment):
         raise FedlitError(f"give a subcommand: {', '.join(subcommands())}; `fedlit --help` says what each is for")

@@ -6,12 +6,11 @@ safetensors and JSON is read or written.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -20,12 +19,14 @@ from torch import Tensor
 
 from fedlit import seeds
 from fedlit.aggregators.task_vectors import Mode, TaskVectors, add, merge
+from fedlit.cli.arguments import Parser
 from fedlit.errors import FedlitError
+from fedlit.tree import Tree
 
 ADAPTER = "adapter_config.json"
-# Of an adapter's configuration, what does not change what its tensors mean.
 INERT = {"auto_mapping", "inference_mode", "init_lora_weights", "lora_dropout", "peft_version", "revision",
          "runtime_config"}  # fmt: skip
+"""Keys of an adapter's configuration that do not change what its tensors mean."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Exported:
     """A model read from files.
 
     Args:
-        path: Where it was.
+        path: Folder or file that it was read from.
         tensors: By name.
         configs: Contents of its JSON files, by file name.
     """
@@ -67,7 +68,7 @@ def merge_models(
         mode: ``sum``, ``mean``, ``ties`` or ``dare``.
         coefficient: What the merged vector is multiplied by.
         density: Share of the entries that stay, with ``ties`` and ``dare``.
-        seed: Of what stays, with ``dare``.
+        seed: Of the draw of the entries that stay, with ``dare``.
 
     Returns:
         The new folder.
@@ -92,8 +93,10 @@ def merge_models(
     for model in models:
         if moved := sorted(name for name in fixed if not torch.equal(model.tensors[name], start.tensors[name])):
             raise FedlitError(f"{model.path}: {moved[0]} holds whole numbers and differs from {start.path}'s")
-    params: Any = {name: value for name, value in sorted(start.tensors.items()) if name not in fixed}
-    vectors: list[Any] = [{n: model.tensors[n].double() - p.double() for n, p in params.items()} for model in models]
+    params: dict[str, Tree] = {name: value for name, value in sorted(start.tensors.items()) if name not in fixed}
+    vectors: list[Tree] = [
+        {name: model.tensors[name].double() - start.tensors[name].double() for name in params} for model in models
+    ]
     merged = merge(vectors, rule.mode, rule.density, seeds.generator(seed, "merge"))
     tensors = {**start.tensors, **add(params, merged, rule.coefficient)}
     record = {
@@ -108,7 +111,7 @@ def read_model(path: Path | str) -> Exported:
     """A model from a PEFT folder, a transformers folder, or a safetensors file.
 
     Raises:
-        FedlitError: It is none of these, or not finite.
+        FedlitError: The path is none of these, or a tensor is not finite.
     """
     place = Path(path)
     if place.is_file() and place.suffix == ".safetensors":
@@ -152,7 +155,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _zeros(like: Exported) -> Exported:
-    """What adapters change, where they are given without what they started from."""
+    """Zeros in the shapes of an adapter, as the start of adapters that are given without ``base``."""
     if like.adapter is None:
         raise FedlitError(f"{like.path} holds whole weights: give --base the model that all clients started from")
     whole = sorted(name for name in like.tensors if not (".lora_A." in name or ".lora_B." in name))
@@ -162,13 +165,13 @@ def _zeros(like: Exported) -> Exported:
 
 
 def _check_fits(model: Exported, base: Exported) -> None:
-    """Whether two models may be subtracted.
+    """Refuse a model that the base cannot be subtracted from.
 
     Raises:
-        FedlitError: Their names, shapes, dtypes, ranks or adapters differ.
+        FedlitError: Names, shapes, dtypes, ranks or adapters differ.
     """
     if (model.adapter is None) != (base.adapter is None):
-        kinds = ("whole weights" if one.adapter is None else "an adapter" for one in (model, base))
+        kinds = ("whole weights" if own.adapter is None else "an adapter" for own in (model, base))
         raise FedlitError(f"{model.path} holds {next(kinds)}, {base.path} {next(kinds)}: give models of one kind")
     mine, theirs = _meaning(model.adapter), _meaning(base.adapter)
     if differ := sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)):
@@ -188,7 +191,7 @@ def _check_fits(model: Exported, base: Exported) -> None:
 
 
 def _meaning(adapter: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An adapter's settings without those that do not matter here, and with its lists, which are sets, in one order."""
+    """An adapter's settings without the :data:`INERT` ones; lists, whose order means nothing, are sorted."""
     kept = {key: value for key, value in (adapter or {}).items() if key not in INERT}
     return {key: sorted(map(str, value)) if isinstance(value, list) else value for key, value in kept.items()}
 
@@ -205,18 +208,13 @@ def _write(folder: Path, model: Exported, record: Mapping[str, Any]) -> None:
         raise FedlitError(f"{folder} could not be written ({getattr(error, 'strerror', error)})") from error
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise FedlitError(f"merge: {message}; see fedlit merge --help")
-
-
 def main(args: list[str]) -> None:
     """``fedlit merge --clients FOLDER ... --out FOLDER [--base FOLDER] [--mode ties]``.
 
     Raises:
         FedlitError: As :func:`merge_models`, or the arguments are wrong.
     """
-    parser = _Parser(prog="fedlit merge", description="Merge clients' exported models into one.", allow_abbrev=False)
+    parser = Parser("merge", "Merge clients' exported models into one.")
     parser.add_argument("--clients", nargs="+", required=True, metavar="MODEL", help="PEFT or transformers folders")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a new folder for the merged model")
     parser.add_argument("--base", metavar="MODEL", help="what they started from (LoRA: left out, A and B are merged)")

@@ -1,4 +1,4 @@
-"""What a rule sends and keeps, found by running its methods for a few rounds without any training."""
+"""What a rule sends and keeps, found by running its methods for a few rounds without training."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fedlit import tree
 from fedlit.aggregators import Aggregator, FedAvg, Sealed
 from fedlit.errors import FedlitError
 from fedlit.federation import dry_run as rehearsal
+from fedlit.tree import Tree
 
 CLIENTS = tuple(f"client-{i}" for i in range(8))
 LAYERS = ("network.first", "network.second")
@@ -24,7 +25,11 @@ MODEL = "model"
 
 
 def example(cls: type[Any]) -> tuple[Any, bool]:
-    """An instance with its defaults, and whether a rule had to be put into a field that has none."""
+    """An instance of a dataclass with its defaults, and whether a field without one was given a rule.
+
+    Raises:
+        FedlitError: A field without a default is of a type that no value is known for.
+    """
     hints, values, made_up = get_type_hints(cls), {}, False
     for field in dataclasses.fields(cls):
         if field.init and field.default is field.default_factory is dataclasses.MISSING:
@@ -33,7 +38,8 @@ def example(cls: type[Any]) -> tuple[Any, bool]:
     return cls(**values), made_up
 
 
-def _value(kind: Any) -> tuple[Any, bool]:
+def _value(kind: type[Any]) -> tuple[Any, bool]:
+    """A value of a type, and whether it is or holds a rule."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _value(inner[0])
@@ -52,7 +58,14 @@ def _value(kind: Any) -> tuple[Any, bool]:
 
 @dataclasses.dataclass
 class Seen:
-    """A description for each round."""
+    """What was observed of a rule: a description for each round, as :func:`describe` gives it.
+
+    Args:
+        up: What clients send.
+        down: What they receive.
+        kept: What they keep.
+        sealed: Whether the rule works with sealed updates.
+    """
 
     up: list[str]
     down: list[str]
@@ -61,7 +74,7 @@ class Seen:
 
 
 def network() -> dict[str, Tensor]:
-    """Parameters that train, named as PEFT names them."""
+    """Parameters of a small network that train, by the names that PEFT gives."""
     generator = torch.Generator().manual_seed(0)
     shapes: dict[str, tuple[int, ...]] = {"network.head.bias": (3,), "network.head.weight": (3, 6)}
     shapes |= {"network.norm.bias": (6,), "network.norm.weight": (6,)}
@@ -72,7 +85,7 @@ def network() -> dict[str, Tensor]:
 
 
 def observe(rule: Aggregator) -> Seen:
-    """Run the rule's methods for a few rounds, with a random step in the place of training."""
+    """Run a rule's methods for a few rounds, with a random step in the place of training."""
     params = network()
     state, memories = rule.init(params), {client: rule.init_memory(params) for client in CLIENTS}
     cohorts = rule.cohorts(CLIENTS)
@@ -104,17 +117,20 @@ def observe(rule: Aggregator) -> Seen:
     return seen
 
 
-def _aggregate(rule: Aggregator, state: Any, uploads: Mapping[str, tuple[float, Any]], index: int, sealed: bool) -> Any:
+def _aggregate(
+    rule: Aggregator, state: Tree, uploads: Mapping[str, tuple[float, Tree]], index: int, sealed: bool
+) -> Tree:
     server = rehearsal.server(index, len(CLIENTS), dict.fromkeys(LAYERS, 2.0), data=True)
-    return tree.ordered(rule.aggregate(state, rehearsal.made_up(uploads, sealed), server))
+    after: Tree = tree.ordered(rule.aggregate(state, rehearsal.made_up(uploads, sealed), server))
+    return after
 
 
-def describe(trees: Iterable[Any], compare: bool = False) -> str:
-    """What kinds of tensor the trees hold, as ``A, head; control: model``.
+def describe(trees: Iterable[Tree], compare: bool = False) -> str:
+    """The kinds of tensors in trees, for instance ``A, head; control: model``.
 
     Args:
         trees: One for each client.
-        compare: Say ``(own)`` where clients' values differ.
+        compare: Whether to add ``(own)`` to a kind whose values differ between clients.
     """
     flats = [tree.flatten(t) for t in trees]
     groups: dict[str, set[str]] = {}
@@ -136,7 +152,7 @@ def describe(trees: Iterable[Any], compare: bool = False) -> str:
 
 
 def place(path: str) -> tuple[str, str]:
-    """What a tensor is called, and which kind of parameter it is, if it is one."""
+    """The label of a tensor, and the group in :data:`GROUPS` if it belongs to a parameter, else an empty text."""
     steps = path.split(tree.SEPARATOR)
     last = steps[-1]
     group = next((g for g, pattern in reversed(GROUPS.items()) if re.search(pattern, last)), "")
@@ -150,7 +166,7 @@ def place(path: str) -> tuple[str, str]:
 
 
 def turns(rounds: Sequence[str]) -> str:
-    """One description of all rounds: what stays the same is said once, what comes back after a slash."""
+    """Descriptions of all rounds as one: ``a`` if they are the same, ``a / b`` in turn, ``a, then b`` once."""
     changes = [text for text, before in zip(rounds, [None, *rounds], strict=False) if text != before]
     kinds = list(dict.fromkeys(changes))
     return kinds[0] if len(kinds) == 1 else (", then " if len(kinds) == len(changes) else " / ").join(kinds)

@@ -1,4 +1,4 @@
-"""What makes the command start sooner."""
+"""A faster start of the command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """No garbage collection while modules are imported; later ones pass over what is there at the end.
+    """No garbage collection while modules are imported; later collections skip the objects that exist at the end.
 
-    Imports make about a million objects that stay as long as the process, and each full collection walks over all of
-    them: a fifth of the time of a start. Where Lightning is imported already, as in a notebook, nothing is done: most
-    of that time is spent, and garbage of earlier runs would be kept.
+    Imports make about a million objects that live as long as the process, and each full collection walks over all of
+    them, a fifth of the time of a start. Nothing is done where Lightning is imported already, as in a notebook: most
+    of that time is spent then, and garbage of earlier runs would be kept.
     """
     if "lightning" in sys.modules or not gc.isenabled():
         yield
@@ -27,6 +27,6 @@ def without_collection() -> Iterator[None]:
 
 
 def collect_again() -> None:
-    """Within :func:`without_collection`: what comes now is no import, and is collected."""
+    """End :func:`without_collection` early: garbage is collected from here on."""
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""What is said of a name that is not known: in one line, with the nearest one that is."""
+"""Messages for unknown names: one line, with the nearest known name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ NOISE = re.compile(
 
 
 def one_line(message: str, known: list[str]) -> str:
-    """What jsonargparse complains of, without the types that it tried on the way; the nearest name that is known."""
+    """A message of jsonargparse in one line, without the types that were tried, and with the nearest known name.
+
+    Args:
+        message: As jsonargparse has it.
+        known: Names of options and classes.
+    """
     path = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     where = f"{path}: " if path else ""
     option = r"(?:Option|option) '([^']+)' is not accepted|does not accept option '([^']+)'"
@@ -26,12 +31,12 @@ def one_line(message: str, known: list[str]) -> str:
 
 
 def bare(name: str) -> str:
-    """A name without case, hyphens and the like, as papers write it: ``fedavg``, ``FedEx-LoRA``, ``Fed-MedLoRA+``."""
+    """A name in lower case and without punctuation, since papers write ``fedavg``, ``FedEx-LoRA``, ``Fed-MedLoRA+``."""
     return re.sub(r"[\W_]", "", name.replace("+", "plus")).lower()
 
 
 def suggestion(message: str, known: list[str]) -> str:
-    """``; did you mean ...?`` if a name in the message is near one that is known."""
+    """``; did you mean ...?`` if a name in the message is near a known one, else nothing."""
     wrong = re.findall(r"[Kk]ey ['\"]?([\w.]+)|argument[s]?:? --?([\w.]+)|['\"]([\w.+-]+)['\"]", message)
     for name in (n for group in wrong for n in group if n and n not in known):
         if same := [k for k in known if bare(k) == bare(name)]:

@@ -1,4 +1,4 @@
-"""Cells of a sweep as processes of their own: what is finished, what goes on, what failed, and how all of them end."""
+"""Cells of a sweep as processes: which are finished, begun or failed, how they are started, and how they end."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from fedlit.errors import FedlitError, writing
 from fedlit.sweep.plan import Cell, settings
 
 GRACE = 10.0
-"""Seconds that a cell gets to end when it is told to."""
+"""Seconds between SIGTERM and SIGKILL of a cell."""
 PRIVATE = "FEDLIT_FIT__"
-"""Settings in the environment are in a cell's configuration already."""
+"""Prefix of settings in the environment, which are not passed on: a cell's configuration holds them already."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended.
+    """The end of a cell's process.
 
     Args:
+        cell: The cell.
+        seconds: Time that it ran.
         error: Why it failed; None if it is finished.
     """
 
@@ -46,7 +48,7 @@ def versions(cell: Cell) -> list[Path]:
 
 
 def summary(run: Path) -> dict[str, Any] | None:
-    """``summary.json`` of a run that is finished: it is whole, and of the round that was committed last."""
+    """``summary.json`` of a finished run, one that is whole and of the last committed round; else None."""
     from fedlit.runs.checkpoint import Checkpoints
 
     try:
@@ -59,17 +61,17 @@ def summary(run: Path) -> dict[str, Any] | None:
 
 
 def finished(cell: Cell) -> Path | None:
-    """The cell's finished run."""
+    """The cell's newest finished run; None if there is none."""
     return next((run for run in versions(cell) if summary(run) is not None), None)
 
 
 def begun(cell: Cell) -> Path | None:
-    """The cell's newest run with a committed round."""
+    """The cell's newest run with a committed round; None if there is none."""
     return next((run for run in versions(cell) if (run / "checkpoints" / "last").is_symlink()), None)
 
 
 def rounds(cell: Cell) -> int:
-    """Committed rounds of the newest run."""
+    """Number of committed rounds of the newest run."""
     if (run := begun(cell)) is not None:
         with suppress(OSError, ValueError):
             return int(os.readlink(run / "checkpoints" / "last").removeprefix("round-"))
@@ -98,13 +100,13 @@ def check_same(cells: Sequence[Cell]) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[int]:
-    """Keep a second sweep out of a folder; held by the cells too, so that none is left running unnoticed.
+    """Lock a folder against a second sweep; cells inherit the lock, so that one left running is noticed.
 
     Yields:
-        What the cells must inherit: a file descriptor.
+        The file descriptor of the lock, which the cells must inherit.
 
     Raises:
-        FedlitError: A sweep, or a cell that one has left behind, runs there.
+        FedlitError: A sweep, or a cell that a sweep has left behind, runs there.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,14 +126,17 @@ def alone(folder: Path) -> Iterator[int]:
 def run_all(
     cells: Sequence[Cell], jobs: int, lock: int, on_start: Callable[[Cell], None], on_wait: Callable[[], None]
 ) -> Iterator[Outcome]:
-    """Run cells, a process each, so many at a time; however the caller ends, none is left running.
+    """Run cells, a process each; none is left running, however the caller ends.
 
     Args:
-        cells: To run.
-        jobs: At a time.
-        lock: Of :func:`alone`.
-        on_start: Called with each cell.
+        cells: The cells to run, in order.
+        jobs: Cells at a time.
+        lock: File descriptor, from :func:`alone`.
+        on_start: Called with each cell before it starts.
         on_wait: Called several times a second.
+
+    Yields:
+        The outcome of each cell, in the order in which they end.
     """
     waiting = list(cells)
     running: dict[subprocess.Popen[bytes], tuple[Cell, float]] = {}
@@ -155,7 +160,7 @@ def run_all(
 
 
 def log_file(cell: Cell) -> Path:
-    """What a cell printed, in all of its attempts."""
+    """The file of what a cell prints, over all attempts."""
     return cell.folder / "log.txt"
 
 
@@ -182,8 +187,8 @@ def _start(cell: Cell, lock: int, jobs: int) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def _dumper() -> Any:
-    """Quotes what our own reader of YAML would take for a number."""
+def _dumper() -> type[Any]:
+    """A YAML dumper that quotes texts which the strict reader would take for a number."""
     import yaml
 
     from fedlit.strict_yaml import StrictLoader
@@ -212,7 +217,7 @@ def _tail(path: Path, size: int = 20_000) -> str:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes, and what they have started."""
+    """End processes and their children."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -229,10 +234,11 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end a sweep as Ctrl-C does, and its cells with it."""
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    chosen = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN]  # of nohup
+    # nohup has SIGHUP ignored
+    chosen = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN]
     main = threading.current_thread() is threading.main_thread()
     before = {s: signal.signal(s, interrupt) for s in chosen} if main else {}
     try:

@@ -10,16 +10,18 @@ import argparse
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
+from fedlit.cli.arguments import Parser
+from fedlit.cli.ranks import usual_ranks
 from fedlit.errors import FedlitError
+from fedlit.sweep.plan import Cell, Plan
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torchmetrics import Metric
 
-    from fedlit.sweep.table import Result
-from fedlit.cli.ranks import usual_ranks
-from fedlit.sweep.plan import Cell, Plan
+    from fedlit.sweep.table import Result, State
 
 HELP = """
 One run for each combination of the values and each seed:
@@ -41,13 +43,6 @@ Baselines of the configuration are left out, since every cell would repeat them:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise FedlitError(f"sweep: {message}; see fedlit sweep --help")
-
-
 def main(args: Sequence[str]) -> None:
     """``fedlit sweep --config FILE --vary key=value,value ... [--seeds 3] [--jobs 1] [options of fedlit fit]``.
 
@@ -55,8 +50,8 @@ def main(args: Sequence[str]) -> None:
         FedlitError: An option is wrong, the folder has runs of another configuration, or cells failed.
     """
     parser = Parser(
-        prog="fedlit sweep", description=(__doc__ or "").splitlines()[0], epilog=textwrap.dedent(HELP),
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        "sweep", (__doc__ or "").splitlines()[0], epilog=textwrap.dedent(HELP),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="fedlit sweep --config FILE --vary KEY=VALUE,VALUE ... [--seeds 3] [options of fedlit fit]",
     )  # fmt: skip
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,VALUE", help="may be given again")
@@ -84,7 +79,15 @@ def sweep(
     jobs: int = 1,
     metric: str | None = None,
 ) -> Path:
-    """Run what is not finished, and report on all of it; arguments as on the command line.
+    """Run the cells that are not finished, and report on all of them.
+
+    Args:
+        vary: Texts ``key=value,value``, as ``--vary`` takes them.
+        seeds: How many or which, as ``--seeds`` takes them.
+        options: Options of ``fedlit fit`` for all cells.
+        name: Of the sweep's folder; None: that of the runs, with ``-sweep``.
+        jobs: Cells at a time.
+        metric: That plots show; None: the task's first.
 
     Returns:
         The sweep's folder.
@@ -131,16 +134,16 @@ def sweep(
 
 
 def say(console: Console, text: str) -> None:
-    """A line as it is."""
+    """Print a line without highlighting, wrapping or markup."""
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def results(cells: Sequence[Cell], errors: dict[str, str]) -> list[Result]:
-    """What became of each cell.
+    """The result of each cell.
 
     Args:
-        cells: In order.
-        errors: Of those that failed just now, by their folder.
+        cells: In the order of the results.
+        errors: Messages of cells that failed in this call, by their folder.
     """
     from fedlit.sweep.cells import finished, summary
     from fedlit.sweep.table import Result
@@ -148,18 +151,18 @@ def results(cells: Sequence[Cell], errors: dict[str, str]) -> list[Result]:
     out = []
     for cell in cells:
         run, error = finished(cell), errors.get(str(cell.folder), "")
-        state: Any = "finished" if run else "failed" if error else "not run"
+        state: State = "finished" if run else "failed" if error else "not run"
         out.append(Result(cell.values, cell.seed, state, run, summary(run) if run else None, error))
     return out
 
 
-def headline(metrics: Any, metric: str | None, found: Sequence[str]) -> list[str]:
+def headline(metrics: Metric, metric: str | None, found: Sequence[str]) -> list[str]:
     """Metrics to show, the primary one first.
 
     Args:
-        metrics: The task's.
-        metric: That the user wants first.
-        found: Those there are.
+        metrics: The task's, which may name those to show in ``headline``.
+        metric: The one that the user wants first.
+        found: Names of all metrics, shown where the task names none.
     """
     names = list(getattr(metrics, "headline", ())) or list(found)
     return [metric, *(name for name in names if name != metric)] if metric else names

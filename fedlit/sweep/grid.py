@@ -1,4 +1,4 @@
-"""The grid of a sweep: what ``--vary`` and ``--seeds`` mean, and what a cell is called."""
+"""The grid of a sweep: the meaning of ``--vary`` and ``--seeds``, and the names of cells."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def varied(texts: Sequence[str]) -> dict[str, list[str]]:
     """``{key: values}`` of all ``--vary key=value,value``.
 
     Raises:
-        FedlitError: One is not of that form, empty, given twice, or not to be varied.
+        FedlitError: A text has another form, a value is empty, or a key is given twice or cannot be varied.
     """
     out: dict[str, list[str]] = {}
     for text in texts:
@@ -77,10 +77,10 @@ def varied(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def seeds(text: str) -> list[int]:
-    """``3`` is 0, 1, 2; with a comma they are the seeds themselves: ``5,7``, or ``5,`` for one.
+    """Seeds of ``--seeds``: ``3`` gives 0, 1, 2; a text with a comma lists them, ``5,7``, or ``5,`` for a single one.
 
     Raises:
-        FedlitError: They are none.
+        FedlitError: The text has neither form, or a seed is given twice.
     """
     parts = [part.strip() for part in text.split(",")]
     single = len(parts) == 1
@@ -91,7 +91,7 @@ def seeds(text: str) -> list[int]:
 
 
 def label(value: str) -> str:
-    """A value for titles: of a class with arguments, ``FedProx(mu=0.1)``."""
+    """A value as titles show it; a class with arguments is ``FedProx(mu=0.1)``."""
     loaded = _load(value)
     if not isinstance(loaded, dict) or "class_path" not in loaded:
         return str(loaded) if isinstance(loaded, str) else value
@@ -101,8 +101,10 @@ def label(value: str) -> str:
 
 
 def folder_name(values: Mapping[str, str], seed: int) -> str:
-    """``aggregator=FedAvg,data.partition.alpha=0.1,seed=0``; what a file system may not take is replaced, and then a
-    digest keeps names apart."""
+    """``aggregator=FedAvg,data.partition.alpha=0.1,seed=0``.
+
+    Characters that a file system may refuse are replaced; a digest then keeps names apart.
+    """
     whole = ",".join([*(f"{key}={value}" for key, value in values.items()), f"seed={seed}"])
     safe = re.sub(r"[^\w.=,+-]+", "_", re.sub(r"\((.*?)\)", r"-\1", whole))
     if safe == whole and len(safe) <= LONGEST:
@@ -123,6 +125,6 @@ def _load(value: str) -> Any:
 
 
 def plain(value: str) -> str:
-    """A quoted text without its quotes; anything else is left to the parser."""
+    """A quoted text without its quotes; any other value unchanged."""
     loaded = _load(value)
     return loaded if isinstance(loaded, str) else value

@@ -11,14 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedlit.errors import FedlitError
 from fedlit.sweep.grid import folder_name, label, plain
 
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from fedlit.tasks.task import Task
+    from fedlit.trainer import FederatedTrainer
+
 ELSEWHERE = ("name", "default_root_dir", "enable_progress_bar", "logger", "accelerator", "devices", "num_nodes",
              "strategy")  # fmt: skip
-"""The trainer's settings that say where and how to run, and not what: they may change when a sweep goes on."""
+"""The trainer's settings that do not change results; they may differ when a sweep goes on."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class Cell:
     """One run of a sweep.
 
     Args:
-        values: What is varied, as text for titles: ``{"aggregator": "FedProx(mu=0.1)"}``.
-        seed: Of the run.
-        folder: Its own, in the sweep's; runs are its ``version_N``.
+        values: Varied settings as text for titles: ``{"aggregator": "FedProx(mu=0.1)"}``.
+        seed: Seed of the run.
+        folder: The cell's folder within the sweep's; runs are its ``version_N``.
         config: All settings of the run, as ``fedlit fit --config`` reads them.
     """
 
@@ -39,12 +45,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """For a line of progress."""
+        """Values and seed in one line."""
         return ", ".join([*(f"{key}={value}" for key, value in self.values.items()), f"seed {self.seed}"])
 
     @property
     def sha256(self) -> str:
-        """Of the settings that results depend on."""
+        """Digest of the settings that results depend on."""
         return hashlib.sha256(json.dumps(settings(self.config), sort_keys=True).encode()).hexdigest()
 
 
@@ -54,33 +60,33 @@ class Plan:
 
     Args:
         folder: ``<default_root_dir>/<name>``.
-        keys: What is varied, in order.
-        cells: Seeds of a combination stand together.
-        metrics: The task's, of the first cell.
-        dropped: Rules that the configuration has as baselines.
+        keys: Varied settings, in order.
+        cells: All cells; seeds of a combination are next to each other.
+        metrics: The task's test metrics.
+        dropped: Class names of the configuration's baselines, which are not run.
     """
 
     folder: Path
     keys: tuple[str, ...]
     cells: list[Cell]
-    metrics: Any
+    metrics: Metric
     dropped: list[str]
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What results depend on."""
+    """The settings that results depend on, without :data:`ELSEWHERE`."""
     trainer = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE}
     return {**{key: value for key, value in config.items() if key != "ckpt_path"}, "trainer": trainer}
 
 
 def plan(vary: Mapping[str, Sequence[str]], chosen: Sequence[int], options: Sequence[str], name: str | None) -> Plan:
-    """Every cell, read by the parser of ``fedlit fit`` and tried out as far as constructors go.
+    """Every cell, read by the parser of ``fedlit fit``; the objects of each combination are constructed as a check.
 
     Args:
-        vary: Keys as ``fedlit fit`` takes them, each with its values.
+        vary: Values of each varied key.
         chosen: Seeds.
-        options: Of ``fedlit fit``, for all cells.
-        name: Of the sweep; None: that of the runs with ``-sweep``.
+        options: Options of ``fedlit fit`` for all cells.
+        name: Name of the sweep; None: that of the runs with ``-sweep``.
 
     Raises:
         FedlitError: An option or value is wrong, or two cells are the same.
@@ -88,28 +94,36 @@ def plan(vary: Mapping[str, Sequence[str]], chosen: Sequence[int], options: Sequ
     from fedlit import strict_yaml
 
     cells: list[Cell] = []
-    first: Any = None
+    first: tuple[FederatedTrainer, Task] | None = None
     for values in itertools.product(*vary.values()):
         chosen_values = dict(zip(vary, values, strict=True))
         built = _built([*options, *(f"--{key}={plain(value)}" for key, value in chosen_values.items()),
                         f"--seed_everything={chosen[0]}"], chosen_values)  # fmt: skip
         first = first or built
-        folder = Path(first.trainer.default_root_dir) / (name or f"{first.trainer.name}-sweep")
+        folder = Path(first[0].default_root_dir) / (name or f"{first[0].name}-sweep")
         shown = {key: label(value) for key, value in chosen_values.items()}
         for seed in chosen:
             here = folder / folder_name(shown, seed)
-            config = strict_yaml.load(built.trainer.config_yaml)
+            config = strict_yaml.load(built[0].config_yaml or "")
             config["seed_everything"] = seed
             config["trainer"] |= {"name": here.name, "default_root_dir": str(folder), "baselines": None}
             name_in_loggers(config["trainer"], folder.name, here.name)
             cells.append(Cell(shown, seed, here, config))
     _check_different(cells)
-    dropped = [type(rule).__name__ for rule in first.trainer.baselines]
-    return Plan(folder, tuple(vary), cells, first.model.test_metrics, dropped)
+    assert first is not None
+    trainer, task = first
+    dropped = [type(rule).__name__ for rule in trainer.baselines]
+    return Plan(folder, tuple(vary), cells, task.test_metrics, dropped)
 
 
 def name_in_loggers(trainer: dict[str, Any], sweep: str, cell: str) -> None:
-    """W&B: the sweep is the group and the cell the run. Others that take a name: ``sweep/cell``."""
+    """Name a cell in its loggers: W&B has the sweep as group and the cell as run, others that take a name have both.
+
+    Args:
+        trainer: The trainer's settings, which are changed.
+        sweep: Name of the sweep.
+        cell: Name of the cell.
+    """
     loggers = trainer.get("logger") or []
     for logger in [loggers] if isinstance(loggers, dict) else loggers:
         arguments = logger.get("init_args", {})
@@ -120,13 +134,14 @@ def name_in_loggers(trainer: dict[str, Any], sweep: str, cell: str) -> None:
             arguments["name"] = f"{sweep}/{cell}"
 
 
-def _built(options: Sequence[str], values: Mapping[str, str]) -> Any:
-    """The command line of one combination, with all objects made and nothing run."""
+def _built(options: Sequence[str], values: Mapping[str, str]) -> tuple[FederatedTrainer, Task]:
+    """Trainer and task of one combination, constructed and not run."""
     from fedlit.cli.app import build, ours_within
 
     try:
         with _quiet():
-            return build(["fit", *options], run=False)
+            command = build(["fit", *options], run=False)
+            return command.trainer, command.model
     except Exception as error:
         ours = ours_within(error)
         if ours is None:
@@ -138,7 +153,7 @@ def _built(options: Sequence[str], values: Mapping[str, str]) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line about the seed from each combination, nor one that ``fedlit sweep`` is no LightningCLI."""
+    """Without Lightning's line about the seed, and its warning of arguments that are not those of the process."""
     log = logging.getLogger("lightning.fabric.utilities.seed")
     before = log.level
     log.setLevel(logging.WARNING)

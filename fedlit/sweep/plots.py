@@ -1,4 +1,4 @@
-"""Plots of a sweep, ``sweep_*.png``: against a varied number, against bytes sent, every client. Needs matplotlib."""
+"""Plots of a sweep, ``sweep_*.png``: against a varied number, against bytes sent, and of every client."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedlit.errors import writing
 from fedlit.runs.folder import SUMMARY_ROWS, RunFolder
 from fedlit.sweep.table import Group, Result, common_labels, groups, mean_and_deviation, named
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Of Okabe and Ito (2008), which colour-blind readers tell apart; yellow, too pale for lines, is left out."""
+"""Colours of Okabe and Ito (2008), which colour-blind readers tell apart, without yellow, which is too pale."""
 MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", ":", "-.")
 TICKS = 8
-"""Up to so many values of a number are written at its axis."""
+"""Most values that are written at an axis."""
 
 
 def draw(results: Sequence[Result], metric: str, higher_is_better: bool, folder: Path) -> list[Path] | None:
-    """Draw all plots there is something for.
+    """Draw all plots that there are figures for.
 
     Args:
-        results: Of all cells.
-        metric: Drawn, on test data, of the model each client serves.
-        higher_is_better: Which way it points; said at its axis.
-        folder: Of the sweep.
+        results: Results of all cells.
+        metric: Metric on test data, of the model that each client serves.
+        higher_is_better: Direction of the metric, shown at its axis.
+        folder: Folder of the sweep.
 
     Returns:
-        The files; None without matplotlib.
+        The files; None if matplotlib is not installed.
 
     Raises:
         FedlitError: A file cannot be written.
@@ -43,7 +46,7 @@ def draw(results: Sequence[Result], metric: str, higher_is_better: bool, folder:
 
     found = [group for group in groups(results) if group.finished]
     name = f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"
-    figures: dict[str, Any] = {}
+    figures: dict[str, Figure] = {}
     with matplotlib.style.context({"axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True,
                                    "axes.spines.top": False, "axes.spines.right": False}):  # fmt: skip
         for key in numeric(found):
@@ -60,7 +63,7 @@ def draw(results: Sequence[Result], metric: str, higher_is_better: bool, folder:
 
 
 def numeric(found: Sequence[Group]) -> list[str]:
-    """Keys of which every value is a number, and not always the same."""
+    """Keys whose values are numbers and differ."""
     keys = found[0].values if found else {}
     columns = {key: [_value(group.values[key]) for group in found] for key in keys}
     return [key for key, values in columns.items() if all(map(math.isfinite, values)) and len(set(values)) > 1]
@@ -78,7 +81,7 @@ def _file(key: str) -> str:
 
 
 def _look(position: int) -> dict[str, Any]:
-    """A colour, marker and dash that no other of the first dozens has together."""
+    """A combination of colour, marker and dash for each line."""
     return {
         "color": COLOURS[position % len(COLOURS)],
         "marker": MARKERS[position % len(MARKERS)],
@@ -87,7 +90,7 @@ def _look(position: int) -> dict[str, Any]:
 
 
 def _families(found: Sequence[Group]) -> list[tuple[str, str, str]]:
-    """A colour for each value of what is varied first; a marker and a dash for each combination of the rest."""
+    """Colour, marker and dash of each group: a colour for each value of the first key, the others for the rest."""
     firsts = list(dict.fromkeys(tuple(group.values.values())[:1] for group in found))
     rests = list(dict.fromkeys(tuple(group.values.values())[1:] for group in found))
     out = []
@@ -99,7 +102,7 @@ def _families(found: Sequence[Group]) -> list[tuple[str, str, str]]:
 
 
 def _apart(values: Sequence[float]) -> list[float]:
-    """Of positive numbers, those that labels on a logarithmic axis have room for."""
+    """Those of some positive numbers whose labels have room on a logarithmic axis."""
     kept: list[float] = []
     for x in sorted(set(values)):
         if not kept or math.log(x / kept[-1]) >= 0.08 * math.log(max(values) / min(values)):
@@ -107,7 +110,7 @@ def _apart(values: Sequence[float]) -> list[float]:
     return kept
 
 
-def _against(figure_of: Any, found: Sequence[Group], key: str, metric: str, name: str) -> Any:
+def _against(figure_of: type[Figure], found: Sequence[Group], key: str, metric: str, name: str) -> Figure:
     """Mean and worst client against a number, a line for each combination of the rest."""
     lines: dict[str, list[Group]] = {}
     for group in found:
@@ -134,8 +137,8 @@ def _against(figure_of: Any, found: Sequence[Group], key: str, metric: str, name
     return figure
 
 
-def _bytes(figure_of: Any, found: Sequence[Group], metric: str, name: str) -> Any:
-    """Mean over clients against all bytes sent, a point for each combination; what sends nothing is a line."""
+def _bytes(figure_of: type[Figure], found: Sequence[Group], metric: str, name: str) -> Figure:
+    """Mean over clients against all bytes sent, a point for each combination; a line where nothing is sent."""
     figure = figure_of(figsize=(7.5, max(4.5, 0.19 * len(found))), layout="constrained")
     axis = figure.subplots()
     sent = [mean_and_deviation([result.bytes for result in group.finished])[0] / 1e6 for group in found]
@@ -159,7 +162,7 @@ def _bytes(figure_of: Any, found: Sequence[Group], metric: str, name: str) -> An
     return figure
 
 
-def _clients(figure_of: Any, found: Sequence[Group], metric: str, name: str) -> Any:
+def _clients(figure_of: type[Figure], found: Sequence[Group], metric: str, name: str) -> Figure:
     """Every client of every seed, a row for each combination."""
     figure = figure_of(figsize=(8, 1.2 + 0.42 * len(found)), layout="constrained")
     axis = figure.subplots()
@@ -179,7 +182,7 @@ def _clients(figure_of: Any, found: Sequence[Group], metric: str, name: str) -> 
 
 
 def of_clients(result: Result, metric: str) -> list[float]:
-    """Final figures of a finished run's clients, of the model each serves."""
+    """Final figures of a run's clients, of the model that each serves; none unless finished."""
     if result.run is None or result.summary is None:
         return []
     done = str(result.summary["rounds"])
@@ -191,8 +194,8 @@ def of_clients(result: Result, metric: str) -> list[float]:
     ]
 
 
-def _caption(figure: Any, results: Sequence[Result], bars: bool) -> None:
-    """What the figures are of, under them."""
+def _caption(figure: Figure, results: Sequence[Result], bars: bool) -> None:
+    """Write below a figure what it is of."""
     common, differ = common_labels(results)
     seeds = sorted({result.seed for result in results if result.state == "finished"})
     over = f"{'seeds' if len(seeds) > 1 else 'one seed:'} {', '.join(map(str, seeds))}"

@@ -14,13 +14,13 @@ from fedlit.sweep.plan import Cell
 
 
 class SweepProgress:
-    """Cells done, those under way with their rounds, and about how long the rest will take.
+    """Finished cells, running cells with their rounds, and the time that the rest will take.
 
     Args:
-        total: Cells of the sweep.
-        done: Of them finished before.
-        jobs: At a time.
-        console: Where to show it.
+        total: Number of cells of the sweep.
+        done: Number of cells that were finished before.
+        jobs: Cells at a time.
+        console: Console to print to.
     """
 
     def __init__(self, total: int, done: int, jobs: int, console: Console) -> None:
@@ -46,7 +46,7 @@ class SweepProgress:
             self._bars.stop()
 
     def start(self, cell: Cell) -> None:
-        """A cell begins."""
+        """Show that a cell has begun."""
         at = rounds(cell)
         if self._bars:
             total = cell.config["trainer"]["max_rounds"]
@@ -58,18 +58,18 @@ class SweepProgress:
             self._print(f"{cell.title}: " + (f"goes on after round {at}" if at else "starts"))
 
     def wait(self) -> None:
-        """Time passes; the bars follow the rounds that are on disk."""
+        """Update the bars, at most once a second, from the rounds on disk."""
         if self._bars and time.monotonic() - self._seen > 1:
             self._seen = time.monotonic()
             for task, cell in self._tasks.values():
                 self._bars.update(task, completed=rounds(cell))
 
     def end(self, outcome: Outcome, figures: str) -> None:
-        """A cell has ended.
+        """Show that a cell has ended.
 
         Args:
-            outcome: How.
-            figures: Its main ones.
+            outcome: Its end.
+            figures: Its main figures, as text.
         """
         self.done += 1
         self._spent.append(outcome.seconds)
@@ -81,7 +81,7 @@ class SweepProgress:
         self._print(f"[{self.done}/{self.total}] {outcome.cell.title}: {what}; {outcome.seconds:.0f} s{left}")
 
     def left(self) -> str:
-        """About how long the rest will take, if its cells are like those so far."""
+        """Estimate of the remaining time, from the mean over the cells so far; empty before the first has ended."""
         if not self._spent:
             return ""
         seconds = sum(self._spent) / len(self._spent) * (self.total - self.done) / self.jobs

@@ -22,20 +22,20 @@ from fedlit.runs.folder import SUMMARY_ROWS
 State = Literal["finished", "failed", "not run"]
 SHOWN_METRICS = 3
 WIDE = 120
-"""Columns of a terminal that shows them all."""
+"""Width in characters of a terminal that shows all metrics."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one cell.
+    """The result of one cell.
 
     Args:
-        values: What is varied, as text, by key.
-        seed: Of the run.
-        state: Whether there are figures.
-        run: The run folder of a finished one.
-        summary: Its ``summary.json``.
-        error: Why it failed, and where its log is.
+        values: Varied settings as text, by key.
+        seed: Seed of the run.
+        state: ``finished`` if there are figures.
+        run: Run folder of a finished cell.
+        summary: Content of its ``summary.json``.
+        error: Why the cell failed, and where its log is.
     """
 
     values: dict[str, str]
@@ -46,41 +46,41 @@ class Result:
     error: str = ""
 
     def figure(self, metric: str, row: str = "mean", model: str = "personal") -> float:
-        """A final figure on test data; NaN where there is none."""
+        """A final figure on test data; NaN if there is none."""
         test = (self.summary or {}).get("test", {})
         return float(test.get(model, {}).get(metric, {}).get(row, math.nan))
 
     @property
     def bytes(self) -> float:
-        """Sent both ways by all clients together; NaN unless finished."""
+        """Bytes sent by and to all clients; NaN unless finished."""
         return float(sum(self.summary["bytes"].values())) if self.summary else math.nan
 
     @property
     def labels(self) -> list[str]:
-        """What a reader must know: data, backbone, and so on."""
+        """What figures are of: whether data are simulated, the backbone, and so on."""
         return list(self.summary["labels"]) if self.summary else []
 
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one combination."""
+    """The results of one combination of values, a result a seed."""
 
     values: dict[str, str]
     results: list[Result]
 
     @property
     def finished(self) -> list[Result]:
-        """Those with figures."""
+        """Results with figures."""
         return [result for result in self.results if result.state == "finished"]
 
     @property
     def title(self) -> str:
-        """The values, in one line; names of classes speak for themselves."""
+        """The values in one line."""
         return named(self.values) or "all"
 
     @property
     def seeds(self) -> str:
-        """How many seeds the figures are of, and what became of the others."""
+        """The number of seeds with figures, and why others have none."""
         done, failed = len(self.finished), sum(result.state == "failed" for result in self.results)
         if done == len(self.results):
             return str(done)
@@ -94,19 +94,19 @@ class Group:
 
 
 def named(values: Mapping[str, str]) -> str:
-    """``FedAvg, alpha=0.1``: values, but those of classes with the last part of their key."""
+    """``FedAvg, alpha=0.1``: classes by their name, other values with the last part of their key."""
     return ", ".join(v if v[:1].isupper() else f"{key.rsplit('.', 1)[-1]}={v}" for key, v in values.items())
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1); NaN where they are not defined."""
+    """Mean and sample standard deviation (n - 1); NaN if undefined."""
     if not values or not all(math.isfinite(value) for value in values):
         return (statistics.fmean(values) if values else math.nan), math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
-    """Results by what is varied, in their order."""
+    """Results by combination of values, in order of first appearance."""
     out: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         out.setdefault(tuple(result.values.values()), []).append(result)
@@ -114,7 +114,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
 
 
 def metrics_of(results: Sequence[Result], headline: Sequence[str] = ()) -> list[str]:
-    """Overall metrics, those of the headline first; those per kind or per step, which have a slash, are left out."""
+    """Names of overall metrics, those of the headline first; those per kind or step, with a slash, are left out."""
     found: dict[str, None] = {}
     for result in results:
         for model in ((result.summary or {}).get("test") or {}).values():
@@ -131,7 +131,7 @@ def common_labels(results: Sequence[Result]) -> tuple[list[str], bool]:
 
 
 def title(results: Sequence[Result]) -> list[str]:
-    """What the figures are, a sentence a line."""
+    """Lines on what the figures are of."""
     common, differ = common_labels(results)
     seeds = list(dict.fromkeys(result.seed for result in results))
     over = f"mean ± sample standard deviation over seeds {', '.join(map(str, seeds))}"
@@ -145,7 +145,7 @@ def title(results: Sequence[Result]) -> list[str]:
 
 
 def number(mean: float, deviation: float = math.nan) -> str:
-    """``0.8123 ± 0.0100``; a dash for what is not known."""
+    """``0.8123 ± 0.0100``; a dash for NaN."""
     if math.isnan(mean):
         return "-"
     return f"{mean:.4f}" + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
@@ -155,9 +155,9 @@ def cells(results: Sequence[Result], headline: Sequence[str], narrow: bool = Fal
     """Rows of the table, as text by column.
 
     Args:
-        results: Of all cells.
-        headline: Metrics to show, if they are there; else the first ones that are.
-        narrow: Only the first metric.
+        results: Results of all cells.
+        headline: Metrics to show; if there is none of them, the first that there are.
+        narrow: Whether to show the first metric only.
     """
     found = metrics_of(results, headline)
     shown = ([name for name in headline if name in found] or found)[: 1 if narrow else SHOWN_METRICS]
@@ -175,7 +175,7 @@ def cells(results: Sequence[Result], headline: Sequence[str], narrow: bool = Fal
 
 
 def show(results: Sequence[Result], headline: Sequence[str], console: Console) -> None:
-    """Print the table, in a narrow terminal with the first metric only; ``sweep.md`` has all of it."""
+    """Print the table; in a terminal narrower than :data:`WIDE`, with the first metric only."""
     rows = cells(results, headline, narrow=console.width < WIDE)
     keys = results[0].values
     table = Table(title="\n".join(title(results)))
@@ -189,7 +189,7 @@ def show(results: Sequence[Result], headline: Sequence[str], console: Console) -
 
 
 def _short(key: str, keys: Iterable[str]) -> str:
-    """The last part of a key, if no other key ends in it."""
+    """The last part of a key if no other key ends in it, else the whole key."""
     last = key.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in keys) == 1 else key.replace(".", ".\n")
 
