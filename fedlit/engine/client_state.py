@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,11 @@ class ClientStates:
             names[client] = f"{round:04d}-{digest(path.read_bytes())}"
             target = self._path(client, names[client])
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
+            with suppress(FileExistsError):  # ranks may do it side by side
                 os.link(path, target)
+            _sync(target.parent)
+        if names:
+            _sync(self.folder)
         return names
 
     def _path(self, client: str, name: str) -> Path:

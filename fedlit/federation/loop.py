@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,10 +14,11 @@ from fedlit import seeds, tree
 from fedlit.aggregators import Server
 from fedlit.compression import Channel
 from fedlit.engine.batches import evaluation_loader
-from fedlit.errors import FedlitError, Interrupted
+from fedlit.errors import FedlitError
 from fedlit.federation.dry_run import Setting, check_feedback, rehearse
 from fedlit.federation.jobs import Jobs
-from fedlit.federation.scores import Row, higher_is_better, score_rows, summaries, training_rows
+from fedlit.federation.quorum import demand_quorum
+from fedlit.federation.scores import Monitor, Row, score_rows, summaries, training_rows
 from fedlit.federation.session import Session
 from fedlit.runs.checkpoint import Committed
 from fedlit.runs.fingerprint import PARTS, check_same
@@ -44,6 +44,8 @@ class FederatedLoop:
         self.state: Tree = tree.ordered(self.rule.init(self.initial))
         self.states = self.folder.states
         self.jobs = Jobs(self.rule, run, self.plan, self.states, self.initial)
+        own = self.rule is session.aggregator
+        self.monitor = Monitor(self.settings.monitor, session.metrics("val"), needed=own)
         self.rounds_done = self.first_round = 0
         self.best: float | None = None
 
@@ -219,28 +221,8 @@ class FederatedLoop:
         missing = list(inbox.missing())
         for client in missing:
             self.callbacks.call("on_client_missing", index, client)
-        self._demand_enough(index, len(work), inbox, missing)
+        demand_quorum(index, len(work), self.plan, inbox)
         return replies
-
-    def _demand_enough(self, index: int, asked: int, inbox: Inbox, missing: list[str]) -> None:
-        needed = self.plan.replies_needed(asked)
-        # Unless a number is asked for, a client may be refused, but not be missing.
-        counted = len(inbox.updates) + (len(inbox.refused) if self.settings.min_replies is None else 0)
-        if missing and counted < needed:
-            raise Interrupted(
-                f"round {index + 1}: {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''} did not answer"
-                f"{_within(self.settings.deadline_s)}: {counted} of {asked} clients count, {needed} are needed. The "
-                "round before is kept: resume with --ckpt_path last, with a longer trainer.deadline_s or a lower "
-                "trainer.min_replies if they may be missing"
-            )
-        if not inbox.updates:
-            reasons = "; ".join(f"{client}: {why}" for client, why in sorted(inbox.refused.items())[:3])
-            raise FedlitError(f"round {index + 1}: every client was refused ({reasons}). Nothing committed was lost")
-        if len(inbox.updates) < needed and self.settings.min_replies is not None:
-            raise Interrupted(
-                f"round {index + 1}: {len(inbox.updates)} of {asked} clients count, trainer.min_replies needs {needed} "
-                f"({len(inbox.refused)} refused). The round before is kept: resume with --ckpt_path last"
-            )
 
     def _training_jobs(
         self, index: int, work: list[tuple[int, str, int]], split: str | None, inbox: Inbox, crossed: list[ledger.Row]
@@ -318,7 +300,8 @@ class FederatedLoop:
         values = {**summaries(rows), **extra}
         if values:
             callbacks.log_values(values, done)
-        best = self._is_best(values)
+        improved = self.monitor.improved(values, self.best)
+        best, self.best = improved is not None, self.best if improved is None else improved
         callbacks.lightning_hooks(done)
         self.fabric.barrier()  # every rank's client states are written
         writes = self.fabric.is_global_zero
@@ -339,30 +322,7 @@ class FederatedLoop:
         self.fabric.barrier()
         self.rounds_done = done
 
-    def _is_best(self, values: dict[str, float]) -> bool:
-        name = self.settings.monitor
-        if name is None or not values:
-            return False
-        split, *rest = name.split("/")
-        if name not in values:
-            known = sorted(n for n in values if n.count("/") <= 2)
-            if split in ("train", "val") and not any(n.startswith(f"{split}/") for n in values):
-                return False  # not a round in which it is measured
-            if self.rule is not self.session.aggregator:
-                return False  # a baseline need not have every model that the run's own rule has
-            raise FedlitError(f"trainer.monitor: there is no {name!r}; there are {known}")
-        value = values[name]
-        upwards = split == "val" and higher_is_better(self.session.metrics("val"), rest[1])
-        if math.isnan(value) or (self.best is not None and (value <= self.best if upwards else value >= self.best)):
-            return False
-        self.best = value
-        return True
-
 
 def _mean(values: Iterator[float]) -> float:
     kept = list(values)
     return sum(kept) / len(kept)
-
-
-def _within(deadline_s: float | None) -> str:
-    return "" if deadline_s is None else f" within {deadline_s:g} s"

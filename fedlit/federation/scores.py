@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torchmetrics import MetricCollection
 
+from fedlit.errors import FedlitError
 from fedlit.runs.folder import SUMMARY_ROWS, summary_rows
 from fedlit.transports import Reply
 
@@ -77,6 +79,45 @@ def higher_is_better(metrics: Any, name: str) -> bool:
         metrics = dict(metrics.items()).get(first)
     directions = getattr(metrics, "directions", {})
     return bool(directions.get(first, getattr(metrics, "higher_is_better", False)))
+
+
+class Monitor:
+    """The figure by which rounds are compared, see ``trainer.monitor``.
+
+    Args:
+        name: Of the summary figure; None: no round is better than another.
+        metrics: The task's for validation, which say which way it points.
+        needed: Whether it is an error that the figure is not there. A baseline need not have every model that the run's
+            own rule has.
+    """
+
+    def __init__(self, name: str | None, metrics: Any, needed: bool = True) -> None:
+        self.name, self.metrics, self.needed = name, metrics, needed
+
+    def improved(self, values: Mapping[str, float], best: float | None) -> float | None:
+        """The figure, if a round has one that is better than the best so far.
+
+        Args:
+            values: Summary figures of the round.
+            best: The best so far; None before the first.
+
+        Raises:
+            FedlitError: The figure is not there, though others of its split are.
+        """
+        if self.name is None or not values:
+            return None
+        split, *rest = self.name.split("/")
+        if self.name not in values:
+            measured = split not in ("train", "val") or any(n.startswith(f"{split}/") for n in values)
+            if not measured or not self.needed:
+                return None
+            known = sorted(n for n in values if n.count("/") <= 2)
+            raise FedlitError(f"trainer.monitor: there is no {self.name!r}; there are {known}")
+        value = values[self.name]
+        upwards = split == "val" and higher_is_better(self.metrics, rest[1])
+        if math.isnan(value) or (best is not None and (value <= best if upwards else value >= best)):
+            return None
+        return value
 
 
 def summaries(rows: Sequence[Row]) -> dict[str, float]:
