@@ -133,7 +133,7 @@ def measure(
         }  # fmt: skip
         loops = {BARE: hand.round, **{k: loop._round for k, loop in made.items()}}
         seconds, failed = timed(loops, args.repeats, torch.cuda.synchronize if args.device != "cpu" else lambda: None)
-        taken = {k: str(loop.trainer.clients_at_once) for k, loop in made.items()}
+        taken = {k: str(loop.settings.clients_at_once) for k, loop in made.items()}
     if BARE in failed:
         print(f"  {BARE}: {failed[BARE]}")
         return []

@@ -30,7 +30,6 @@ from fedlit.aggregators import FedAvg
 from fedlit.backbones import LoRA
 from fedlit.data import FederatedDataModule
 from fedlit.engine.batches import training_batches
-from fedlit.federation.autotune import settle
 from fedlit.federation.loop import FederatedLoop
 from fedlit.runs.folder import RunFolder
 from fedlit.tasks import ForecastingTask
@@ -52,11 +51,10 @@ def make_loop(
         FedAvg(), max_rounds=10**6, local_steps=steps, check_val_every_n_rounds=10**6, **usual | settings
     )
     trainer.fabric.launch()
-    trainer._prepare(task or ForecastingTask(), data or SineData(clients, batch_size=batch_size))
-    run = RunFolder(folder)
-    run.make()
-    settle(trainer, run)
-    loop = FederatedLoop(trainer, trainer.aggregator, run, {})
+    trainer.folder = RunFolder(folder)
+    data = data or SineData(clients, batch_size=batch_size)
+    loop = FederatedLoop(trainer._session(task or ForecastingTask(), data, trains=True))
+    loop.folder.make()
     loop._start()
     return loop
 
@@ -137,7 +135,7 @@ def overhead(clients: int, steps: int, repeats: int) -> list[dict[str, Any]]:
         save_backbone(backbone)
         ours, theirs = (ForecastingTask(str(backbone), LoRA(target_modules=["q", "v"]), seed=0) for _ in range(2))
         loop = make_loop(clients, steps, Path(folder) / "run", task=ours)
-        hand = HandWritten(loop.data, steps, theirs)
+        hand = HandWritten(loop.session.server_data, steps, theirs)
         clocks = {"seconds a round": time.perf_counter, "processor seconds a round": time.process_time}
         ratios: dict[str, list[float]] = {case: [] for case in clocks}
         spent: list[float] = []

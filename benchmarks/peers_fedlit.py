@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,6 @@ with without_collection():  # as the command does
     from peers_work import Record, Work, arguments
     from roofline import count_flops, matmul_peak
 
-    from fedlit.trainer import FederatedTrainer
-
 
 def fedlit(work: Work, record: Record, folder: Path) -> dict[str, Any]:
     """Rounds of the federated loop, with all that it sends, admits, logs and commits."""
@@ -25,17 +22,17 @@ def fedlit(work: Work, record: Record, folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {"num_threads": each}
     if work.processes > 1:
         settings.update(devices=work.processes, strategy="ddp")
-    known = "clients_at_once" in inspect.signature(FederatedTrainer.__init__).parameters
-    if known and work.clients_at_once is not None:
+    if work.clients_at_once is not None:
         k = work.clients_at_once
         settings["clients_at_once"] = int(k) if k.isdigit() else k
     torch.set_num_threads(each)
     loop = make_loop(work.clients, work.steps, folder, work.batch_size, work.task(), **settings)
-    loop.data.signals = work.data().signals
+    data: Any = loop.session.server_data
+    data.signals = work.data().signals
     for index in range(work.rounds):
         loop._round(index)
         record.ended(loop.rule.global_model(loop.state))
-    return {"clients_at_once": str(getattr(loop.trainer, "clients_at_once", "has no such setting"))}
+    return {"clients_at_once": str(loop.settings.clients_at_once)}
 
 
 def bare(work: Work, record: Record, given: Namespace) -> dict[str, Any]:

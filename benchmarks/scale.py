@@ -40,6 +40,7 @@ from workload import SineData, SineWindows, report
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import SCAFFOLD, Aggregator, Ditto, FedAvg
 from fedlit.callbacks import Callback
+from fedlit.engine.client_state import ClientStates
 from fedlit.reports.summary import peak_memory
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
@@ -91,14 +92,17 @@ class Clock(Callback):
 
     def on_run_start(self, trainer: Any, name: str, rounds: int, first_round: int) -> None:
         begin = time.perf_counter()
-        initial: Any = tree.ordered(dict(trainer.engine.initial()))
+        initial: Any = tree.ordered(dict(trainer.session.engine.initial()))
         memory = tree.ordered(self.rule.init_memory(initial))
         if tree.leaves(memory):  # one file by many names: only their number is of interest here
-            staging = trainer.folder.checkpoints.staging
-            staging.mkdir(parents=True)
-            (staging.parent / "one").write_bytes(codec.encode(memory))
-            for client in self.names:
-                os.link(staging.parent / "one", staging / f"{client}.safetensors")
+            memories = trainer.folder.path / "memories"
+            memories.mkdir(parents=True)
+            first = memories / f"{self.names[0]}.safetensors"
+            first.write_bytes(codec.encode(memory))
+            for client in self.names[1:]:
+                os.link(first, memories / f"{client}.safetensors")
+            for client, state in ClientStates(trainer.folder.client_states).adopt(memories, 0).items():
+                trainer.folder.states.take(client, state)
         self.remembering = time.perf_counter() - begin
 
     def on_round_start(self, trainer: Any, round: int, clients: Sequence[str]) -> None:  # noqa: A002

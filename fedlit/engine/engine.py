@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,9 +61,9 @@ class Engine(Protocol):
 
     task: Any
     fabric: Fabric
-    parameters: Mapping[str, nn.Parameter]
-    frozen: Mapping[str, nn.Parameter]
-    scaling: Mapping[str, float]
+    parameters: dict[str, nn.Parameter]
+    frozen: dict[str, nn.Parameter]
+    scaling: dict[str, float]
     accumulate_grad_batches: int
 
     def initial(self) -> dict[str, Tensor]:

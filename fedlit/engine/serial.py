@@ -101,11 +101,9 @@ class SerialEngine:
         return end(run, w, travel, float(total) / max(steps, 1))
 
     def evaluate(
-        self, models: Sequence[Tree], data: Sequence[Iterable[Batch]], split: str, batch_size: int = 0
+        self, models: Sequence[Tree], data: Sequence[Iterable[Batch]], split: str, batch_size: int
     ) -> list[dict[str, float]]:
         """The task's metrics of each model on its own batches: ``validation_step``, or ``test_step`` for ``test``."""
-        if isinstance(models, dict):  # one model, as callers gave it before
-            return self._evaluate(models, data, split)  # type: ignore[return-value]
         return [self._evaluate(model, batches, split) for model, batches in zip(models, data, strict=True)]
 
     def _evaluate(self, model: Tree, batches: Iterable[Batch], split: str) -> dict[str, float]:

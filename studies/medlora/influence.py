@@ -141,12 +141,12 @@ def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
             gradient_clip_val=1.0, seed=cell.seed, num_threads=1, enable_progress_bar=False, precision="bf16-mixed",
         )  # fmt: skip
         trainer.fit(task, data)
-    engine, base, updates = trainer.engine, KEPT["base"], KEPT["updates"]
+    engine, base, updates = trainer.session.engine, KEPT["base"], KEPT["updates"]
     names = sorted(updates)
     sizes = [float(KEPT["sizes"][name]) for name in names]
     held = data.server_dataset()
     models = [tree.add(base, updates[name]) for name in names]
-    table = torch.stack([engine.losses(model, evaluation_loader(data, held)) for model in models])
+    table = torch.stack(engine.losses(models, evaluation_loader(data, held)))
     test = data.dataset(data.clients, "test")
 
     def merged(shares: list[float]) -> Any:
@@ -156,11 +156,11 @@ def study(cell: Any, root: Path, where: dict[str, str]) -> dict[str, Any]:
         return out
 
     def loss(shares: list[float]) -> float:
-        return round(float(engine.losses(merged(shares), evaluation_loader(data, test)).mean()), 5)
+        return round(float(engine.losses([merged(shares)], evaluation_loader(data, test))[0].mean()), 5)
 
     def answers(shares: list[float]) -> dict[str, float]:
         recorded.pooled.reset()
-        engine.evaluate(merged(shares), evaluation_loader(data, test), "test")
+        engine.evaluate([merged(shares)], [evaluation_loader(data, test)], "test", 32)
         found = recorded.pooled.compute()
         return {name: round(float(found[name]), 5) for name in ("entity_strict_f1", "entity_lenient_f1")}
 

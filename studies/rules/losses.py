@@ -36,7 +36,7 @@ def losses(label: str, problem: str, rounds: int, seed: int) -> tuple[float, flo
         state = read(trainer.fit(task, data).path / "checkpoints" / "last").state
     model = rule.global_model(state)
     assert model is not None, f"{label} has no shared model"
-    trainer.engine.load(model)
+    trainer.session.engine.load(model)
     task.eval()
     out = []
     for split in ("train", "test"):

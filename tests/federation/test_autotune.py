@@ -116,7 +116,7 @@ def test_compiling_is_measured(fit, monkeypatch, capsys, slower, compiled):
         used, why_not = 1, None
 
     def seconds(together, rule, work, batch_size):
-        return 1.0 if together.runs.compiled else slower
+        return 1.0 if together.passes.compiled else slower
 
     monkeypatch.setattr(trial, "_compiled", lambda trainer: Fake())
     monkeypatch.setattr(trial, "_seconds", seconds)

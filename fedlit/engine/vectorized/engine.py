@@ -62,16 +62,6 @@ class VectorizedEngine:
         self._kind: type[torch.optim.Optimizer] | None = None
         self._data_draw: bool | None = None
 
-    @property
-    def engine(self) -> SerialEngine:
-        """The serial engine, by its former name."""
-        return self.serial
-
-    @property
-    def runs(self) -> SharedPasses:
-        """The passes, by their former name."""
-        return self.passes
-
     def tell(self, reason: str) -> None:
         """Say why clients do not train at once; each reason is said once."""
         if reason not in self._told:
@@ -223,6 +213,3 @@ def _unstacked(stacks: Iterable[StackedClients]) -> Iterator[tuple[StackedClient
         with torch.no_grad():
             trees = stack.trees()
         yield from ((stack, client, w) for client, w in zip(stack.clients, trees, strict=True))
-
-
-BatchedEngine = VectorizedEngine

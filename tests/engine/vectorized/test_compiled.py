@@ -102,7 +102,7 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_not_ended(tmp_path):
                 default_root_dir=str(tmp_path / name), enable_progress_bar=False,
             )  # fmt: skip
             folder = trainer.fit(Regression(hidden=4), ToyData(num_clients=2), "last" if each > rounds[0] else None)
-        assert trainer.together.passes.compiled.used == 2 * (each - (rounds[0] if len(rounds) > 1 else 0))
+        assert trainer.session.engine.passes.compiled.used == 2 * (each - (rounds[0] if len(rounds) > 1 else 0))
         return (folder.path / "checkpoints" / "last" / "state.safetensors").read_bytes()
 
     assert state("parts", 1, 3) == state("whole", 3)
