@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -34,7 +34,7 @@ class Task(lightning.LightningModule):
     :func:`member`, of any LightningModule:
 
     - :meth:`take_data`, before ``configure_model``; :meth:`use_stand_in`, before it, by ``fast_dev_run``.
-    - :meth:`num_targets`, on each training batch, for rules that weigh clients by it.
+    - ``num_targets``, on each training batch, for rules that weigh clients by it.
     - :meth:`features` and :meth:`logits`, on a training batch, by rules that look at more than the loss.
     - ``gradient_checkpointing``, by the engine that trains several clients in one pass, which cannot have it.
     - ``tally``, before a report, to put the counts of all ranks together; :meth:`describe`, by reports.
@@ -51,6 +51,8 @@ class Task(lightning.LightningModule):
     """Whether activations are computed again in the backward pass."""
     tally: Tally | None = None
     """Counts over the examples seen so far."""
+    num_targets: Callable[[Batch], int]
+    """Method that counts the supervised targets in a batch, such as tokens; without it, the examples count."""
     added_arguments: ClassVar[Mapping[str, Any]] = {}
     """Constructor arguments that :meth:`config` of earlier versions left out, with the value that their runs had."""
 
@@ -88,10 +90,6 @@ class Task(lightning.LightningModule):
 
     def use_stand_in(self) -> None:
         """Replace the backbone by a tiny random one of the same architecture; called before ``configure_model``."""
-        raise NotImplementedError
-
-    def num_targets(self, batch: Batch) -> int:
-        """Supervised targets in a batch, such as tokens; without this method, its examples count."""
         raise NotImplementedError
 
     def features(self, batch: Batch) -> Tensor:
@@ -201,7 +199,9 @@ def member(task: lightning.LightningModule, name: str) -> Any:
         For a method: the bound method, or None where the task does not override the default. For an attribute: its
         value, or the default where the task does not set it.
     """
-    default = inspect.getattr_static(Task, name)
+    if name not in Task.__annotations__ | vars(Task):
+        raise AttributeError(f"no task declares {name!r}")
+    default = inspect.getattr_static(Task, name, None)
     if not inspect.isfunction(default):
         return getattr(task, name, default)
     given = getattr(task, name, None)

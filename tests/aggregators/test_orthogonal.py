@@ -97,7 +97,7 @@ def test_the_global_model_has_the_shared_adapter_only(trained):
 def files(folder) -> dict[str, bytes]:
     found = contents(folder.path / "checkpoints" / "last")
     kept = {name: blob for name, blob in found.items() if name.endswith(".safetensors")}
-    return {**kept, "metrics": (folder.path / "metrics.csv").read_bytes()}
+    return {**kept, **memories(folder), "metrics": (folder.path / "metrics.csv").read_bytes()}
 
 
 @pytest.mark.parametrize("name", PENALTIES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import contents
+from toys import contents, memories
 
 from fedlit.aggregators import APFL, OrthogonalDualLoRA, PerFedAvg
 from fedlit.backbones import LoRA
@@ -26,7 +26,7 @@ RULES = [
 def committed(folder):
     """State and what clients keep, after the last round."""
     last = contents(folder.path / "checkpoints" / "last")
-    return {name: blob for name, blob in last.items() if name.endswith(".safetensors")}
+    return {name: blob for name, blob in last.items() if name.endswith(".safetensors")} | memories(folder)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{type(rule).__name__}-{getattr(rule, 'penalty', '')}")

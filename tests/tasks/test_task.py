@@ -94,10 +94,10 @@ def test_a_member_that_no_task_declares_is_a_mistake_of_the_caller():
 
 @pytest.mark.parametrize("cls", TASKS)
 def test_every_member_of_the_contract_is_declared_with_a_default(cls):
-    declared = {name for name in vars(Task) | Task.__annotations__ if not name.startswith("_")}
+    declared = {name for name in Task.__annotations__ | vars(Task) if not name.startswith("_")}
     asked = {"val_metrics", "test_metrics", "prediction_file", "tally", "gradient_checkpointing", *METHODS}
     assert asked <= declared
-    for name in METHODS:
+    for name in set(METHODS) - {"num_targets"}:  # absent where examples count
         ours, theirs = (inspect.signature(getattr(owner, name)) for owner in (Task, cls))
         assert list(ours.parameters) == list(theirs.parameters)
 
