@@ -32,7 +32,8 @@ import numpy as np
 import torch
 from batched_cases import Case, cases
 from overhead import HandWritten, make_loop
-from peers import Program, Runner, machine, torchrun
+from peers import Runner, machine
+from peers_program import Program, torchrun
 from peers_work import Work, save_backbone
 from roofline import line, matmul_peak
 from workload import report

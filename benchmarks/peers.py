@@ -27,14 +27,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from peers_environments import Unavailable, default_folder, environment, versions
+from peers_program import Program, torchrun
 from peers_table import show, table_rows
 from peers_work import Work, save_backbone
 from process_tree import run
@@ -43,36 +43,6 @@ from workload import header
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5
 EVERY = 0.1
-
-
-@dataclass
-class Program:
-    """A framework, how it is run, and what was measured of it."""
-
-    name: str
-    script: str
-    requirement: str | None = None
-    packages: tuple[str, ...] = ()
-    python: Path = Path(sys.executable)
-    launcher: Callable[[int], list[str]] = lambda processes: []
-    variants: tuple[int, ...] = (1,)
-    """Numbers of processes that are tried."""
-    skipped: str | None = None
-    """Why it is not measured."""
-    tried: dict[int, dict[int, dict[str, float]]] = field(default_factory=dict)
-    """For each batch size and number of processes, what its trial gave."""
-    chosen: dict[int, int] = field(default_factory=dict)
-    """For each batch size, the number of processes that was the faster."""
-    seconds: dict[int, list[float]] = field(default_factory=dict)
-    startup: dict[int, list[float]] = field(default_factory=dict)
-    peak: dict[int, float] = field(default_factory=dict)
-
-
-def torchrun(processes: int) -> list[str]:
-    """What goes before the script for several processes."""
-    if processes == 1:
-        return []
-    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
 
 
 class Runner:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from peers_program import Program
 from peers_work import Work
 from rich.console import Console
 from rich.table import Table
 from roofline import line
-
-if TYPE_CHECKING:
-    from peers import Program
 
 CASES = ("seconds a round", "start-up", "peak memory")
 

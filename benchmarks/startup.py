@@ -60,7 +60,7 @@ def commands(folder: str) -> dict[str, list[str]]:
     arguments = [f"--trainer.{name}={value}" for name, value in settings.items()]
     return {
         "nothing": ["-c", "pass"],
-        "help": ["-m", "fedlit.cli.app", "--help"],
+        "help": ["-m", "fedlit.cli", "--help"],
         "imports": ["-c", IMPORTS],
         "first step": ["-c", FIRST_STEP, "fit", f"--config={CONFIG}", *arguments],
     }
