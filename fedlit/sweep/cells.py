@@ -172,7 +172,7 @@ def _start(cell: Cell, lock: int, jobs: int) -> subprocess.Popen[bytes]:
         cell.folder.mkdir(parents=True, exist_ok=True)
         path = cell.folder / "cell.yaml"
         path.write_text(yaml.dump(cell.config, Dumper=_dumper(), sort_keys=False, allow_unicode=True))
-    command = [sys.executable, "-m", "fedlit.cli.app", "fit", "--config", str(path)]
+    command = [sys.executable, "-m", "fedlit.cli", "fit", "--config", str(path)]
     if (run := begun(cell)) is not None:
         command += ["--ckpt_path", str(run)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(PRIVATE)}
