@@ -82,3 +82,14 @@ def test_the_rules_that_the_readme_shows_are_there():
     shown = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert shown
     assert set(shown) <= set(rules())
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/design.md"])
+def test_files_that_a_document_names_exist(document):
+    """Such as ``fedlit/tree.py``, or by the end of the path alone; ``<name>`` is for the reader to fill in."""
+    folders = ("fedlit", "tests", "docs", "configs", "studies", "benchmarks", "examples")
+    found = [path for name in folders for path in (ROOT / name, *(ROOT / name).rglob("*"))]
+    there = [f"/{path.relative_to(ROOT)}" + "/" * path.is_dir() for path in found]
+    named = re.findall(r"`((?:[\w.]+/)*[\w.]+\.(?:py|md|yaml)|(?:[\w.]+/)+)`", (ROOT / document).read_text())
+    assert len(named) > 10
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
