@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fedlit import codec, tree
+from fedlit import tree
 from fedlit.aggregators import (
     APFL,
     APPLE,
@@ -35,7 +35,8 @@ from fedlit.aggregators import (
 )
 from fedlit.aggregators.orthogonal import READ
 from fedlit.aggregators.parts import lora, overlap
-from fedlit.runs.checkpoint import read
+from fedlit.engine.client_state import ClientStates
+from fedlit.runs.folder import RunFolder
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
 from studies.fhbench.settings import EVEN, SETTINGS, SGD_TOO
@@ -205,7 +206,7 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
             out["by_client"] = clients
         if cell.part == "orthogonal":
             assert isinstance(cell.rule, OrthogonalDualLoRA)
-            out["overlap"] = overlaps(cell.rule, task, data, done.path / "checkpoints" / "last")
+            out["overlap"] = overlaps(cell.rule, task, data, done)
     return out
 
 
@@ -218,17 +219,20 @@ def shared_recordings(data: Any) -> int:
     return len(train & test)
 
 
-def overlaps(rule: OrthogonalDualLoRA, task: ClassificationTask, data: Any, folder: Path) -> dict[str, float]:
+def overlaps(rule: OrthogonalDualLoRA, task: ClassificationTask, data: Any, folder: RunFolder) -> dict[str, float]:
     """Squared cosines of shared and personal adapters after the last round, mean over layers and clients.
 
     On ``rows`` of A, on the ``updates`` B A, and on the ``representations`` of each client's test data.
     """
-    shared: Any = read(folder).state["params"]
+    committed = folder.checkpoints.read()
+    shared: Any = committed.state["params"]
+    folder.states.restore(committed.meta)
+    states = ClientStates(folder.client_states)
     found = lora.layers(shared, rule)
     sums = dict.fromkeys(PENALTIES, 0.0)
     tiny = 1e-12
     for client in data.clients:
-        memory: Any = codec.decode((folder / "memory" / f"{client}.safetensors").read_bytes())[0]
+        memory: Any = states.read(client, folder.states.names[client]).memory
         sums["rows"] += float(overlap.rows(shared, memory, found, tiny))
         sums["updates"] += float(overlap.updates(shared, memory, found, tiny))
         examples = data.dataset(client, "test")
