@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*to come to its last part")  # 
 
 
 def last(folder) -> dict[str, bytes]:
-    return contents(folder.path / "checkpoints" / "last")
+    return contents(folder.path / "checkpoints" / "last") | memories(folder)
 
 
 def figures(folder) -> tuple[bytes, bytes]:
