@@ -85,7 +85,7 @@ def test_wheel_runs_elsewhere(wheel, tmp_path):
     site, here = tmp_path / "site", tmp_path / "here"
     zipfile.ZipFile(wheel).extractall(site)
     here.mkdir()
-    command = [sys.executable, "-m", "fedlit.cli.app", "fit", "--config", "configs/ecg_fedprox.yaml"]
+    command = [sys.executable, "-m", "fedlit.cli", "fit", "--config", "configs/ecg_fedprox.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [*command, "--trainer.fast_dev_run", "true"],

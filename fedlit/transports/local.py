@@ -98,9 +98,24 @@ class LocalSites:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
-        """Do the jobs in their order, a group at a time. There is no wait that a deadline could cut short."""
-        for (kind, _), group in groupby(jobs, key=lambda job: (job.kind, job.group)):
-            yield from getattr(self, kind)(list(group))
+        """Do the jobs in their order, a group at a time. There is no wait that a deadline could cut short.
+
+        Raises:
+            FedlitError: A job is on data, or of a rule, that are not here.
+        """
+        work = {"train": self.train, "evaluate": self.evaluate, "export": self.export, "predict": self.predict}
+        for (kind, _), group in groupby(map(self._checked, jobs), key=lambda job: (job.kind, job.group)):
+            yield from work[kind](list(group))
+
+    def _checked(self, job: Job) -> Job:
+        """A job on data that are here.
+
+        Raises:
+            FedlitError: It asks for the data of a client that is not.
+        """
+        if elsewhere := {*job.members} - {*self.data.clients}:
+            raise FedlitError(f"a job on the data of {min(elsewhere)!r}, and here are {', '.join(self.data.clients)}")
+        return job
 
     def train(self, jobs: list[Job]) -> Iterator[Reply]:
         """Local steps of a group, then the replies; with a job's ``split`` the trained model is scored too."""
@@ -208,6 +223,8 @@ class LocalSites:
 
     # -- parts of jobs ---------------------------------------------------------------------------------------------
     def _rule(self, job: Job) -> Aggregator:
+        if job.run not in self.rules:
+            raise FedlitError(f"a job of {job.run!r}, and this run has the rules {[*self.rules]}")
         return self.rules[job.run]
 
     def _states(self, run: str) -> ClientStates:

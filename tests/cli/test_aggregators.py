@@ -11,8 +11,8 @@ import pytest
 import fedlit.aggregators
 from fedlit import tree
 from fedlit.aggregators import Aggregator, FedAvg
+from fedlit.cli import main
 from fedlit.cli.aggregators import MARKERS, line, lines, markdown, plain, put_into, rules
-from fedlit.cli.app import main
 from fedlit.errors import FedlitError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "aggregators.md"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,20 +85,23 @@ def main(descriptor: int, spec: dict[str, Any]) -> None:
     fabric = L.Fabric(accelerator="cpu", devices=1)
     engine = VectorizedEngine(SerialEngine(task, fabric, settings.gradient_clip_val, settings.accumulate_grad_batches))
     sites = LocalSites(data, engine, rules, settings, Path(spec["folder"]))
-    if spec.get("dies_after") == [spec["client"], "reply"]:
-        die_after_a_reply(sites, Path(spec["folder"]))
+    for fault, client in spec.get("faults", {}).items():
+        if client == spec["client"]:
+            spoil(sites, fault, Path(spec["folder"]))
     serve(socket.socket(fileno=descriptor), sites)
 
 
-def die_after_a_reply(sites: LocalSites, folder: Path) -> None:
-    """Once: the state of round 2 is written, and the process is gone before its reply is sent."""
-    inner = sites.train
+def spoil(sites: LocalSites, fault: str, folder: Path) -> None:
+    """Once, in round 2: its state is written, and then the process ``dies`` by SIGKILL, or ``sleeps`` for 4 s."""
+    inner, done = sites.train, folder / "spoilt"
 
     def train(jobs: list[Any]) -> Any:
         replies = list(inner(jobs))
-        if jobs[0].round == 1 and not (folder / "died").exists():
-            (folder / "died").touch()
-            os._exit(9)
+        if jobs[0].round == 1 and not done.exists():
+            done.touch()
+            if fault == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(4)
         return iter(replies)
 
     sites.train = train  # type: ignore[method-assign]

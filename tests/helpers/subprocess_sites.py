@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -83,11 +82,6 @@ class SubprocessSites:
         theirs.close()
         self.channels[client] = mine
 
-    def kill(self, client: str) -> None:
-        """End a site as a power cut would."""
-        self.processes[client].send_signal(signal.SIGKILL)
-        self.processes[client].wait()
-
     def close(self) -> None:
         for process in self.processes.values():
             process.kill()
@@ -116,12 +110,12 @@ class SubprocessSites:
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """Replies as they come; a site that dies or is late is missing."""
         self._awake()
-        waiting = {}
+        waiting: dict[socket.socket, Job] = {}
         for job in jobs:
             channel = self.channels[job.client]
             try:
                 send(channel, "job", pack([job]))
-                waiting[channel] = job.client
+                waiting[channel] = job
             except (BrokenPipeError, ConnectionResetError):  # it died meanwhile
                 continue
         until = None if deadline_s is None else time.monotonic() + deadline_s
@@ -131,11 +125,15 @@ class SubprocessSites:
             if not ready:
                 return
             for channel in ready:
-                client = waiting.pop(channel)
+                job = waiting[channel]
                 try:
-                    yield from unpack(self._answer(client))
+                    (reply,) = unpack(self._answer(job.client))
                 except (EOFError, ConnectionResetError):
+                    del waiting[channel]
                     continue
+                if reply.ticket == job.ticket:  # and not one that comes too late for an earlier job
+                    del waiting[channel]
+                    yield reply
 
 
 def serve(channel: socket.socket, sites: Any) -> None:

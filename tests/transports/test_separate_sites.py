@@ -103,9 +103,10 @@ def test_separate_sites_end_with_the_bytes_of_one_process(tmp_path, name):
     assert partition["clients"]["client-01"] == {"examples": {"train": 11, "val": 5, "test": 6}}
 
 
+@pytest.mark.slow
 def test_a_site_that_dies_after_its_work_is_missing_once_and_loses_nothing(tmp_path):
     """It has written a new state, and its reply never came: the next round starts from the state before."""
-    case = {**REGRESSION, "rule": {"name": "Ditto"}, "dies_after": ["client-01", "reply"]}
+    case = {**REGRESSION, "rule": {"name": "Ditto"}, "faults": {"dies": "client-01"}}
     spec = spec_of(case, clients_per_round=None, min_replies=2)
     folder = apart(spec, tmp_path)
     missing = [(r["round"], r["client"]) for r in folder.metrics.read() if r["metric"] == "missing"]
@@ -116,10 +117,26 @@ def test_a_site_that_dies_after_its_work_is_missing_once_and_loses_nothing(tmp_p
 
 
 @pytest.mark.slow
+def test_a_site_that_is_late_is_missing_and_its_reply_does_not_count_later(tmp_path):
+    case = {**REGRESSION, "rule": {"name": "Ditto"}, "faults": {"sleeps": "client-01"}}
+    spec = spec_of(case, clients_per_round=None, min_replies=0.5, deadline_s=2.0, evaluate_at=["after_local"])
+    folder = apart(spec, tmp_path)
+    rows = folder.metrics.read()
+    absent = [(r["round"], r["client"]) for r in rows if r["metric"] == "missing"]
+    assert ("2", "client-01") in absent
+    assert {client for _, client in absent} == {"client-01"}
+    assert not [r for r in rows if r["metric"] == "refused"], "a late reply is no answer to the next job"
+    names = [(r["round"], r["name"][:4]) for r in folder.states.table.read() if r["client"] == "client-01"]
+    assert names[0] == ("1", "0000")
+    assert ("2", "0001") not in names, "the state that goes with a late reply is not named"
+    assert folder.checkpoints.read().round == 4
+
+
+@pytest.mark.slow
 def test_a_site_that_dies_ends_a_run_that_needs_all_and_a_resume_ends_with_its_bytes(tmp_path):
     spec = spec_of(CASES["Ditto"], clients_per_round=None)
     whole = outcome(together(spec, tmp_path / "together"))
-    dying = {**spec, "dies_after": ["client-01", "reply"]}
+    dying = {**spec, "faults": {"dies": "client-01"}}
     with pytest.raises(Interrupted, match=r"round 2: client-01 did not answer: 2 of 3 clients count, 3 are needed"):
         apart(dying, tmp_path / "apart")
     folder = apart(spec, tmp_path / "apart", "last")
@@ -159,6 +176,7 @@ def test_a_server_that_is_killed_goes_on_to_the_same_bytes(tmp_path):
     assert outcome(apart(spec, root, "last"), root / "sites") == whole
 
 
+@pytest.mark.slow
 def test_what_pools_data_is_refused_by_name(tmp_path):
     spec = spec_of({**CASES["FedProx"], "baselines": [{"name": "Centralized"}]})
     assert isinstance(rule_of(spec["baselines"][0]), Centralized)
@@ -167,6 +185,7 @@ def test_what_pools_data_is_refused_by_name(tmp_path):
     assert not list((tmp_path / "fedlit").rglob("*.csv"))
 
 
+@pytest.mark.slow
 def test_a_site_with_another_network_is_refused_with_both_digests(tmp_path):
     spec = spec_of(CASES["EPFL"])
     sites = SubprocessSites(CLIENTS, {**spec, "task_arguments": {"rank": 2, "seed": 8}}, tmp_path / "sites")
@@ -177,6 +196,7 @@ def test_a_site_with_another_network_is_refused_with_both_digests(tmp_path):
         sites.close()
 
 
+@pytest.mark.slow
 def test_a_job_on_another_clients_data_is_an_error_at_the_site(tmp_path):
     """A site has its own records alone, whatever a server asks for."""
     spec = spec_of(CASES["FedProx"])
