@@ -37,6 +37,7 @@ from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
 from fedlit.runs.folder import RunFolder, last_version, next_version
 from fedlit.runs.settings import Point, Precision, RunSettings
 from fedlit.runs.stragglers import Stragglers
+from fedlit.tasks.task import member
 from fedlit.transports import LocalSites, RankTransport, Transport
 from fedlit.transports.ranks import share_rows
 from fedlit.transports.stragglers import StragglingTransport
@@ -302,8 +303,8 @@ class FederatedTrainer(CallbackHost):
             self.fabric.barrier()
             datamodule.setup("fit")
         remote = None if transport is None else Roster.of(transport.describe())
-        if hasattr(model, "take_data"):
-            model.take_data(datamodule if remote is None else Facts(remote.facts, remote.examples))
+        if (take_data := member(model, "take_data")) is not None:
+            take_data(datamodule if remote is None else Facts(remote.facts, remote.examples))
         model.setup("fit")
         model.configure_model()
         self.lightning_module, self.datamodule = model, datamodule
@@ -339,7 +340,7 @@ class FederatedTrainer(CallbackHost):
         rows = loop.scores("after_aggregation" if loop.plan.cohorts else "start", "test", loop.rounds_done)
         if rows:
             self.log_values(summaries(rows), loop.rounds_done)
-        if (tally := getattr(session.task, "tally", None)) is not None:  # each rank saw its own clients
+        if (tally := member(session.task, "tally")) is not None:  # each rank saw its own clients
             share_rows(tally.rows, self.fabric)
         export_models(loop, folder.path / "adapters")
         if self.fabric.is_global_zero:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from fedlit.aggregators import Aggregator
 from fedlit.engine.engine import Engine
 from fedlit.errors import FedlitError, writing
+from fedlit.tasks.task import member
 
 
 def export_model(engine: Engine, rule: Aggregator, model: Any, folder: Path) -> None:
@@ -27,7 +28,7 @@ def export_model(engine: Engine, rule: Aggregator, model: Any, folder: Path) -> 
     Raises:
         FedlitError: The task's ``export`` has no argument ``merge``, and the rule changed frozen weights.
     """
-    export = getattr(engine.task, "export", None)
+    export = member(engine.task, "export")
     if export is None:
         return
     engine.load(model)
@@ -55,12 +56,12 @@ class Predictions:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine, self.task = engine, engine.task
-        if not hasattr(self.task, "prediction_columns"):
+        if member(self.task, "prediction_columns") is None:
             raise FedlitError(
                 f"{type(self.task).__name__} has no method prediction_columns, which turns what predict_step gives "
                 "into columns by name: write it, as fedlit.tasks.Task has it"
             )
-        self.path = folder / str(self.task.prediction_file)
+        self.path = folder / str(member(self.task, "prediction_file"))
         self._writer: Any = None
         self._scored = True
 

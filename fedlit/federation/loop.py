@@ -22,6 +22,7 @@ from fedlit.federation.scores import Monitor, Row, score_rows, summaries, traini
 from fedlit.federation.session import Session
 from fedlit.runs.checkpoint import Committed
 from fedlit.runs.fingerprint import PARTS, check_same
+from fedlit.tasks.task import member
 from fedlit.transports import Inbox, Job, Kind, Reply, ledger
 from fedlit.tree import Tree
 
@@ -139,7 +140,7 @@ class FederatedLoop:
             FedlitError: The fields that differ are named.
         """
         made, asked = ({part: f.get(part) for part in parts} for f in (committed.meta["fingerprint"], self.fingerprint))
-        check_same(made, asked, self.folder.path, getattr(self.session.task, "added_arguments", {}))
+        check_same(made, asked, self.folder.path, member(self.session.task, "added_arguments"))
 
     def _adopted(self, name: str, done: int) -> dict[str, str]:
         """Names of states of a run that was made before states had names."""

@@ -17,6 +17,7 @@ from fedlit.federation.roster import Roster
 from fedlit.runs.fingerprint import fingerprint
 from fedlit.runs.folder import RunFolder
 from fedlit.runs.settings import RunSettings
+from fedlit.tasks.task import member
 from fedlit.transports.base import Transport
 
 
@@ -76,7 +77,8 @@ class Session:
 
     def about_task(self) -> dict[str, Any]:
         """What the task says of itself for reports; empty where it says nothing."""
-        return self.task.describe() if hasattr(self.task, "describe") else {}
+        describe = member(self.task, "describe")
+        return {} if describe is None else describe()
 
     def metrics(self, split: str) -> Any:
         """The task's metrics for a split."""

@@ -8,6 +8,7 @@ from typing import Any
 from fedlit.engine.outputs import export_model
 from fedlit.errors import writing
 from fedlit.federation.loop import FederatedLoop
+from fedlit.tasks.task import member
 
 
 def export_models(loop: FederatedLoop, folder: Path) -> None:
@@ -20,7 +21,7 @@ def export_models(loop: FederatedLoop, folder: Path) -> None:
             ``merge``, and the rule changed frozen weights.
     """
     session = loop.session
-    if getattr(session.task, "export", None) is None:
+    if member(session.task, "export") is None:
         return
     shared: Any = loop.rule.global_model(loop.state)
     if shared is not None and session.fabric.is_global_zero:

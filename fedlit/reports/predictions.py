@@ -10,6 +10,7 @@ from fedlit.errors import FedlitError
 from fedlit.federation.loop import FederatedLoop
 from fedlit.reports.labels import labels
 from fedlit.runs.folder import RunFolder
+from fedlit.tasks.task import member
 
 
 def write_predictions(loop: FederatedLoop, folder: RunFolder) -> Path:
@@ -27,7 +28,7 @@ def write_predictions(loop: FederatedLoop, folder: RunFolder) -> Path:
     """
     session = loop.session
     replies = loop.ask("predict")
-    path = folder.path / str(getattr(session.task, "prediction_file", "predictions.parquet"))
+    path = folder.path / str(member(session.task, "prediction_file"))
     clients = sum(reply.num_examples > 0 for reply in replies)
     if not clients:
         raise FedlitError("no client has test data, so there is nothing to predict")
