@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -87,6 +88,10 @@ class LocalSites:
 
     def partition(self) -> dict[str, Any]:
         """Contents of ``partition.json``: who holds which records."""
+        return self._partition
+
+    @cached_property
+    def _partition(self) -> dict[str, Any]:
         return self.data.describe()
 
     def adopt(self, run: str, memories: Sequence[Path], done: int) -> dict[str, str]:
@@ -197,10 +202,14 @@ class LocalSites:
 
     def export(self, jobs: list[Job]) -> Iterator[Reply]:
         """Each client's own model, where it is another than the global one, in ``adapters/clients/<client>``."""
+        initial, before, own = cast(dict[str, Any], self.initial), None, False
         for job in jobs:
-            sent, model = cast(dict[str, Any], self._sent(job)), cast(dict[str, Any], self._personal(job))
-            shared, initial = sent.get("global"), cast(dict[str, Any], self.initial)
-            if shared is None or not tree.equal({**initial, **model}, {**initial, **shared}):
+            shared = cast(dict[str, Any], self._sent(job)).get("global")
+            model = cast(dict[str, Any], self._personal(job))
+            if model is not before:  # most rules serve all clients the object that was sent
+                before = model
+                own = shared is None or not tree.equal({**initial, **model}, {**initial, **shared})
+            if own:
                 folder = self.folder / job.run / "adapters"
                 with writing(folder):
                     export_model(self.engine, self._rule(job), model, folder / "clients" / job.client)
