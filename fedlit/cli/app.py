@@ -68,7 +68,7 @@ def ours_within(error: BaseException | None) -> FedlitError | None:
     return error
 
 
-def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).parent / "configs") -> list[str]:
+def with_packaged_configs(args: Sequence[str], packaged: Path = Path(__file__).parents[1] / "configs") -> list[str]:
     """The arguments, with a ``configs/NAME.yaml`` that is not here replaced by the one in the package, which is said.
 
     Args:

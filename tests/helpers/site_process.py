@@ -92,7 +92,7 @@ def main(descriptor: int, spec: dict[str, Any]) -> None:
 
 
 def spoil(sites: LocalSites, fault: str, folder: Path) -> None:
-    """Once, in round 2: its state is written, and then the process ``dies`` by SIGKILL, or ``sleeps`` for 4 s."""
+    """Once, in round 2: its state is written, and then the process ``dies`` by SIGKILL, or ``sleeps`` for 9 s."""
     inner, done = sites.train, folder / "spoilt"
 
     def train(jobs: list[Any]) -> Any:
@@ -101,7 +101,7 @@ def spoil(sites: LocalSites, fault: str, folder: Path) -> None:
             done.touch()
             if fault == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(4)
+            time.sleep(9)
         return iter(replies)
 
     sites.train = train  # type: ignore[method-assign]

@@ -119,7 +119,7 @@ def test_a_site_that_dies_after_its_work_is_missing_once_and_loses_nothing(tmp_p
 @pytest.mark.slow
 def test_a_site_that_is_late_is_missing_and_its_reply_does_not_count_later(tmp_path):
     case = {**REGRESSION, "rule": {"name": "Ditto"}, "faults": {"sleeps": "client-01"}}
-    spec = spec_of(case, clients_per_round=None, min_replies=0.5, deadline_s=2.0, evaluate_at=["after_local"])
+    spec = spec_of(case, clients_per_round=None, min_replies=0.5, deadline_s=6.0, evaluate_at=["after_local"])
     folder = apart(spec, tmp_path)
     rows = folder.metrics.read()
     absent = [(r["round"], r["client"]) for r in rows if r["metric"] == "missing"]
