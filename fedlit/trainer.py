@@ -287,6 +287,8 @@ class FederatedTrainer(CallbackHost):
         """What the run works with, its model loaded and its data read; said in a line or two."""
         if datamodule is None and transport is None:
             raise FedlitError("no data: give a datamodule (on the command line: --data NAME or `data:` in the config)")
+        if transport is not None and self.world_size > 1:
+            raise FedlitError("sites elsewhere are asked by one rank: set trainer.devices to 1")
         settings = self.settings
         parts: list[Any] = [model, datamodule]
         for part in parts:

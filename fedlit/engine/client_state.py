@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class ClientStates:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _sync(self.folder)
+                _sync(self.folder.parent)
             draft = path.with_name(f".{path.name}")
             with open(draft, "wb") as file:
                 file.write(blob)
@@ -143,10 +145,13 @@ class ClientStates:
         return names
 
     def _path(self, client: str, name: str) -> Path:
+        if not client or client.startswith(".") or {"/", os.sep} & {*client} or not NAME.fullmatch(name):
+            raise FedlitError(f"{client!r} with the state {name!r}: no names under which a client's state could lie")
         return self.folder / client / f"{name}{SUFFIX}"
 
 
 SUFFIX = ".safetensors"
+NAME = re.compile(r"\d{4,}-[0-9a-f]{16}")
 
 
 def digest(blob: bytes) -> str:

@@ -68,7 +68,7 @@ class Jobs:
         """Score the global and the personal models on every client's split."""
         models = ("personal",) if self.rule.global_model(state) is None else ("global", "personal")
         for group, job in self._serving("evaluate", state, rounds, self.plan.scored(split)):
-            yield replace(job, split=split, models=models, group=group)
+            yield replace(job, ticket=f"{job.ticket}-{split}", split=split, models=models, group=group)
 
     def serving(self, kind: Kind, state: Tree, rounds: int) -> Iterator[Job]:
         """Have clients ``export`` the models that they serve, or ``predict`` by them."""
@@ -92,4 +92,5 @@ class Jobs:
 
     def _job(self, kind: Kind, client: str, index: int, payload: bytes) -> Job:
         base, others = self.states.names.get(client, ""), self.states.others(client)
-        return Job("", client, index, kind, payload, members=(client,), run=self.run, base=base, others=others)
+        ticket = f"{kind}-{index}-{self.run}-{client}"  # no secret: what it answers changes nothing that is kept
+        return Job(ticket, client, index, kind, payload, members=(client,), run=self.run, base=base, others=others)

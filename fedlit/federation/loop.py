@@ -249,22 +249,30 @@ class FederatedLoop:
         return self._answers(self.jobs.serving(kind, self.state, self.rounds_done))
 
     def _answers(self, jobs: Iterator[Job]) -> list[Reply]:
-        """Replies of clients to what changes nothing; one that does not answer is named and left out."""
-        asked: list[str] = []
+        """Replies of clients to what changes nothing; one that does not answer is named and left out.
+
+        A reply counts once, for its own job: one that comes too late for an earlier job is passed over.
+        """
+        waiting: dict[str, str] = {}
 
         def noted() -> Iterator[Job]:
             for job in jobs:
-                asked.append(job.client)
+                waiting[job.ticket] = job.client
                 yield job
 
-        replies = list(self.session.transport.run(noted(), self.settings.deadline_s))
-        for reply in replies:
-            if reply.error is not None:
+        replies = []
+        for reply in self.session.transport.run(noted(), self.settings.deadline_s):
+            if waiting.get(reply.ticket) != reply.client:
+                continue
+            del waiting[reply.ticket]
+            if reply.error is None:
+                replies.append(reply)
+            else:
                 warnings.warn(f"client {reply.client!r}: {reply.error}", stacklevel=2)
-        answered = {reply.client for reply in replies}
-        if self.session.transport.local is None and (silent := sorted({*asked} - answered)):
-            warnings.warn(f"no answer from {', '.join(silent)}: figures are without them", stacklevel=2)
-        return [reply for reply in replies if reply.error is None]
+        if waiting and self.session.transport.local is None:
+            silent = ", ".join(sorted(waiting.values()))
+            warnings.warn(f"no answer from {silent}: figures are without them", stacklevel=2)
+        return replies
 
     def _server_batches(self) -> Iterable[Any] | None:
         data = self.session.server_data

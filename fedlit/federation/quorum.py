@@ -25,7 +25,8 @@ def demand_quorum(index: int, asked: int, plan: RoundPlan, inbox: Inbox) -> None
     """
     settings, missing = plan.settings, list(inbox.missing())
     needed, admitted, refused = plan.replies_needed(asked), len(inbox.updates), len(inbox.refused)
-    counted = admitted + (refused if settings.min_replies is None else 0)
+    answered = len(inbox.admitted | inbox.refused.keys())  # one that answered twice counts once
+    counted = answered if settings.min_replies is None else admitted
     if missing and counted < needed:
         names = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
         within = "" if settings.deadline_s is None else f" within {settings.deadline_s:g} s"

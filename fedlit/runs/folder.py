@@ -10,6 +10,7 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Table:
             FedlitError: The disk is full or the file cannot be written.
         """
         new = not self.size()
-        with writing(self.path), open(self.path, "a", newline="") as file:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             if new:
                 writer.writerow(self.columns)
@@ -61,8 +62,8 @@ class Table:
         """All rows, as written, or those in the first ``size`` bytes."""
         if not self.path.exists():
             return []
-        with open(self.path, newline="") as file:
-            return list(csv.DictReader(io.StringIO(file.read(size))))
+        text = self.path.read_bytes()[:size].decode()
+        return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 class StateNames:
@@ -83,13 +84,25 @@ class StateNames:
         self._digest = ""
 
     def restore(self, meta: Mapping[str, Any], best: Mapping[str, Any] | None = None) -> None:
-        """Take the names of a committed round, and of the best one."""
+        """Take the names of a committed round, and of the best one.
+
+        Raises:
+            FedlitError: The table is not what the round says.
+        """
         self.names, self._changed = self._up_to(meta), {}
         self._digest = meta.get("states_sha256", "")
         self.best = {} if best is None else self._up_to(best)
 
     def _up_to(self, meta: Mapping[str, Any]) -> dict[str, str]:
-        return {row["client"]: row["name"] for row in self.table.read(meta.get("states_bytes", 0))}
+        rows, found = self.table.read(meta.get("states_bytes", 0)), ""
+        for done, some in groupby(rows, key=lambda row: row["round"]):
+            found = _chained(found, [(int(done), row["client"], row["name"]) for row in some])
+        if found != meta.get("states_sha256", ""):
+            raise FedlitError(
+                f"{self.table.path}: shorter than the committed round says, or altered: bring it back from a copy of "
+                "the folder"
+            )
+        return {row["client"]: row["name"] for row in rows}
 
     def take(self, client: str, name: str) -> None:
         """The state that goes with a reply that was admitted."""
@@ -105,11 +118,16 @@ class StateNames:
         if rows:
             if write:
                 self.table.append(rows)
-            self._digest = hashlib.sha256(f"{self._digest}{rows}".encode()).hexdigest()
+            self._digest = _chained(self._digest, rows)
         self._changed = {}
         if best:
             self.best = dict(self.names)
         return {"states_bytes": self.table.size(), "states_sha256": self._digest}
+
+
+def _chained(digest: str, rows: Sequence[tuple[int, str, str]]) -> str:
+    """Digest of the rows of a round and, by their digest, of all before them."""
+    return hashlib.sha256(f"{digest}{list(rows)}".encode()).hexdigest()
 
 
 class RunFolder:

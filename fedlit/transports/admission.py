@@ -144,8 +144,8 @@ class Inbox:
         return self._decoded(codec.decode(self._file.read(length), name)[0], form, name)
 
     def missing(self) -> Iterable[str]:
-        """Clients whose job is still open."""
-        return sorted(client for client, _ in self._open.values())
+        """Clients that did not answer: their job is still open, and nothing of theirs was refused."""
+        return sorted(client for client, _ in self._open.values() if client not in self.refused)
 
     def close(self) -> None:
         """Let the uploads go."""

@@ -17,7 +17,8 @@ class Job:
     """One thing asked of one client.
 
     Attributes:
-        ticket: Unguessable, also for the round's other clients; a reply counts once, for its ticket.
+        ticket: A reply counts once, for its ticket. Of ``train`` it cannot be guessed, not by the round's other clients
+            either.
         client: The client's name.
         round: Index of the round, from 0.
         kind: ``train``; ``evaluate`` the models that were sent; ``export`` the client's own model, or write what it

@@ -1,4 +1,4 @@
-"""What crossed between server and clients, counted where it crosses."""
+"""What crossed between server and clients in training, counted where it crosses."""
 
 from __future__ import annotations
 

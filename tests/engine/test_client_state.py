@@ -68,6 +68,15 @@ def test_a_state_that_is_gone_is_named(fit):
         fit(LocalOnly(), max_rounds=2, ckpt_path="last")
 
 
+@pytest.mark.parametrize(("client", "name"), [("../out", ""), ("a/b", ""), (".a", ""), ("a", "../../out"), ("a", "x")])
+def test_no_name_leads_out_of_the_folder(tmp_path, client, name):
+    with pytest.raises(FedlitError, match="no names under which a client's state could lie"):
+        ClientStates(tmp_path / "in").keep(client, 0, kept(1.0)) if not name else ClientStates(tmp_path).read(
+            client, name
+        )
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     states = ClientStates(tmp_path)
     name = states.keep("a", 0, kept(1.0))

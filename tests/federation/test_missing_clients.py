@@ -89,6 +89,19 @@ def test_a_refused_client_does_not_count_where_a_number_is_asked_for(fit):
         fit(FedAvg(), Regression(poison="yes"), ToyData(poisoned=1), max_rounds=1, min_replies=3)
 
 
+def test_a_client_that_answers_twice_does_not_stand_in_for_one_that_is_missing(fit, monkeypatch):
+    inner = LocalSites.run
+
+    def run(self, jobs, deadline_s=None):
+        for reply in inner(self, jobs, deadline_s):
+            if reply.client != "client-01" or not reply.payload:
+                yield from [reply] * (2 if reply.payload else 1)
+
+    monkeypatch.setattr(LocalSites, "run", run)
+    with pytest.raises(Interrupted, match="client-01 did not answer: 2 of 3 clients count, 3 are needed"):
+        fit(FedAvg(), max_rounds=1)
+
+
 def test_nobody_answers(fit):
     with pytest.raises(Interrupted, match="client-00, client-01, client-02 did not answer within 5 s: 0 of 3"):
         fit(FedAvg(), stragglers=ALL_LATE, min_replies=1, deadline_s=5.0)

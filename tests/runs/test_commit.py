@@ -9,6 +9,7 @@ import torch
 from toys import contents
 
 from fedlit import tree
+from fedlit.errors import FedlitError
 from fedlit.runs.checkpoint import Checkpoints
 from fedlit.runs.folder import RunFolder
 
@@ -108,3 +109,18 @@ def test_a_name_that_was_altered_changes_what_the_round_says(tmp_path):
         commit(folder, 0, {"a": name})
         metas.append(Checkpoints(folder.path / "checkpoints").read().meta["states_sha256"])
     assert len({*metas}) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-9], lambda b: b.replace(b"h\xc3\xb4pital", b"hotel---")]
+)
+def test_a_table_of_names_that_is_not_what_the_round_says_is_refused(tmp_path, damage):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    commit(folder, 0, {"h\u00f4pital": "first", "b": "first"})
+    size = folder.states.table.size()
+    folder.states.table.append([(1, "b", "of a round that was not committed")])
+    assert known(folder, "last") == {"h\u00f4pital": "first", "b": "first"}
+    folder.states.table.path.write_bytes(damage(folder.states.table.path.read_bytes()[:size]))
+    with pytest.raises(FedlitError, match=r"states\.csv: shorter than the committed round says, or altered"):
+        known(folder, "last")
