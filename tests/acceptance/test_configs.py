@@ -83,6 +83,7 @@ def test_a_config_of_fed_medlora_runs_offline_on_stand_ins(tmp_path, config):
         assert (adapter["r"], adapter["alpha"], adapter["dropout"], len(adapter["target_modules"])) == (16, 64, 0.05, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", sorted(p.name for p in (CONFIGS / "papers" / "2502.09744").glob("*.yaml")))
 def test_a_config_of_the_paper_runs_offline_on_stand_ins(tmp_path, config):
     folder = fit(tmp_path / "runs", f"papers/2502.09744/{config}", "--trainer.fast_dev_run", "1")
