@@ -52,12 +52,16 @@ class Checkpoints:
         return (self.folder / name).is_symlink()
 
     def clean(self) -> None:
-        """Remove what a killed run left behind."""
+        """Remove what a killed run left behind, and end a commit that had moved one of its two links."""
         for path in (*self.folder.glob(".round-*"), self.folder / ".link"):
             if path.is_symlink() or path.is_file():
                 path.unlink()
             else:
                 shutil.rmtree(path, ignore_errors=True)
+        best, last = self._target("best"), self._target("last")
+        if best is not None and last is not None and _number(best) > _number(last):
+            self._link("last", self.folder / best)
+            _sync(self.folder)
 
     def commit(self, round: int, state: Tree, meta: dict[str, Any], best: bool = False) -> None:  # noqa: A002
         """Make a round durable; afterwards ``last`` (and, if asked, ``best``) is this round.
@@ -78,7 +82,7 @@ class Checkpoints:
             if final.exists():  # of a run whose link was not moved before it was killed
                 shutil.rmtree(final)
             os.rename(draft, final)
-            if best:  # first: a run killed between the two does this round again, and ends with both links right
+            if best:  # first: whoever goes on after a kill between the two finds this round whole, see `clean`
                 self._link("best", final)
             self._link("last", final)
             _sync(self.folder)
@@ -104,6 +108,10 @@ class Checkpoints:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target.name)
         os.replace(temporary, self.folder / name)
+
+
+def _number(round_folder: str) -> int:
+    return int(round_folder.rpartition("-")[2])
 
 
 def read(folder: Path) -> Committed:

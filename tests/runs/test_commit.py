@@ -124,3 +124,29 @@ def test_a_table_of_names_that_is_not_what_the_round_says_is_refused(tmp_path, d
     folder.states.table.path.write_bytes(damage(folder.states.table.path.read_bytes()[:size]))
     with pytest.raises(FedlitError, match=r"states\.csv: shorter than the committed round says, or altered"):
         known(folder, "last")
+
+
+def test_a_run_killed_between_the_two_links_and_again_before_the_next_round_goes_on(tmp_path, monkeypatch):
+    """The round is whole: its names must not be cut away from under the link that was moved."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    commit(folder, 0, {"a": "first"}, best=True)
+    linked = Checkpoints._link
+
+    def killed(self, name, target):
+        if name == "last":
+            raise Killed
+        linked(self, name, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_link", killed)
+        with pytest.raises(Killed):
+            commit(folder, 1, {"a": "second"}, best=True)
+    for _ in range(2):  # a resume, and another after a kill before its first round
+        again = RunFolder(tmp_path)
+        again.checkpoints.clean()
+        committed = again.checkpoints.read()
+        again.states.restore(committed.meta, again.checkpoints.read("best").meta)
+        again.states.table.cut(committed.meta["states_bytes"])
+        assert committed.round == 1
+        assert known(again, "last") == known(again, "best") == {"a": "second"}
