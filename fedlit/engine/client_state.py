@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedlit import codec
 from fedlit.errors import FedlitError, writing
+from fedlit.runs.disk import sync, write_synced
 from fedlit.tree import Tree
 
 
@@ -107,15 +108,12 @@ class ClientStates:
         with writing(path):
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _sync(self.folder)
-                _sync(self.folder.parent)
+                sync(self.folder)
+                sync(self.folder.parent)
             draft = path.with_name(f".{path.name}")
-            with open(draft, "wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(draft, blob)
             os.replace(draft, path)
-            _sync(path.parent)
+            sync(path.parent)
             for entry in os.listdir(path.parent):
                 if entry.removesuffix(SUFFIX) not in (name, *others):
                     (path.parent / entry).unlink(missing_ok=True)
@@ -139,9 +137,9 @@ class ClientStates:
             target.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):  # ranks may do it side by side
                 os.link(path, target)
-            _sync(target.parent)
+            sync(target.parent)
         if names:
-            _sync(self.folder)
+            sync(self.folder)
         return names
 
     def _path(self, client: str, name: str) -> Path:
@@ -157,11 +155,3 @@ NAME = re.compile(r"\d{4,}-[0-9a-f]{16}")
 def digest(blob: bytes) -> str:
     """16 hexadecimal digits, in which the bytes of two states differ."""
     return hashlib.blake2b(blob, digest_size=8).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -81,8 +81,8 @@ def _first(session: Session) -> list[str]:
 
 def _work(session: Session, limit: int) -> list[Assignment]:
     """What the first clients of the first round would do; nothing where their data are elsewhere."""
-    local = session.transport.local
-    return [] if local is None else [local.assignment(job) for job in FederatedLoop(session).first_jobs(limit, STEPS)]
+    local, loop = session.transport.local, FederatedLoop(session)
+    return [] if local is None else [local.assignment(job) for job in loop.jobs.trial(loop.state, limit, STEPS)]
 
 
 def _tell_of_idle_ranks(session: Session, at_once: int) -> None:

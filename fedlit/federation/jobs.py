@@ -60,8 +60,8 @@ class Jobs:
 
     def trial(self, state: Tree, limit: int, steps: int) -> list[Job]:
         """What the first clients of the first round would do, with so many steps each."""
-        work = sorted(self.plan.groups(0), key=lambda item: (-item[2], item[1])) if self.plan.cohorts else []
-        first = [(0, client, steps) for _, client, _ in work[:limit]]
+        work = self.plan.groups(0)[:limit] if self.plan.cohorts else []
+        first = [(0, client, steps) for _, client, _ in work]
         return [job for job, _ in self.training(state, 0, first, None, "trial")]
 
     def evaluation(self, state: Tree, rounds: int, split: str) -> Iterator[Job]:

@@ -173,7 +173,7 @@ class FederatedLoop:
         with torch.no_grad():
             self.state = tree.ordered(self.rule.aggregate(self.state, updates, server))
         inbox.close()
-        missing = list(inbox.missing())
+        missing = inbox.missing()
         rows = training_rows(index + 1, replies, inbox.refused, missing, self.channel.figures)
         figures = sorted(server.logged.items())
         if split:
@@ -219,8 +219,7 @@ class FederatedLoop:
                 self.callbacks.call("on_client_end", index, reply.client, reply.metrics)
             else:
                 self.callbacks.call("on_client_refused", index, reply.client, inbox.refused[reply.client])
-        missing = list(inbox.missing())
-        for client in missing:
+        for client in inbox.missing():
             self.callbacks.call("on_client_missing", index, client)
         demand_quorum(index, len(work), self.plan, inbox)
         return replies
@@ -233,10 +232,6 @@ class FederatedLoop:
             crossed.append(ledger.measure(index + 1, job.client, "down", job.payload))
             inbox.expect(job, like)
             yield job
-
-    def first_jobs(self, limit: int, steps: int) -> list[Job]:
-        """What the first clients of the first round would do, with so many steps each."""
-        return self.jobs.trial(self.state, limit, steps)
 
     # -- scores ----------------------------------------------------------------------------------------------------
     def scores(self, stage: str, split: str, rounds: int = 0) -> list[Row]:

@@ -23,7 +23,7 @@ def demand_quorum(index: int, asked: int, plan: RoundPlan, inbox: Inbox) -> None
         Interrupted: Too few count; those that did not answer are named.
         FedlitError: Every client was refused.
     """
-    settings, missing = plan.settings, list(inbox.missing())
+    settings, missing = plan.settings, inbox.missing()
     needed, admitted, refused = plan.replies_needed(asked), len(inbox.updates), len(inbox.refused)
     answered = len(inbox.admitted | inbox.refused.keys())  # one that answered twice counts once
     counted = answered if settings.min_replies is None else admitted

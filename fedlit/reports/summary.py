@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import resource
@@ -19,6 +18,7 @@ from fedlit.reports.communication import communication
 from fedlit.reports.labels import labels
 from fedlit.runs.fingerprint import describe
 from fedlit.runs.folder import RunFolder
+from fedlit.runs.versions import versions
 from fedlit.transports import ledger
 
 PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers", "chronos-forecasting", "numpy")
@@ -81,7 +81,7 @@ def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch) -
         "num_threads": settings.num_threads,
         "clients_at_once": settings.clients_at_once,
         "compile": settings.compile,
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": versions(PACKAGES),
         "git_revision": _revision(),
     }
     folder.write_json("summary.json", summary)
@@ -94,13 +94,6 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     if device.type == "cuda":
         out["device"] = torch.cuda.max_memory_allocated(device)
     return out
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:

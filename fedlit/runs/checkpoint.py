@@ -19,6 +19,7 @@ from typing import Any
 
 from fedlit import codec
 from fedlit.errors import FedlitError, writing
+from fedlit.runs.disk import sync, write_synced
 from fedlit.tree import Tree
 
 
@@ -61,7 +62,7 @@ class Checkpoints:
         best, last = self._target("best"), self._target("last")
         if best is not None and last is not None and _number(best) > _number(last):
             self._link("last", self.folder / best)
-            _sync(self.folder)
+            sync(self.folder)
 
     def commit(self, round: int, state: Tree, meta: dict[str, Any], best: bool = False) -> None:  # noqa: A002
         """Make a round durable; afterwards ``last`` (and, if asked, ``best``) is this round.
@@ -75,17 +76,17 @@ class Checkpoints:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             blob = codec.encode(state)
-            _write(draft / "state.safetensors", blob)
+            write_synced(draft / "state.safetensors", blob)
             meta = {**meta, "round": round, "state_sha256": hashlib.sha256(blob).hexdigest()}
-            _write(draft / "meta.json", json.dumps(meta, indent=1, sort_keys=True).encode())
-            _sync(draft)
+            write_synced(draft / "meta.json", json.dumps(meta, indent=1, sort_keys=True).encode())
+            sync(draft)
             if final.exists():  # of a run whose link was not moved before it was killed
                 shutil.rmtree(final)
             os.rename(draft, final)
             if best:  # first: whoever goes on after a kill between the two finds this round whole, see `clean`
                 self._link("best", final)
             self._link("last", final)
-            _sync(self.folder)
+            sync(self.folder)
         keep = {self._target("last"), self._target("best")}
         for path in self.folder.glob("round-*"):
             if path.name not in keep:
@@ -141,18 +142,3 @@ def _undone(draft: Path) -> Iterator[None]:
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def _write(path: Path, blob: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(blob)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

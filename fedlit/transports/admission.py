@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO
 
@@ -143,7 +143,7 @@ class Inbox:
         self._file.seek(start)
         return self._decoded(codec.decode(self._file.read(length), name)[0], form, name)
 
-    def missing(self) -> Iterable[str]:
+    def missing(self) -> list[str]:
         """Clients that did not answer: their job is still open, and nothing of theirs was refused."""
         return sorted(client for client, _ in self._open.values() if client not in self.refused)
 

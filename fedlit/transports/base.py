@@ -107,7 +107,7 @@ class Description:
     frozen: str
     initial: str
     trains: Mapping[str, str]
-    versions: Mapping[str, str]
+    versions: Mapping[str, str | None]
     jobs: Sequence[str]
 
 
@@ -150,3 +150,21 @@ class Transport(Protocol):
             deadline_s: Seconds to wait; None waits for all.
         """
         ...
+
+
+class Wrapper:
+    """Base of transports that carry jobs by another one, and change which, or where.
+
+    Args:
+        inner: Carries them.
+    """
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+
+    @property
+    def local(self) -> InProcess | None:
+        return self.inner.local
+
+    def describe(self) -> list[Description]:
+        return self.inner.describe()

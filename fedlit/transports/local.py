@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -26,6 +24,7 @@ from fedlit.errors import FedlitError, writing
 from fedlit.runs.fingerprint import data_fingerprint
 from fedlit.runs.folder import RunFolder
 from fedlit.runs.settings import RunSettings
+from fedlit.runs.versions import versions
 from fedlit.transports.base import Description, Job, Kind, Reply
 from fedlit.tree import Tree
 
@@ -55,6 +54,7 @@ class LocalSites:
         self.data, self.engine, self.rules, self.settings, self.folder = data, engine, rules, settings, folder
         self.channel = Channel(settings.compression or ())
         self.initial: Tree = tree.ordered(dict(engine.initial()))
+        self.states = {run: ClientStates(RunFolder(folder / run).client_states) for run in rules}
         self._decoded: tuple[bytes, Tree] = (b"", {})  # once where all are sent the same
 
     @property
@@ -76,7 +76,7 @@ class LocalSites:
                 frozen=frozen_digest(frozen_tensors(self.engine.task)),
                 initial=frozen_digest(initial),
                 trains={name: f"{str(p.dtype).removeprefix('torch.')}{list(p.shape)}" for name, p in initial.items()},
-                versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+                versions=versions(PACKAGES),
                 jobs=JOBS,
             )
         ]
@@ -98,7 +98,7 @@ class LocalSites:
         """Names for the states of a run that was made before states had names, by client."""
         names: dict[str, str] = {}
         for folder in memories:
-            names |= self._states(run).adopt(folder, done)
+            names |= self.states[run].adopt(folder, done)
         return names
 
     # -- jobs ------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class LocalSites:
             return Reply(job.ticket, job.client, error="what it would remember is not finite: lower the learning rate")
         if self.channel.transforms and (path := tree.not_finite(trained.upload)) is not None:
             return Reply(job.ticket, job.client, error=f"{path} is not finite")  # rounding could hide it
-        states, draws = self._states(job.run), seeds.generator(self.settings.seed, "compression", job.round, job.client)
+        states, draws = self.states[job.run], seeds.generator(self.settings.seed, "compression", job.round, job.client)
         residual = states.read(job.client, job.base).residual if self.channel.feedback else None
         sent = self.channel.encode(trained.upload, residual, draws)
         name = ""
@@ -236,9 +236,6 @@ class LocalSites:
             raise FedlitError(f"a job of {job.run!r}, and this run has the rules {[*self.rules]}")
         return self.rules[job.run]
 
-    def _states(self, run: str) -> ClientStates:
-        return ClientStates(RunFolder(self.folder / run).client_states)
-
     def _sent(self, job: Job) -> Tree:
         if job.payload is not self._decoded[0]:
             self._decoded = job.payload, codec.decode(job.payload)[0]
@@ -246,8 +243,8 @@ class LocalSites:
 
     def _memory(self, job: Job) -> Tree:
         """What a client remembers; the initial memory if it has none yet."""
-        memory = self._states(job.run).read(job.client, job.base).memory
-        return tree.ordered(self._rule(job).init_memory(self.initial)) if memory is None else cast(Tree, memory)
+        rule, memory = self._rule(job), self.states[job.run].read(job.client, job.base).memory
+        return tree.ordered(rule.init_memory(self.initial)) if memory is None else cast(Tree, memory)
 
     def _personal(self, job: Job) -> Tree:
         """The model that a client serves."""

@@ -10,11 +10,11 @@ import lightning as L  # noqa: N812
 import torch
 
 from fedlit.errors import FedlitError
-from fedlit.transports.base import Description, InProcess, Job, Reply, Transport
+from fedlit.transports.base import Job, Reply, Transport, Wrapper
 from fedlit.transports.wire import framed, pack, unpack
 
 
-class RankTransport:
+class RankTransport(Wrapper):
     """Each rank runs the jobs of its own groups, then all replies are gathered.
 
     Groups are the same for any number of ranks, and so is what comes of them. The replies travel as JSON and raw bytes.
@@ -25,14 +25,8 @@ class RankTransport:
     """
 
     def __init__(self, inner: Transport, fabric: L.Fabric) -> None:
-        self.inner, self.fabric = inner, fabric
-
-    @property
-    def local(self) -> InProcess | None:
-        return self.inner.local
-
-    def describe(self) -> list[Description]:
-        return self.inner.describe()
+        super().__init__(inner)
+        self.fabric = fabric
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """All replies, on every rank.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fedlit.runs.stragglers import Stragglers
-from fedlit.transports.base import Description, InProcess, Job, Reply, Transport
+from fedlit.transports.base import Job, Reply, Transport, Wrapper
 
 
-class StragglingTransport:
+class StragglingTransport(Wrapper):
     """Leaves out training jobs of clients that would answer too late; nobody waits for them in earnest.
 
     A late client is not trained at all: its reply would not count, and the state that goes with it would be dropped.
@@ -20,14 +20,8 @@ class StragglingTransport:
     """
 
     def __init__(self, inner: Transport, stragglers: Stragglers, seed: int) -> None:
-        self.inner, self.stragglers, self.seed = inner, stragglers, seed
-
-    @property
-    def local(self) -> InProcess | None:
-        return self.inner.local
-
-    def describe(self) -> list[Description]:
-        return self.inner.describe()
+        super().__init__(inner)
+        self.stragglers, self.seed = stragglers, seed
 
     def run(self, jobs: Iterable[Job], deadline_s: float | None = None) -> Iterator[Reply]:
         """Replies of those that answer in time."""
