@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -11,6 +11,7 @@ import lightning
 from torch import Tensor
 from torchmetrics import Metric
 
+from fedlit.data.base.arguments import constructor_arguments
 from fedlit.errors import FedlitError
 
 Batch = Mapping[str, Any]
@@ -209,15 +210,5 @@ def member(task: lightning.LightningModule, name: str) -> Any:
 
 
 def arguments(cls: type) -> list[str]:
-    """Names of the constructor arguments of a class, those that ``**kwargs`` passes on to its bases included."""
-    names: dict[str, None] = {}
-    for base in cls.__mro__[: cls.__mro__.index(Task)]:
-        if "__init__" in vars(base):
-            names |= dict.fromkeys(_named(vars(base)["__init__"]))
-    return list(names)
-
-
-def _named(function: Any) -> Iterator[str]:
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    return (parameter.name for parameter in parameters if parameter.kind not in variable)
+    """Names of the constructor arguments of a task, those that ``**kwargs`` passes on to its bases included."""
+    return constructor_arguments(cls, Task)

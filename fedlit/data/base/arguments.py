@@ -1,7 +1,8 @@
-"""Checks of constructor arguments; an error names the argument as a config file does."""
+"""Constructor arguments: their names, and checks whose errors name an argument as a config file does."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import get_args
 
@@ -33,3 +34,16 @@ def shares(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise FedlitError(f"data.{name} is {value}: give a share from 0 to 1")
+
+
+def constructor_arguments(cls: type, root: type) -> list[str]:
+    """Names of what a class takes, those that ``**kwargs`` passes on to its bases included, its own first.
+
+    Args:
+        cls: The class.
+        root: The last of its bases that counts.
+    """
+    bases = cls.__mro__[: cls.__mro__.index(root) + 1]
+    signatures = [inspect.signature(vars(base)["__init__"]) for base in bases if "__init__" in vars(base)]
+    parameters = [p for signature in signatures for p in list(signature.parameters.values())[1:]]
+    return list(dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import os
 import warnings
 from abc import abstractmethod
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from fedlit.data.base.arguments import constructor_arguments
 from fedlit.data.base.module import FederatedDataModule
 from fedlit.data.base.partitions import BySite, FileList, Partition
 from fedlit.data.base.records import BadRecord
@@ -120,7 +120,7 @@ class Reader(FederatedDataModule):
     def config(self) -> dict[str, object]:
         """Class name and constructor arguments, as JSON can hold them, by the signatures of the class and its bases."""
         out: dict[str, object] = {"class": type(self).__name__}
-        for name in constructor_arguments(type(self)):
+        for name in constructor_arguments(type(self), Reader):
             value = getattr(self, self.held_as.get(name, name))
             value = value.config() if isinstance(value, Partition) else value
             out[name] = str(value) if isinstance(value, Path) else value
@@ -131,13 +131,6 @@ class Reader(FederatedDataModule):
         self._left_out: dict[str, str] = {}
         self._skipped: list[str] = []
         self._used_patterns: set[str] = set()
-
-
-def constructor_arguments(cls: type) -> list[str]:
-    """Names of what a reader and its bases take, the reader's own first."""
-    initialisers = [base.__init__ for base in cls.__mro__ if "__init__" in vars(base) and issubclass(base, Reader)]
-    parameters = [p for made in initialisers for p in list(inspect.signature(made).parameters.values())[1:]]
-    return list(dict.fromkeys(p.name for p in parameters if p.kind is not p.VAR_KEYWORD))
 
 
 def _lists_records(partition: Partition) -> bool:
