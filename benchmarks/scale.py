@@ -1,4 +1,4 @@
-"""From 20 to 10,000 clients: seconds a round, peak memory and start-up do not hang on how many there are.
+"""From 20 to 10,000 clients: seconds a round, peak memory and start-up do not depend on how many there are.
 
 Run: python benchmarks/scale.py [--json FILE]
      python benchmarks/scale.py --clients 100 10000 --rules SCAFFOLD --repeats 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedlit import tree
 from fedlit.aggregators import Aggregator, FedAvg, Sealed
 from fedlit.errors import FedlitError
-from fedlit.federation import dry_run as rehearsal
+from fedlit.federation import dry_run
 from fedlit.tree import Tree
 
 CLIENTS = tuple(f"client-{i}" for i in range(8))
@@ -101,8 +101,8 @@ def observe(rule: Aggregator) -> Seen:
         uploads = {}
         for client, down in downs.items():
             w = rule.start(down, memories[client])
-            moved = rehearsal.moved(w, generator)
-            work = rehearsal.work(end_loss=0.5 + float(torch.rand((), generator=generator)))
+            moved = dry_run.moved(w, generator)
+            work = dry_run.work(end_loss=0.5 + float(torch.rand((), generator=generator)))
             upload, memories[client] = rule.finish(moved, down, memories[client], work)
             uploads[client] = (rule.weigh(4, work), upload)
         seen.down.append(describe(downs.values(), compare=True))
@@ -120,8 +120,8 @@ def observe(rule: Aggregator) -> Seen:
 def _aggregate(
     rule: Aggregator, state: Tree, uploads: Mapping[str, tuple[float, Tree]], index: int, sealed: bool
 ) -> Tree:
-    server = rehearsal.server(index, len(CLIENTS), dict.fromkeys(LAYERS, 2.0), data=True)
-    after: Tree = tree.ordered(rule.aggregate(state, rehearsal.made_up(uploads, sealed), server))
+    server = dry_run.server(index, len(CLIENTS), dict.fromkeys(LAYERS, 2.0), data=True)
+    after: Tree = tree.ordered(rule.aggregate(state, dry_run.made_up(uploads, sealed), server))
     return after
 
 
