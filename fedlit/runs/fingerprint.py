@@ -46,7 +46,8 @@ def fingerprint(
 def data_fingerprint(data: Any, partition: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of data for a resume: arguments, and who holds which records.
 
-    The folder that they lie in is no part of it, since it may move.
+    The folder that they lie in is no part of it, since it may move; nor are arguments that came later than some runs
+    (``added_arguments``) where they hold their default.
 
     Args:
         data: A data module.
@@ -55,6 +56,10 @@ def data_fingerprint(data: Any, partition: Mapping[str, Any]) -> dict[str, Any]:
     described = describe(data)
     for place in ("root", "folder", "cache_folder"):
         described.pop(place, None)
+    for base in type(data).__mro__:
+        for name, usual in vars(base).get("added_arguments", {}).items():
+            if described.get(name) == describe(usual):
+                described.pop(name, None)
     held = json.dumps(partition.get("clients"), sort_keys=True, default=str)
     return {**described, "records_sha256": hashlib.sha256(held.encode()).hexdigest()}
 

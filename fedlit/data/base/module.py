@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +28,9 @@ class FederatedDataModule(LightningDataModule):
         simulated: Whether the data are simulated or a stand-in; reports say so.
     """
 
+    added_arguments: ClassVar[Mapping[str, object]] = {}
+    """Constructor arguments of this class that came later than some runs, with the values under which nothing changed:
+    a run's fingerprint leaves those out."""
     batch_size: int = 32
     eval_batch_size: int | None = None
     seed: int | None = None

@@ -1,13 +1,9 @@
-"""Sites and subjects out of names and tables."""
+"""Sites and subjects out of names."""
 
 from __future__ import annotations
 
-import csv
 import re
-import warnings
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.errors import FedlitError
@@ -33,71 +29,22 @@ class NameRule:
         if not self.expression.groups:
             raise FedlitError(f"{argument} {pattern!r} has no group: put the part to take in parentheses")
 
-    def of(self, name: str) -> str:
-        """The group's text in ``name``."""
-        found = self.expression.search(name)
-        if found is None or not found.group(1):
-            raise BadRecord(f"record {name!r} does not match {self.argument} {self.expression.pattern!r}: widen it")
-        return found.group(1)
+    def of(self, name: str, inside: str | None = None) -> str:
+        """The group's text in a name, or, where it is not in that, in a path.
 
+        Args:
+            name: The record's.
+            inside: Path of its file below the folder that is read, without ending.
 
-def read_rows(path: Path, key: str, delimiter: str = ",") -> dict[str, Mapping[str, str]]:
-    """Rows of a csv file by one column. Cells that a short row lacks are empty, rows without any text are passed over.
-
-    Raises:
-        FedlitError: If it cannot be read, has no such column, or two rows of one key.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="", delimiter=delimiter)
-            rows = [row for row in reader if any(row.values())]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = getattr(error, "strerror", None) or error
-        kind = "csv file" if delimiter == "," else "table separated by tabs,"
-        raise FedlitError(f"{path}: {what}: give a {kind} in UTF-8") from error
-    if not rows or key not in rows[0]:
-        raise FedlitError(no_column(path, key, list(rows[0]) if rows else ["no rows"], "name the column so"))
-    twice = [name for name, count in Counter(row[key] for row in rows).items() if count > 1]
-    if twice:
-        raise FedlitError(f"{path}: {key} {twice[0]!r} is listed more than once: keep one row")
-    return {row[key]: row for row in rows}
-
-
-def no_column(path: Path, column: str, there: Sequence[str], mend: str) -> str:
-    """What to say of a table that lacks a column."""
-    if len(there) == 1 and re.search(r"[;\t]", there[0]):
-        mend = "separate the columns by commas, and write decimals with a point"
-    return f"{path}: no column {column!r}, there are {', '.join(there)}: {mend}"
-
-
-def read_columns(path: Path, columns: Sequence[str], mend: str) -> list[tuple[int, dict[str, str]]]:
-    """Cells of some columns of a csv or Parquet file, as text; an absent value is empty. Rows count from 1.
-
-    Raises:
-        FedlitError: If it cannot be read, or lacks a column; ``mend`` says what to do about that.
-    """
-    import pandas as pd
-
-    try:
-        with warnings.catch_warnings():
-            # Longer rows than the header would shift the columns, or be cut off with a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            if path.suffix.lower() == ".parquet":
-                table = pd.read_parquet(path)
-            else:
-                table = pd.read_csv(path, index_col=False, dtype=str, na_filter=False, encoding="utf-8-sig")
-    except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
-        longer = isinstance(error, pd.errors.ParserWarning)
-        what = "rows are longer than the header" if longer else getattr(error, "strerror", None)
-        what = what or " ".join(str(error).split())[:160]
-        raise FedlitError(
-            f"{path}: cannot be read as a table ({what}): give a csv file in UTF-8, or Parquet"
-        ) from error
-    for column in columns:
-        if column not in table.columns:
-            raise FedlitError(no_column(path, column, [str(name) for name in table.columns], mend))
-    cells = [["" if pd.isna(cell) else str(cell) for cell in table[column]] for column in columns]
-    return [(row, dict(zip(columns, own, strict=True))) for row, own in enumerate(zip(*cells, strict=True), 1)]
+        Raises:
+            BadRecord: It is in neither.
+        """
+        for place in (name, inside or ""):
+            found = self.expression.search(place)
+            if found is not None and found.group(1):
+                return found.group(1)
+        where = f"record {name!r}" if inside in (None, name) else f"record {name!r}, or its path {inside!r},"
+        raise BadRecord(f"{where} does not match {self.argument} {self.expression.pattern!r}: widen it")
 
 
 def few(names: Sequence[str], most: int = 8) -> str:

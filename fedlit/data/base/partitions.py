@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fedlit import seeds
-from fedlit.data.base.names import no_column, read_rows
 from fedlit.data.base.records import Item, natural, safe_name
+from fedlit.data.base.tables import no_column, read_rows
 from fedlit.errors import FedlitError
 
 Assignment = dict[str, list[int]]

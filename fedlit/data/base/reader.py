@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from fedlit.data.base.arguments import constructor_arguments
+from fedlit.data.base.listing import data_files
 from fedlit.data.base.module import FederatedDataModule
 from fedlit.data.base.partitions import BySite, FileList, Partition
 from fedlit.data.base.records import BadRecord
+from fedlit.data.base.renaming import Rename, check_rename
 from fedlit.errors import FedlitError
 
 OnBadRecord = Literal["error", "skip"]
@@ -27,8 +28,12 @@ class Reader(FederatedDataModule):
         exclude: Patterns (``HR0*``) of record ids to leave out.
         on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        rename: Names in the data to other ones, by what they name, as ``{labels: {asthma: Asthma, "?": null}}``:
+            ``labels``, ``sites``, ``subjects``, or ``types`` of mention and relation. A label, or a type, that
+            becomes None is none.
     """
 
+    added_arguments: ClassVar[Mapping[str, object]] = {"rename": {}}
     default_partition: ClassVar[Partition] = BySite()
     held_as: ClassVar[Mapping[str, str]] = {}
     """Attributes that hold a constructor argument under another name than its own, for :meth:`config`."""
@@ -40,12 +45,14 @@ class Reader(FederatedDataModule):
         exclude: list[str] | None = None,
         on_bad_record: OnBadRecord = "error",
         seed: int | None = None,
+        rename: Rename | None = None,
     ) -> None:
         super().__init__()
         self.partition = partition
         self.exclude = list(exclude or [])
         self.on_bad_record = on_bad_record
         self.seed = seed
+        self.rename = check_rename(rename)
         self.stand_in = False
         self._warnings: list[str] = []
         self._forget()
@@ -61,6 +68,7 @@ class Reader(FederatedDataModule):
         self.write_stand_in(folder)
         self.root = folder
         self.exclude = []
+        self.rename = {}
         if self.partition is not None and _lists_records(self.partition):
             self.say("stand-in: the partition's file does not name its records; the default partition is used")
             self.partition = None
@@ -79,14 +87,11 @@ class Reader(FederatedDataModule):
         return Path(self.root)
 
     def files_to_read(self, layout: str) -> list[Path]:
-        """All files in ``root`` and the folders in it, sorted. A folder that cannot be listed is never passed over."""
-
-        def stop(error: OSError) -> None:
-            mend = "make the folder readable, or move it out of data.root"
-            raise FedlitError(f"{error.filename}: {error.strerror}: {mend}") from error
-
-        tree = os.walk(self.folder_to_read(layout), onerror=stop)
-        return sorted(Path(folder) / name for folder, _, names in tree for name in names)
+        """All files in ``root`` and the folders in it, sorted, without what systems and editors leave there, which is
+        counted. A folder that cannot be listed is never passed over."""
+        found, passed = data_files(self.folder_to_read(layout))
+        self._passed_over.update(passed)
+        return found
 
     def excluded(self, record_id: str) -> bool:
         """Whether ``exclude`` names the record; it is noted."""
@@ -131,6 +136,7 @@ class Reader(FederatedDataModule):
         self._left_out: dict[str, str] = {}
         self._skipped: list[str] = []
         self._used_patterns: set[str] = set()
+        self._passed_over: set[Path] = set()
 
 
 def _lists_records(partition: Partition) -> bool:

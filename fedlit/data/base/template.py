@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from torch.utils.data import Dataset
 
@@ -16,6 +17,7 @@ from fedlit.data.base.partitions import Assignment, Partition, statistics
 from fedlit.data.base.protocol import SplitProtocol
 from fedlit.data.base.reader import OnBadRecord, Reader
 from fedlit.data.base.records import SPLITS, Item
+from fedlit.data.base.renaming import doubts
 from fedlit.errors import FedlitError
 
 SERVER = "server"
@@ -65,6 +67,14 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         """The records that can be used, in natural order of their ids."""
 
     @abstractmethod
+    def _relabelled(self, record: RecordT) -> RecordT | None:
+        """The record with the labels, or types, that ``rename`` gives it; None if it is then without one it needs."""
+
+    @abstractmethod
+    def _names_of(self, record: RecordT) -> dict[str, Iterable[str]]:
+        """The ``labels``, or ``types``, in a record."""
+
+    @abstractmethod
     def _held_back(self, used: Sequence[RecordT]) -> tuple[list[int], set[int]]:
         """Which records the server holds, and which no client may have, those among them."""
 
@@ -93,6 +103,11 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         """What was found in the records, for :meth:`describe`."""
 
     @property
+    def names_are_given(self) -> bool:
+        """Whether the user, or the source, lists the labels, and so knows what they say."""
+        return False
+
+    @property
     @abstractmethod
     def protocol(self) -> SplitProtocol:
         """How records are split."""
@@ -111,7 +126,7 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         if self._ready:
             return
         self.seed = self.seed or 0
-        used = self._usable(self.read())
+        used = self._usable(self._renamed(self.read()))
         served, away = self._held_back(used)
         self._server = [used[i] for i in served]
         self._left_out |= {used[i].id: self.server_reason for i in away.difference(served)}
@@ -169,6 +184,7 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
             "server": [record.id for record in self._server],
             "statistics": statistics(self.records, self.assignment),
             **self._describe_findings(),
+            "passed_over": sorted(str(path) for path in self._passed_over),
             "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
             "warnings": list(self._warnings),
         }
@@ -186,8 +202,34 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         self._left_out |= {r.id: "left out by the partition" for i, r in enumerate(self.records) if i not in held}
         return assignment
 
+    def _renamed(self, read: Iterable[RecordT]) -> Iterable[RecordT]:
+        """Records under the names that ``rename`` gives; a name that none has is told of."""
+        if not self.rename:
+            yield from read
+            return
+        sites, subjects = self.rename.get("sites", {}), self.rename.get("subjects", {})
+        met: set[tuple[str, str]] = set()
+        for record in read:
+            met |= self._named(record)
+            change: Any = {}
+            if record.site in sites:
+                change["site"] = sites[record.site]
+            if record.subject in subjects:
+                change["subject"] = subjects[record.subject]
+            new = self._relabelled(replace(cast(Any, record), **change) if change else record)
+            if new is None:
+                self._left_out[record.id] = "is left without a label by data.rename"
+            else:
+                yield new
+        idle = [
+            f"{name!r} of {what}" for what, names in self.rename.items() for name in names if (what, name) not in met
+        ]
+        if idle:
+            self.say(f"data.rename: nothing is named {few(idle)}")
+
     def _look_over(self) -> None:
         """Refuse clients with nothing to train on, and warn of what is odd, but not wrong in itself."""
+        self._warn_of_names()
         for client, parts in self._parts.items():
             if not parts["train"]:
                 raise FedlitError(f"client {client!r} {self.too_small}")
@@ -199,6 +241,20 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
                 f"{count} record(s) count as a subject each: where subjects have several records, one may train and be "
                 f"tested on: set {mend} if it is so)"
             )
+
+    def _warn_of_names(self) -> None:
+        """Warn of sites, subjects, labels and types that are spelt in several ways, and of labels that say nothing."""
+        if self.stand_in:
+            return
+        named = {pair for record in self.records for pair in self._named(record)}
+        for kind in sorted({what for what, _ in named}):
+            for doubt in doubts(kind, (name for what, name in named if what == kind), chosen=self.names_are_given):
+                self.say(doubt)
+
+    def _named(self, record: RecordT) -> set[tuple[str, str]]:
+        """All names in a record, with what they name."""
+        own = {"sites": [record.site], "subjects": [record.subject], **self._names_of(record)}
+        return {(what, name) for what, names in own.items() for name in names}
 
     def _warn_of_left_out(self, kept: int) -> None:
         """Warn of records that were skipped, and of patterns in ``exclude`` that name none."""

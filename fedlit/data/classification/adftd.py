@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlit import seeds
-from fedlit.data.base.names import few, no_column, read_rows
+from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.records import BadRecord
 from fedlit.data.base.skews import Dirichlet
+from fedlit.data.base.tables import no_column, read_rows
 from fedlit.data.classification.examples import Example
 from fedlit.data.classification.signals import SignalClasses, unique_names
 from fedlit.data.files.eeglab import read_set
@@ -73,7 +74,7 @@ class ADFTD(SignalClasses):
         if not files:
             raise FedlitError(f"{folder}: no derivatives/sub-*/eeg/*.set in it: set data.root to the folder ds004504")
         table = folder / PARTICIPANTS
-        rows = read_rows(table, "participant_id", "\t")
+        rows = read_rows(table, "participant_id")
         there = list(next(iter(rows.values())))
         if "Group" not in there:
             raise FedlitError(no_column(table, "Group", there, "use the official file"))

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedlit.data.base.names import few, read_columns, read_rows
+from fedlit.data.base.names import few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord, Fold
+from fedlit.data.base.tables import read_columns, read_rows
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.data.files.images import read_image

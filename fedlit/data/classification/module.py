@@ -19,6 +19,7 @@ from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, BadRecord, natural
+from fedlit.data.base.renaming import Rename, renamed
 from fedlit.data.base.skews import Dirichlet, PairwiseDirichlet
 from fedlit.data.classification import examples
 from fedlit.data.classification.examples import Example, Examples, Modality
@@ -50,6 +51,8 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
             are kept from clients (not with ``parity``); drawn before the partition.
         cache_folder: Keep decoded values in a file in this folder, removed at the end, in the place of memory.
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        rename: Names in the data to other ones, as ``{labels: {asthma: Asthma, "?": null}, sites: {...}}``; see
+            :class:`fedlit.data.base.reader.Reader`.
 
     Attributes:
         classes: Names in the order of the label indices, after :meth:`setup`.
@@ -83,8 +86,9 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         server_examples: int = 0,
         cache_folder: Path | None = None,
         seed: int | None = None,
+        rename: Rename | None = None,
     ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed)
+        super().__init__(partition, exclude, on_bad_record, seed, rename)
         self.batch_size, self.split, self.fraction, self.parity = batch_size, split, fraction, parity
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.merge_duplicates, self.server_examples = merge_duplicates, server_examples
@@ -132,6 +136,18 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
             "rate": self.rate,
             "class_counts": {client: self._class_counts(client, "train") for client in self.clients},
         }
+
+    @property
+    def names_are_given(self) -> bool:
+        """Whether the user, or the source, lists the classes."""
+        return self.class_names is not None
+
+    def _names_of(self, example: Example) -> dict[str, Iterable[str]]:
+        return {"labels": example.labels}
+
+    def _relabelled(self, example: Example) -> Example | None:
+        labels = renamed(example.labels, self.rename.get("labels", {}))
+        return replace(example, labels=labels) if labels or self.multi_label else None
 
     @property
     def _cuts(self) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fedlit.data.base import arguments
-from fedlit.data.base.names import FOLDS, read_columns
+from fedlit.data.base.names import FOLDS
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord
+from fedlit.data.base.tables import read_columns
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.data.classification.sounds import Padding, SoundReader, Waveform

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedlit.data.base.names import read_columns
 from fedlit.data.base.records import Fold
+from fedlit.data.base.tables import read_columns
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.data.generated.examples import stand_in_text

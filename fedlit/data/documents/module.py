@@ -19,6 +19,7 @@ from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Assignment, Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, natural
+from fedlit.data.base.renaming import Rename
 from fedlit.data.documents.documents import BOTH, Annotation, Document, document_fault
 from fedlit.data.documents.schema_and_masks import (
     annotation_counts,
@@ -29,6 +30,7 @@ from fedlit.data.documents.schema_and_masks import (
     type_counts,
     types_given,
     types_in,
+    with_types,
 )
 from fedlit.errors import FedlitError
 
@@ -95,6 +97,8 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         server_examples: Documents that the server holds, evenly of each site, with all that their annotators found.
             Their subjects and duplicates are kept from clients; drawn before the partition.
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        rename: Names in the data to other ones, as ``{labels: {asthma: Asthma, "?": null}, sites: {...}}``; see
+            :class:`fedlit.data.base.reader.Reader`.
 
     Attributes:
         schema: Types in the documents, after :meth:`setup`, in the form of the argument.
@@ -125,8 +129,9 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         merge_duplicates: bool = True,
         server_examples: int = 0,
         seed: int | None = None,
+        rename: Rename | None = None,
     ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed)
+        super().__init__(partition, exclude, on_bad_record, seed, rename)
         self.batch_size, self.eval_batch_size, self.split = batch_size, eval_batch_size, split
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.merge_duplicates, self.server_examples = merge_duplicates, server_examples
@@ -202,6 +207,12 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         self.schema = (given or types_in(usable)).plain()
         self._keys = {own.id: content_key(own.text) for own in usable}
         return sorted(usable, key=lambda own: natural(own.id))
+
+    def _names_of(self, document: Document) -> dict[str, Iterable[str]]:
+        return {"types": {*(e.type for e in document.entities), *(r.type for r in document.relations)}}
+
+    def _relabelled(self, document: Document) -> Document:
+        return with_types(document, self.rename.get("types", {}))
 
     def _of_types(self, documents: list[Document]) -> list[Document]:
         """Documents without what ``types`` does not name."""

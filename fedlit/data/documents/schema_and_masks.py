@@ -94,6 +94,18 @@ def of_types(document: Document, types: Sequence[str]) -> Document:
     return replace(document, entities=entities, relations=relations)
 
 
+def with_types(document: Document, given: Mapping[str, str | None]) -> Document:
+    """A document whose types have other names; what is of a type that becomes None is dropped, relations of it too."""
+    if not given:
+        return document
+    named = [(own, given.get(own.type, own.type)) for own in document.entities]
+    entities = tuple(replace(own, type=name) for own, name in named if name is not None)
+    dropped = {own.id for own, name in named if name is None}
+    linked = [(r, given.get(r.type, r.type)) for r in document.relations if not {r.head, r.tail} & dropped]
+    relations = tuple(replace(r, type=name) for r, name in linked if name is not None)
+    return replace(document, entities=entities, relations=tuple(dict.fromkeys(relations)))
+
+
 def masked(document: Document, looked_for: frozenset[Annotation]) -> Document | None:
     """A document with what its client looked for; None where nothing that it was looked for is left.
 

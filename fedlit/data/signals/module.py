@@ -15,6 +15,7 @@ from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, Record, natural
+from fedlit.data.base.renaming import Rename
 from fedlit.data.base.template import PartitionedDataModule
 from fedlit.data.signals import checks, windows
 from fedlit.data.signals.protocol import PublishedSignals, SignalProtocol
@@ -54,6 +55,8 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         parity: Split and scale as the code of arXiv 2502.09744 does: 60/40 without a validation part, each part or
             record mapped to [0, 1] by its own extremes (which looks into the targets), stride 1 unless given.
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
+        rename: Names in the data to other ones, as ``{labels: {asthma: Asthma, "?": null}, sites: {...}}``; see
+            :class:`fedlit.data.base.reader.Reader`.
     """
 
     split: SplitRule
@@ -81,8 +84,9 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         server_records: int = 0,
         parity: bool = False,
         seed: int | None = None,
+        rename: Rename | None = None,
     ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed)
+        super().__init__(partition, exclude, on_bad_record, seed, rename)
         self.context_length, self.prediction_length, self.batch_size = context_length, prediction_length, batch_size
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.stride, self.eval_stride, self.eval_windows = stride, eval_stride, eval_windows
@@ -112,6 +116,13 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         """Length at which every part of a split holds a few windows, for recordings made at ``rate`` (Hz)."""
         samples = self.context_length + 4 * self.prediction_length
         return float(np.ceil(samples / self.protocol.smallest_part / (self.rate or rate) + 1))
+
+    def _names_of(self, record: Record) -> dict[str, Iterable[str]]:
+        return {"labels": [] if record.label is None else [record.label]}
+
+    def _relabelled(self, record: Record) -> Record:
+        given = self.rename.get("labels", {})
+        return replace(record, label=given[record.label]) if record.label in given else record
 
     def _held_back(self, used: Sequence[Record]) -> tuple[list[int], set[int]]:
         return held_back(used, self.server_records, self.seed or 0)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedlit.data.base.names import read_rows
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.reader import Reader
 from fedlit.data.base.records import BadRecord, Fold, Record
+from fedlit.data.base.tables import read_rows
 from fedlit.data.files.wfdb import read_channels, write_channels
 from fedlit.data.generated.heart import LEADS
 from fedlit.data.generated.population import stand_in_channels

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fedlit.data.base.names import NameRule, no_column
+from fedlit.data.base.listing import nothing_to_read
+from fedlit.data.base.names import NameRule
 from fedlit.data.base.partitions import BySubject, Partition
 from fedlit.data.base.records import BadRecord, Record
+from fedlit.data.base.tables import SUFFIXES, column, is_table, numbers, read_table
 from fedlit.data.generated.population import stand_in_channels
 from fedlit.data.signals.module import SignalDataModule
 from fedlit.data.signals.splits import SplitRule
@@ -19,8 +20,6 @@ from fedlit.errors import FedlitError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SUFFIXES = (".csv", ".parquet")
 
 
 class SignalTable(SignalDataModule):
@@ -74,9 +73,9 @@ class SignalTable(SignalDataModule):
         """One record per file, subject and column."""
         root = Path(self.root or "")
         files = [root] if root.is_file() else self.files_to_read("csv or Parquet tables")
-        files = [path for path in files if path.suffix.lower() in SUFFIXES]
+        files = [path for path in files if is_table(path)]
         if not files:
-            raise FedlitError(f"{root}: no {' or '.join(SUFFIXES)} file: set data.root to the folder with the tables")
+            raise nothing_to_read(root, f"table ({', '.join(SUFFIXES)})")
         for path in files:
             if self.excluded(path.stem):
                 continue
@@ -94,15 +93,12 @@ class SignalTable(SignalDataModule):
         for subject, rows in self._subjects(path, table):
             site = self._site(path, subject, rows)
             stem = path.stem if self.subject_column is None else f"{path.stem}-{subject}"
-            for column, kind in self.columns.items():
-                name = f"{stem}-{column}" if len(self.columns) > 1 else stem
+            for own, kind in self.columns.items():
+                name = f"{stem}-{own}" if len(self.columns) > 1 else stem
                 if self.excluded(name):
                     continue
-                try:
-                    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as such
-                        values = rows[column].to_numpy(np.float32, na_value=np.nan)
-                except (ValueError, TypeError) as error:
-                    raise BadRecord(f"{path}: column {column!r} is not all numbers ({error}): mend the cell") from error
+                with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as such
+                    values = rows[own].to_numpy(np.float32)
                 out.append(Record(name, subject, site, kind, self.table_rate, np.ascontiguousarray(values)))
         return out
 
@@ -144,24 +140,11 @@ class SignalTable(SignalDataModule):
 
 
 def _load(path: Path, signals: list[str], marks: list[str]) -> pd.DataFrame:
-    """The columns of a table that are asked for; of a csv file, ``marks`` as text: subject 007 is not subject 7."""
-    import pandas as pd
-
-    columns = [*signals, *marks]
-    try:
-        with warnings.catch_warnings():
-            # Longer rows than the header would shift the columns, or be cut off with a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            if path.suffix.lower() == ".csv":
-                table = pd.read_csv(path, index_col=False, dtype=dict.fromkeys(marks, str))
-            else:
-                table = pd.read_parquet(path)
-    except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
-        longer = isinstance(error, pd.errors.ParserWarning)
-        what = "rows are longer than the header" if longer else " ".join(str(error).split())[:160]
-        raise BadRecord(f"{path}: cannot be read as a table ({what}): copy or mend the file") from error
-    absent = [name for name in columns if name not in table.columns]
-    if absent:
-        there = [str(name) for name in table.columns]
-        raise BadRecord(no_column(path, absent[0], there, "mend data.columns or the table"))
-    return table[columns]
+    """The columns of a table that are asked for, ``marks`` as text: subject 007 is not subject 7."""
+    table = read_table(path, text=marks)
+    mend = "mend data.columns or the table"
+    for name in signals:
+        table[name] = numbers(path, table, name)
+    for name in marks:
+        column(path, table, name, mend)
+    return table[[*signals, *marks]]

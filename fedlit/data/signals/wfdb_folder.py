@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedlit.data.base.names import NameRule, few, no_column, read_rows
+from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord, Record
+from fedlit.data.base.tables import no_column, read_rows
 from fedlit.data.files.wfdb import read_channels, write_channels
 from fedlit.data.generated.population import stand_in_channels
 from fedlit.data.signals import checks

@@ -67,7 +67,11 @@ def test_empty_cells_are_gaps(tmp_path):
         ("ECG\n1\n", {}, "a.csv: no column 'ICG', there are ECG"),
         ("ECG,ICG\n1,2\nx,3\n", {}, "a.csv: column 'ECG' is not all numbers"),
         ("ECG;ICG\n1,5;2\n", {}, "a.csv: cannot be read as a table"),
-        ("ECG;ICG\n1;2\n", {}, "a.csv: no column 'ECG', there are ECG;ICG: separate the columns by commas"),
+        (
+            "ECG;ICG\n1;2\n",
+            {},
+            "a.csv: no column 'ECG', there are ECG;ICG .semicolons separate its columns.: separate",
+        ),
         ("ECG,ICG\n1,2,3,4\n3,4\n", {}, "a.csv: cannot be read as a table .rows are longer than the header"),
         ("", {}, "a.csv: cannot be read as a table"),
         ("ECG,ICG,who\n1,2,a\n1,2,\n", {"subject_column": "who"}, "column 'who' has empty cells"),
@@ -94,7 +98,7 @@ def test_arguments_and_folders(tmp_path):
     with pytest.raises(FedlitError, match="absent: No such file"):
         SignalTable(tmp_path / "absent", BOTH, 100.0).setup()
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(FedlitError, match="no .csv or .parquet file"):
+    with pytest.raises(FedlitError, match=r"no table .*it holds 1 .txt"):
         SignalTable(tmp_path, BOTH, 100.0).setup()
 
 
