@@ -16,7 +16,7 @@ from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.records import BadRecord
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
-from fedlit.data.signals.windows import FLAT
+from fedlit.data.signals.flat import FLAT
 from fedlit.errors import FedlitError
 
 SignalScale = Literal["record", "window", "none"]

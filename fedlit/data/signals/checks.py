@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fedlit.data.base.names import few
 from fedlit.data.base.records import Record
 
 AMPLITUDE_FACTOR = 4.0
 """A record this many times larger or smaller than the median of its kind is named: gains go wrong by 5, 10 or 1000."""
+FLAT_SHARE = 0.1
+"""Share of a client's windows that may be left out as flat without a warning."""
 
 
 def fault(record: Record, shortest: int) -> str | None:
@@ -90,3 +93,43 @@ def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMP
     usual = middle[max(middle, key=lambda gain: len(amplitudes[gain]))]
     ratios = {gain: size / usual for gain, size in middle.items() if usual > 0}
     return {gain: ratio for gain, ratio in ratios.items() if ratio >= factor or ratio <= 1 / factor}
+
+
+def say_amplitudes(odd: Mapping[str, float]) -> list[str]:
+    """A warning of :func:`amplitude_outliers`, or none."""
+    if not odd:
+        return []
+    named = few([f"{name} ({ratio:.2g}x)" for name, ratio in odd.items()])
+    return [
+        f"{len(odd)} record(s) differ from the median amplitude of their kind by a factor of {AMPLITUDE_FACTOR:g} or "
+        f"more: {named}: check the gain in the header"
+    ]
+
+
+def say_rates(records: Sequence[Record]) -> list[str]:
+    """A warning for each kind whose records have several rates."""
+    said = []
+    for kind in sorted({record.kind for record in records}):
+        rates = sorted({record.rate for record in records if record.kind == kind})
+        if len(rates) > 1:
+            hertz = few([f"{rate:g}" for rate in rates])
+            said.append(f"{kind} records have different rates ({hertz} Hz): set data.rate to resample them to one")
+    return said
+
+
+def say_flat(flat: Mapping[str, int], kept: Mapping[str, int]) -> list[str]:
+    """A warning of clients that lose many windows because the contexts do not move, or none.
+
+    Args:
+        flat: Windows left out so, by client.
+        kept: Windows that are used, by client.
+    """
+    shares = {name: flat[name] / (flat[name] + count) for name, count in kept.items() if flat[name]}
+    many = [f"{name} ({share:.0%})" for name, share in shares.items() if share > FLAT_SHARE]
+    if not many:
+        return []
+    return [
+        f"{len(many)} client(s) have many windows whose context does not move, which are left out: {few(many)}: look "
+        f"at `flat` in partition.json for sensors that were off; where the signal holds its value, give a longer "
+        f"data.context_length, or data.scale none"
+    ]

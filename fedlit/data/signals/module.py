@@ -18,6 +18,7 @@ from fedlit.data.base.records import SPLITS, Record, natural
 from fedlit.data.base.renaming import Rename
 from fedlit.data.base.template import PartitionedDataModule
 from fedlit.data.signals import checks, windows
+from fedlit.data.signals.flat import is_flat
 from fedlit.data.signals.protocol import PublishedSignals, SignalProtocol
 from fedlit.data.signals.splits import Part, SplitRule, held_back
 from fedlit.data.signals.store import SignalStore, Taken, passed_by, take
@@ -172,7 +173,13 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         }
 
     def _describe_findings(self) -> dict[str, Any]:
-        return {"gaps": self._gaps, "amplitude": {name: round(ratio, 3) for name, ratio in self._odd.items()}}
+        left_out = {"windows_missing": self._missing_windows[""], "windows_flat": self._flat_windows[""]}
+        return {
+            **({"server_left_out": left_out} if self.server_records else {}),
+            "gaps": self._gaps,
+            "flat": self._flat_stretches,
+            "amplitude": {name: round(ratio, 3) for name, ratio in self._odd.items()},
+        }
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         held = [self.records[i] for i in self.assignment[client]]
@@ -186,6 +193,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             "seconds": round(sum(len(record.values) / record.rate for record in held), 3),
             "windows": {split: len(self.dataset(client, split)) for split in SPLITS},
             "windows_missing": self._missing_windows[client],
+            "windows_flat": self._flat_windows[client],
         }
 
     def _usable(self, read: Iterable[Record]) -> list[Record]:
@@ -201,7 +209,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
     def _take(self, record: Record, store: SignalStore) -> Taken:
         if self.pattern_of(record.id) is not None:
             return passed_by(record)  # only its id counts: it must be unique
-        return take(record, store, self.rate, self.context_length + self.prediction_length)
+        return take(record, store, self.rate, self.context_length, self.prediction_length)
 
     def _judge(self, read: Sequence[Taken]) -> list[Taken]:
         """Those that can be used, in natural order of their ids.
@@ -223,6 +231,9 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             count, missing = taken.gaps
             if missing:
                 self._gaps[name] = {"gaps": count, "samples": missing}
+            stretches, still = taken.flat
+            if stretches:
+                self._flat_stretches[name] = {"stretches": stretches, "samples": still}
             usable.append(taken)
         self._demand_some(usable)
         return usable
@@ -231,17 +242,8 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         """Warn of what is odd, but not wrong in itself."""
         self._warn_of_left_out(len(usable))
         self._odd = checks.amplitude_outliers(usable)
-        if self._odd:
-            named = [f"{name} ({ratio:.2g}x)" for name, ratio in self._odd.items()]
-            self.say(
-                f"{len(self._odd)} record(s) differ from the median amplitude of their kind by a factor of "
-                f"{checks.AMPLITUDE_FACTOR:g} or more: {few(named)}: check the gain in the header"
-            )
-        for kind in sorted({record.kind for record in usable}):
-            rates = sorted({record.rate for record in usable if record.kind == kind})
-            if len(rates) > 1:
-                hertz = ", ".join(f"{rate:g}" for rate in rates)
-                self.say(f"{kind} records have different rates ({hertz} Hz): set data.rate to resample them to one")
+        for message in (*checks.say_amplitudes(self._odd), *checks.say_rates(usable)):
+            self.say(message)
 
     def _warn_of_shared_subjects(self) -> None:
         """Whole records of one subject for training and for test make errors look smaller than they are."""
@@ -267,9 +269,14 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         runs, stride = [], self._stride(split)
         for record, part in parts:
             values = record.values[part.start : part.stop]
-            rows, missing = windows.cut(values, self.context_length, self.prediction_length, stride, self.max_missing)
-            self._missing_windows[client] += missing
+            rows, missing, flat = windows.cut(
+                values, self.context_length, self.prediction_length, stride, self.max_missing, self.protocol.moving
+            )
             fixed = self.protocol.fixed_scale(values) if rows else None
+            if fixed is not None and is_flat(np.float32(fixed[0]), np.float32(fixed[1])):
+                flat = sum(count for _, count in rows)  # kept, as in the published code
+            self._missing_windows[client] += missing
+            self._flat_windows[client] += flat
             start = self._starts[record.id]
             runs += [
                 Run(client, record.id, record.kind, start, part.start + first, count, stride, fixed)
@@ -285,11 +292,17 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
                         f"client {client!r} {self._no_windows(client, split, self._sides[client][split])}"
                     )
 
+        kept = {c: sum(run.count for runs in parts.values() for run in runs) for c, parts in self._parts.items()}
+        for message in checks.say_flat(self._flat_windows, kept) if self.protocol.moving else ():
+            self.say(message)
+
     def _no_windows(self, client: str, split: str, parts: Sequence[Part]) -> str:
         longest = max((part.stop - part.start for part in parts), default=0)
         need = self.context_length + self.prediction_length
+        missing, flat = self._missing_windows[client], self._flat_windows[client]
         why = (
-            f"{self._missing_windows[client]} windows have too many missing samples (data.max_missing)"
+            f"{missing} of its windows have too many missing samples (data.max_missing), and {flat} a context without "
+            f"movement, from which data.scale {self.scale} takes no scale"
             if longest >= need
             else f"its longest {split} part has {longest} samples, context_length + prediction_length is {need}"
         )
@@ -300,3 +313,5 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         super()._forget()
         self._gaps: dict[str, dict[str, int]] = {}
         self._missing_windows: Counter[str] = Counter()
+        self._flat_stretches: dict[str, dict[str, int]] = {}
+        self._flat_windows: Counter[str] = Counter()

@@ -44,6 +44,11 @@ class SignalProtocol(SplitProtocol):
         return None
 
     @property
+    def moving(self) -> bool:
+        """Whether windows whose context is flat are left out, as no scale can be taken from it."""
+        return self.scale != "none"
+
+    @property
     def scale_name(self) -> str:
         """The scale in ``partition.json``."""
         return self.scale
@@ -63,6 +68,7 @@ class PublishedSignals(PublishedProtocol, SignalProtocol):
     published: ClassVar[tuple[float, float]] = (0.0, 0.4)
     scale_name = "extremes of the whole part or record"
     smallest_part = 0.4
+    moving = False
     needed = ["train", "test"]
 
     def split(

@@ -10,13 +10,16 @@ import numpy.typing as npt
 from fedlit.errors import FedlitError
 
 Signal = npt.NDArray[np.float32]
+FILTER = 10
+"""Half the length of SciPy's filter, in samples of the lower of both rates."""
 
 
 def resample(values: Signal, rate: float, new_rate: float) -> Signal:
     """Polyphase resampling with an anti-alias filter (``scipy.signal.resample_poly``).
 
     Missing samples are bridged by straight lines for the filter and put back afterwards: a new sample is missing when
-    any old sample nearest to it, or within half a new sample of it, was missing.
+    any old sample nearest to it, or within half a new sample of it, was missing. Where all samples that the filter sees
+    are equal, the new one equals them: the filter's ripple would make a movement of a sensor that is off.
 
     Args:
         values: Shape ``(samples,)``, NaN = missing.
@@ -46,6 +49,7 @@ def resample(values: Signal, rate: float, new_rate: float) -> Signal:
         at = np.arange(len(values))
         filled = np.interp(at, at[~missing], values[~missing]).astype(np.float32)
     new = resample_poly(filled, ratio.numerator, ratio.denominator, padtype="line").astype(np.float32)
+    _keep_flat(new, filled, ratio)
     if missing.any():
         new[_covers_missing(missing, len(new), 1 / float(ratio))] = np.nan
     return np.asarray(new)
@@ -69,6 +73,20 @@ def resample_linear(values: Signal, rate: float, new_rate: float) -> Signal:
     count = int(len(values) * new_rate / rate)
     at = np.linspace(0, len(values) - 1, count)
     return np.interp(at, np.arange(len(values)), values).astype(np.float32)
+
+
+def _keep_flat(new: Signal, old: Signal, ratio: Fraction) -> None:
+    """Set new samples to the old ones where these are equal as far as the filter reaches."""
+    moves = old[1:] != old[:-1]
+    reach = FILTER * max(1, 1 / float(ratio))
+    if len(old) < reach or moves.all():
+        return
+    before = np.concatenate([[0], np.cumsum(moves)])
+    centre = np.arange(len(new)) / float(ratio)
+    first = np.clip(np.floor(centre - reach), 0, len(old) - 1).astype(np.int64)
+    last = np.clip(np.ceil(centre + reach), 0, len(old) - 1).astype(np.int64)
+    still = before[first] == before[last]
+    new[still] = old[first[still]]
 
 
 def _covers_missing(missing: npt.NDArray[np.bool_], count: int, step: float) -> npt.NDArray[np.bool_]:

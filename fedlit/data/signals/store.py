@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fedlit.data.base.records import Record
 from fedlit.data.signals import checks
+from fedlit.data.signals.flat import flat_stretches
 from fedlit.data.signals.resampling import resample
 from fedlit.errors import FedlitError
 
@@ -86,6 +87,7 @@ class Taken:
         start: Where its values start in :meth:`SignalStore.mapped`.
         samples: How many they are.
         gaps: Runs of missing samples, and missing samples in all.
+        flat: Stretches as long as a context, or longer, without movement, and samples in them.
         problem: Why the record cannot be used, or an error that ends the set-up.
     """
 
@@ -93,10 +95,11 @@ class Taken:
     start: int = 0
     samples: int = 0
     gaps: tuple[int, int] = (0, 0)
+    flat: tuple[int, int] = (0, 0)
     problem: str | FedlitError | None = None
 
 
-def take(record: Record, store: SignalStore, rate: float | None, shortest: int) -> Taken:
+def take(record: Record, store: SignalStore, rate: float | None, context_length: int, prediction_length: int) -> Taken:
     """Look at a record, and put its signal away where nothing is wrong with it.
 
     What is wrong is not raised: the record with the first name is told, and that is known when all are read.
@@ -105,7 +108,8 @@ def take(record: Record, store: SignalStore, rate: float | None, shortest: int) 
         record: As it was read.
         store: Where its values go.
         rate: Hz that it is resampled to; None keeps its own.
-        shortest: Samples that one window needs.
+        context_length: Samples of a window's context.
+        prediction_length: Samples of its target.
 
     Raises:
         FedlitError: The disk is full.
@@ -120,11 +124,12 @@ def take(record: Record, store: SignalStore, rate: float | None, shortest: int) 
         except FedlitError as error:
             return passed_by(record, error.with_traceback(None))  # which would keep the signal in memory
         record = replace(record, values=values, rate=float(rate))
-    reason = reason or checks.fault(record, shortest)
+    reason = reason or checks.fault(record, context_length + prediction_length)
     if reason is not None:
         return passed_by(record, f"record {record.id!r} {reason}")
     start = store.add(record.values)
-    return Taken(replace(record, values=NOTHING), start, len(record.values), checks.gaps(record))
+    still = flat_stretches(record.values, context_length)
+    return Taken(replace(record, values=NOTHING), start, len(record.values), checks.gaps(record), still)
 
 
 def passed_by(record: Record, problem: str | FedlitError | None = None) -> Taken:

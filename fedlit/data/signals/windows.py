@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,9 @@ import torch
 from torch.utils.data import Dataset
 
 from fedlit.data.base.batch import Batch
+from fedlit.data.signals.flat import flat_windows, is_flat
 
 Scale = Literal["context", "standard", "none"]
-FLAT = 1e-6
-"""A context that varies by less than this share of its size is flat: float32's rounding on a constant would
-otherwise be blown up to the range 0 to 1, and the target with it."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +42,55 @@ class Run:
     fixed: tuple[float, float] | None = None
 
 
-def cut(
-    values: npt.NDArray[np.float32], context_length: int, prediction_length: int, stride: int, max_missing: float
-) -> tuple[list[tuple[int, int]], int]:
+class Cut(NamedTuple):
     """Where windows fit into a stretch of signal.
 
-    Returns:
-        ``(first, count)`` of each row of windows that are ``stride`` apart, and the number of windows left out because
-        a target sample, or more than ``max_missing`` of the context, is missing.
+    Attributes:
+        rows: ``(first, count)`` of each row of windows that are ``stride`` apart.
+        missing: Windows left out because a target sample, or too much of the context, is missing.
+        flat: Windows left out because their context does not move, see :func:`fedlit.data.signals.flat.flat_windows`.
+    """
+
+    rows: list[tuple[int, int]]
+    missing: int
+    flat: int
+
+
+def cut(
+    values: npt.NDArray[np.float32],
+    context_length: int,
+    prediction_length: int,
+    stride: int,
+    max_missing: float,
+    moving: bool = True,
+) -> Cut:
+    """Where windows fit into a stretch of signal.
+
+    Args:
+        values: Shape ``(samples,)``, NaN = missing.
+        context_length: Samples of a context.
+        prediction_length: Samples of a target.
+        stride: Samples from one window to the next.
+        max_missing: Largest share of a context that may be missing; a target has to be whole.
+        moving: Whether windows with a flat context are left out: no scale can be taken from it.
     """
     total = (len(values) - context_length - prediction_length) // stride + 1
     if total <= 0:
-        return [], 0
+        return Cut([], 0, 0)
+    whole = np.ones(total, np.bool_)
     missing = np.isnan(values)
-    if not missing.any():
-        return [(0, total)], 0
-    before = np.concatenate([[0], np.cumsum(missing)])
-    start = np.arange(total) * stride
-    middle = start + context_length
-    in_context, in_target = before[middle] - before[start], before[middle + prediction_length] - before[middle]
-    good = (in_target == 0) & (in_context <= max_missing * context_length) & (in_context < context_length)
+    if missing.any():
+        before = np.concatenate([[0], np.cumsum(missing)])
+        start = np.arange(total) * stride
+        middle = start + context_length
+        in_context, in_target = before[middle] - before[start], before[middle + prediction_length] - before[middle]
+        whole = (in_target == 0) & (in_context <= max_missing * context_length) & (in_context < context_length)
+    good = whole
+    if moving and whole.any():
+        good = whole & ~flat_windows(values, context_length, prediction_length, stride, total)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
     rows = [(int(first * stride), int(stop - first)) for first, stop in zip(edges[::2], edges[1::2], strict=True)]
-    return rows, int(total - good.sum())
+    return Cut(rows, int(total - whole.sum()), int(whole.sum() - good.sum()))
 
 
 def evenly(total: int, most: int | None) -> npt.NDArray[np.int64]:
@@ -160,22 +184,30 @@ class Windows(Dataset[Batch]):
     def _scaling(
         self, context: npt.NDArray[np.float32], run: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Offset and scale of each window, shape ``(B,)``; scale 1 where the context is flat but for rounding."""
+        """Offset and scale of each window, shape ``(B,)``.
+
+        The scale is 1 where nothing moves: of flat contexts that :func:`cut` was told to keep, and of parts without
+        movement under parity, as the published code has it.
+        """
         count = len(context)
         if self.scale == "none":
             offset, scale = np.zeros(count, np.float32), np.ones(count, np.float32)
-        elif self.scale == "context":
+            still = np.zeros(count, np.bool_)
+        else:
             offset = np.fmin.reduce(context, axis=1, initial=np.float32(np.nan))
             scale = np.fmax.reduce(context, axis=1, initial=np.float32(np.nan)) - offset
-        else:
+            still = is_flat(offset, scale)
+        if self.scale == "standard":
             seen = np.isfinite(context)
             known = np.maximum(seen.sum(1), 1)
             offset = np.where(seen, context, 0).sum(1, dtype=np.float64) / known
             spread = np.where(seen, context - offset[:, None], 0)
             scale = np.sqrt(np.square(spread).sum(1) / known)
         fixed = self._fixed[run]
-        offset = np.where(np.isnan(fixed[:, 0]), offset, fixed[:, 0])
-        scale = np.where(np.isnan(fixed[:, 1]), scale, fixed[:, 1])
+        given = ~np.isnan(fixed[:, 0])
+        offset = np.where(given, fixed[:, 0], offset)
+        scale = np.where(given, fixed[:, 1], scale)
+        still = np.where(given, is_flat(fixed[:, 0], fixed[:, 1]), still)
         offset = np.where(np.isfinite(offset), offset, 0).astype(np.float32)
-        moves = np.isfinite(scale) & (scale > FLAT * (np.abs(offset) + scale))
+        moves = np.isfinite(scale) & ~still
         return offset, np.where(moves, scale, 1).astype(np.float32)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from fedlit.data.base.batch import collate
+from fedlit.data.signals.flat import FLAT, STEEP, flat_stretches, flat_windows
 from fedlit.data.signals.windows import Run, Windows, cut, evenly
 
 
@@ -105,23 +106,59 @@ def test_dataloader_takes_whole_batches():
 
 @settings(max_examples=80, deadline=None)
 @given(
-    missing=st.lists(st.booleans(), min_size=0, max_size=40),
+    cells=st.lists(st.sampled_from([None, 0.0, 1.0, 1.0 + 1e-7, 500.0]), min_size=0, max_size=40),
     context=st.integers(1, 6),
     horizon=st.integers(1, 4),
     stride=st.integers(1, 5),
     share=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
 )
-def test_cut_agrees_with_a_plain_loop(missing, context, horizon, stride, share):
-    values = np.where(missing, np.nan, 1.0).astype(np.float32)
-    wanted, dropped = [], 0
+def test_cut_agrees_with_a_plain_loop(cells, context, horizon, stride, share):
+    values = np.array([np.nan if cell is None else cell for cell in cells], np.float32)
+    wanted, moving, missing, flat = [], [], 0, 0
     for start in range(0, len(values) - context - horizon + 1, stride):
         seen, ahead = values[start : start + context], values[start + context : start + context + horizon]
-        good = np.isnan(seen).sum() <= share * context and not np.isnan(seen).all() and not np.isnan(ahead).any()
-        wanted += [start] if good else []
-        dropped += not good
-    rows, left_out = cut(values, context, horizon, stride, share)
-    assert [first + stride * i for first, count in rows for i in range(count)] == wanted
-    assert left_out == dropped
+        if np.isnan(seen).sum() > share * context or np.isnan(seen).all() or np.isnan(ahead).any():
+            missing += 1
+            continue
+        wanted.append(start)
+        low, high = np.nanmin(seen), np.nanmax(seen)
+        off = max(ahead.max() - high, low - ahead.min())
+        if high - low <= FLAT * (abs(low) + high - low) or off > STEEP * (high - low):
+            flat += 1
+        else:
+            moving.append(start)
+    for keep_flat, starts in ((True, wanted), (False, moving)):
+        found = cut(values, context, horizon, stride, share, moving=not keep_flat)
+        assert [first + stride * i for first, count in found.rows for i in range(count)] == starts
+        assert (found.missing, found.flat) == (missing, 0 if keep_flat else flat)
+
+
+def test_flat_windows_are_found_in_chunks_as_at_once(monkeypatch):
+    generator = np.random.default_rng(3)
+    values = generator.normal(size=3000).astype(np.float32)
+    values[500:900], values[1500:1800], values[2000:2100] = 512, np.nan, 7
+    total = (3000 - 40) // 7 + 1
+    at_once = flat_windows(values, 30, 10, 7, total)
+    monkeypatch.setattr("fedlit.data.signals.flat._CHUNK", 50)
+    assert at_once.sum() > 50
+    assert (flat_windows(values, 30, 10, 7, total) == at_once).all()
+
+
+def test_noise_of_one_digit_before_the_signal_is_nearly_flat():
+    values = np.full(60, 512, np.float32)
+    values[::3] += 1
+    values[44:] = 700
+    assert flat_windows(values, 30, 10, 2, 11).tolist() == [False] * 3 + [True] * 5 + [False] * 3
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), max_size=8),
+    shortest=st.integers(2, 6),
+)
+def test_flat_stretches(lengths, shortest):
+    values = np.repeat(np.arange(len(lengths)), lengths).astype(np.float32)
+    long = [length for length in lengths if length >= shortest]
+    assert flat_stretches(values, shortest) == (len(long), sum(long))
 
 
 @given(total=st.integers(0, 500), most=st.integers(1, 60))
