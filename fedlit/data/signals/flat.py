@@ -17,7 +17,7 @@ on a constant, and then the signal. ECG stays below 25 where a context has 64 sa
 _CHUNK = 2**17
 
 
-def is_flat(low: Signal, reach: Signal) -> npt.NDArray[np.bool_]:
+def is_flat(low: Signal | np.float32, reach: Signal | np.float32) -> npt.NDArray[np.bool_]:
     """Whether contexts with these minima and ranges do not move, but for rounding."""
     return np.asarray(reach <= FLAT * (np.abs(low) + reach))
 
