@@ -118,10 +118,12 @@ def numbers(path: Path, table: pd.DataFrame, name: str, format: TableFormat | No
     import pandas as pd
 
     values = column(path, table, name, "mend data.columns or the table", format)
+    if values.dtype.kind not in "fiub":  # blanks around numbers, and an own decimal mark beside them
+        decimal = format.decimal if format else "."
+        plain = ["" if cell is None or cell != cell else str(cell).strip().replace(decimal, ".") for cell in values]
+        values = pd.Series([cell or None for cell in plain], index=values.index, dtype=object)
     found = pd.to_numeric(values, errors="coerce")
-    wrong = np.flatnonzero(
-        (found.isna() & values.notna()).to_numpy() & (values.astype(str).str.strip() != "").to_numpy()
-    )
+    wrong = np.flatnonzero((found.isna() & values.notna()).to_numpy())
     if not len(wrong):
         return np.asarray(found.to_numpy(np.float64, na_value=np.nan))
     cells = [str(values.iloc[int(place)]).strip() for place in wrong[:20]]
@@ -334,10 +336,12 @@ def _json_lines(path: Path) -> pd.DataFrame:
 
 def _whole(table: pd.DataFrame, text: Sequence[str] | None) -> pd.DataFrame:
     """A table whose columns of text are text, with names as text."""
+    import pandas as pd
+
     table.columns = _told_apart([str(name).strip() for name in table.columns])
     for name in table.columns if text is None else [name for name in text if name in table.columns]:
-        own = table[name]
-        table[name] = own.where(own.isna(), own.astype(object).map(str)).astype(object)
+        cells = [cell if cell is None or cell != cell else str(cell) for cell in table[name]]
+        table[name] = pd.Series(cells, index=table.index, dtype=object)
     return table
 
 

@@ -135,6 +135,7 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         self._parts = self._divided()
         self._served = self._server_pieces(self._server)
         self._look_over()
+        self._warn_of_names()
         self.clients = list(self.assignment)
         self._ready = True
 
@@ -229,7 +230,6 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
 
     def _look_over(self) -> None:
         """Refuse clients with nothing to train on, and warn of what is odd, but not wrong in itself."""
-        self._warn_of_names()
         for client, parts in self._parts.items():
             if not parts["train"]:
                 raise FedlitError(f"client {client!r} {self.too_small}")
