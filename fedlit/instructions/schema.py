@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,15 @@ class Schema:
                 )
         return None
 
+    def of(self, document: Document) -> Schema | None:
+        """The types that were looked for in a document; None where that is none of these.
+
+        A relation's heads and tails are those that were looked for, and so is a modifier there only with its relation.
+        """
+        if document.entity_types is None and document.relation_types is None:
+            return self
+        return _of_types(self, document.entity_types, document.relation_types)
+
     @classmethod
     def load(cls, path: str | Path) -> Schema:
         """From a YAML file, or by the name of a shipped one: ``"bc5cdr"``, ``"clinical"``."""
@@ -219,6 +228,19 @@ class Schema:
                 for name in (modifier.name for modifier in self.modifiers)
             },
         }
+
+
+@lru_cache(maxsize=256)
+def _of_types(schema: Schema, entities: frozenset[str] | None, relations: frozenset[str] | None) -> Schema | None:
+    known = {kind.name for kind in schema.entities if entities is None or kind.name in entities}
+    left = []
+    for kind in schema.relations:
+        heads, tails = (tuple(end for end in ends if end in known) for ends in (kind.heads, kind.tails))
+        if heads and tails and (relations is None or kind.name in relations):
+            left.append(replace(kind, heads=heads, tails=tails))
+    linked = {kind.name for kind in left}
+    kept = tuple(kind for kind in schema.entities if kind.name in (linked if kind.modifier else known))
+    return Schema(schema.name, kept, tuple(left)) if any(not kind.modifier for kind in kept) else None
 
 
 def _fields(given: Any, where: str, wanted: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Any:

@@ -64,6 +64,8 @@ class Document:
         site: Where it was written; ``"site-unknown"`` where the source does not say.
         fold: Part of the split that the source publishes.
         annotated: What was looked for.
+        entity_types: Types of mention that were looked for; None: all that there are.
+        relation_types: The same of relations: all between mentions that were looked for.
     """
 
     id: str
@@ -74,6 +76,8 @@ class Document:
     site: str = "site-unknown"
     fold: Fold | None = None
     annotated: frozenset[Annotation] = BOTH
+    entity_types: frozenset[str] | None = None
+    relation_types: frozenset[str] | None = None
 
     @property
     def kind(self) -> str:
@@ -98,6 +102,9 @@ class Document:
         return {entity.id: entity for entity in self.entities}
 
 
+_ADD = "add it to what is annotated, or take it out"
+
+
 def document_fault(document: Document) -> str | None:
     """Why a document cannot be used, or None: an empty text, a span outside it, a relation with a mention it lacks."""
     if not document.text.strip():
@@ -116,8 +123,12 @@ def document_fault(document: Document) -> str | None:
         if entity.id in seen:
             return f"has two mentions of the id {entity.id!r}: give each its own"
         seen.add(entity.id)
+        if document.entity_types is not None and entity.type not in document.entity_types:
+            return f"has a mention of the type {entity.type!r}, which is not among those looked for in it: {_ADD}"
     for relation in document.relations:
         lacking = [end for end in (relation.head, relation.tail) if end not in seen]
         if lacking:
             return f"has a relation {relation.type!r} with {lacking[0]!r}, which is no mention of it: mend the relation"
+        if document.relation_types is not None and relation.type not in document.relation_types:
+            return f"has a relation of the type {relation.type!r}, which is not among those looked for in it: {_ADD}"
     return None

@@ -35,6 +35,8 @@ def document(
     site: str = "site-unknown",
     fold: Fold | None = None,
     annotated: frozenset[Annotation] = BOTH,
+    entity_types: frozenset[str] | None = None,
+    relation_types: frozenset[str] | None = None,
 ) -> Document:
     """A document with its mentions in order and each relation once, checked.
 
@@ -43,7 +45,7 @@ def document(
     """
     ordered = tuple(sorted(entities, key=lambda entity: (entity.start, entity.stop, entity.type)))
     once = tuple(dict.fromkeys(relations))
-    made = Document(id, text, ordered, once, subject or id, site, fold, annotated)
+    made = Document(id, text, ordered, once, subject or id, site, fold, annotated, entity_types, relation_types)
     fault = document_fault(made)
     if fault is not None:
         raise BadRecord(f"{where}: document {id!r} {fault}")

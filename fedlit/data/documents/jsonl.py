@@ -6,8 +6,8 @@
 
 Only ``id`` and ``text`` are needed. A mention can have ``fragments`` ([[start, end], ...]) and a ``concept``, a
 relation ``concepts`` ([[head, tail], ...]). Without ``annotated``, what was looked for is what is there: where
-``relations`` is left out nobody looked for them, where it is ``[]`` somebody did and found none. ``meta`` may hold
-anything and is not read.
+``relations`` is left out nobody looked for them, where it is ``[]`` somebody did and found none. By type:
+``"annotated": {"entities": ["Disease"]}``. ``meta`` may hold anything and is not read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fedlit.data.base.names import FOLDS
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
 from fedlit.data.documents.formats import Piece, document
+from fedlit.data.documents.looked_for import FORM, LookedFor, looked_for_in
 
 EndT = TypeVar("EndT")
 _KEYS = ("id", "text", "entities", "relations", "subject", "site", "fold", "annotated", "meta")
@@ -84,7 +85,12 @@ def _plain(own: Document) -> dict[str, Any]:
     for r in own.relations:
         more = {"concepts": [list(pair) for pair in r.concepts]} if r.concepts else {}
         out["relations"].append({"type": r.type, "head": r.head, "tail": r.tail} | more)
-    known = {"subject": own.subject or None, "site": own.site, "fold": own.fold, "annotated": sorted(own.annotated)}
+    known = {
+        "subject": own.subject or None,
+        "site": own.site,
+        "fold": own.fold,
+        "annotated": looked_for_in(own).plain(),
+    }
     return out | {name: value for name, value in known.items() if value is not None}
 
 
@@ -93,9 +99,10 @@ def _parsed(given: Mapping[str, Any], here: str, site: str) -> Document:
     entities = _rows(given, "entities", _ENTITY, ("fragments", "concept"), here)
     relations = _rows(given, "relations", _RELATION, ("concepts",), here)
     annotated = given.get("annotated", sorted(BOTH & given.keys()))
-    if not isinstance(annotated, list) or not set(map(str, annotated)) <= BOTH:
-        raise BadRecord(f"{here} has {annotated!r} as annotated: give a list of entities and relations")
-    if relations and "relations" not in annotated:
+    looked_for = LookedFor.read(annotated)
+    if looked_for is None:
+        raise BadRecord(f"{here} has {annotated!r} as annotated: give a list of entities and relations, as {FORM}")
+    if relations and "relations" not in looked_for.annotated:
         raise BadRecord(f"{here} has relations, and annotated does not say so: add relations to it, or take them out")
     fold = given.get("fold")
     if fold is not None and str(fold).lower() not in FOLDS:
@@ -109,7 +116,9 @@ def _parsed(given: Mapping[str, Any], here: str, site: str) -> Document:
         subject=_text(given, "subject", here) if given.get("subject") is not None else "",
         site=_text(given, "site", here) if given.get("site") is not None else site,
         fold=None if fold is None else FOLDS[str(fold).lower()],
-        annotated=frozenset(annotated),
+        annotated=looked_for.annotated,
+        entity_types=looked_for.entity_types,
+        relation_types=looked_for.relation_types,
     )
 
 

@@ -21,11 +21,20 @@ from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, natural
 from fedlit.data.base.renaming import Rename
 from fedlit.data.documents.documents import BOTH, Annotation, Document, document_fault
+from fedlit.data.documents.looked_for import (
+    FORM,
+    Kinds,
+    LookedFor,
+    check_types,
+    lacking_types,
+    mask_of,
+    masked,
+    server_mask,
+    without_any,
+)
 from fedlit.data.documents.schema_and_masks import (
     annotation_counts,
     held_by_server,
-    mask_of,
-    masked,
     of_types,
     type_counts,
     types_given,
@@ -69,7 +78,8 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
 
     Each document is whole on one side of the split.
 
-    A document in which nothing was looked for, or nothing that its client looks for, is left out.
+    A document in which nothing was looked for, or nothing that its client looks for, is left out. Where the
+    format cannot say what was looked for, a site without a single relation (mention) was not looked through for any.
 
     Args:
         partition: Who holds which documents; None for the reader's natural one.
@@ -87,7 +97,9 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             to them is a bad record. None: those that occur.
         annotated: What clients looked for, by pattern (``site-b*: [entities]``), the first that matches; others looked
             for both. Where relations are not in it documents lose them; where mentions are not, documents keep them as
-            input, and ``Document.annotated`` says that they are no target.
+            input, and ``Document.annotated`` says that they are no target. By type: ``{entities: [Disease]}``,
+            ``{entities: [Drug, Dose], relations: [Has]}``, ``{relations: null}`` for all types of relation; mentions
+            of other types are taken out.
         mask_test: Whether test documents, too, keep only what their client looked for. False asks what a client learnt
             from the others.
         exclude: Patterns (``note-0*``) of document ids, or of files, to leave out.
@@ -111,6 +123,8 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
     split_choices: ClassVar[object] = DocumentSplit
     usual_clients: ClassVar[int] = 3
     held_as: ClassVar[Mapping[str, str]] = {"schema": "given_schema"}
+    says_what_was_looked_for: ClassVar[bool] = True
+    """Whether the format says if something was looked for and not found."""
 
     def __init__(
         self,
@@ -122,7 +136,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         test_fraction: float = 0.25,
         types: list[str] | None = None,
         schema: dict[str, Any] | None = None,
-        annotated: dict[str, list[Annotation]] | None = None,
+        annotated: dict[str, Kinds] | None = None,
         mask_test: bool = True,
         exclude: list[str] | None = None,
         on_bad_record: OnBadRecord = "error",
@@ -138,14 +152,19 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         self.types = None if types is None else list(types)
         self.given_schema = schema
         self.schema: dict[str, Any] = {}
-        self.annotated = {pattern: list(looked_for) for pattern, looked_for in (annotated or {}).items()}
+        self.annotated = dict(annotated or {})
         self.mask_test = mask_test
         self.check_arguments()
         if schema is not None:
             types_given(schema)
-        for pattern, looked_for in self.annotated.items():
-            if not looked_for or not set(looked_for) <= BOTH:
-                raise FedlitError(f"data.annotated of {pattern!r} is {looked_for}: give entities, relations, or both")
+        self._patterns: dict[str, LookedFor] = {}
+        for pattern, given in self.annotated.items():
+            mask = LookedFor.read(given)
+            if mask is None or not mask.annotated:
+                raise FedlitError(
+                    f"data.annotated of {pattern!r} is {given}: give entities, relations, or both, as {FORM}"
+                )
+            self._patterns[pattern] = mask
 
     @abstractmethod
     def read(self) -> list[Document]:
@@ -204,7 +223,8 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             else:
                 self.refuse(own.id, f"document {own.id!r} {fault}: mend either, or set data.types")
         self._demand_some(usable)
-        self.schema = (given or types_in(usable)).plain()
+        self._types = given or types_in(usable)
+        self.schema = self._types.plain()
         self._keys = {own.id: content_key(own.text) for own in usable}
         return sorted(usable, key=lambda own: natural(own.id))
 
@@ -227,7 +247,10 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             )
         if not set(self.types) & set(there.entities):
             raise FedlitError(f"data.types names no type of mention: add one of {', '.join(there.entities)}")
-        linked = bool(set(self.types) & set(there.relations))
+        linked = any(
+            name in self.types and any(set(pair) <= set(self.types) for pair in pairs)
+            for name, pairs in there.relations.items()
+        )
         looked_for = BOTH if linked else BOTH - {"relations"}
         out = []
         for own in documents:
@@ -243,7 +266,14 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         return held_by_server(used, groups, self.server_examples, self.protocol.follows_source, self.seed or 0)
 
     def _assigned(self) -> Assignment:
-        return self._masked(super()._assigned())
+        assignment = super()._assigned()
+        self._masks = self._masks_of(assignment)
+        self._clients_of_sites = {
+            site: [c for c, own in assignment.items() if any(self.records[i].site == site for i in own)]
+            for site in {own.site for own in self.records}
+        }
+        self._take_out_unsearched(assignment)
+        return self._masked(assignment)
 
     def _cut(self, client: str, split: str, held: list[Document]) -> list[Document]:
         """Documents with what their client looked for."""
@@ -252,7 +282,14 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         return [masked(own, self._masks[client]) or own for own in held]
 
     def _server_pieces(self, held: Sequence[Document]) -> list[Document]:
-        return list(held)
+        out = []
+        for own in held:
+            masks = [self._masks[client] for client in self._clients_of_sites.get(own.site, [])]
+            site = [other for other in (*self.records, *self._server) if other.site == own.site]
+            searched = replace(own, annotated=own.annotated - self._unsearched.get(own.site, frozenset()))
+            left = masked(searched, server_mask(masks, site))
+            out += [] if left is None else [left]
+        return out
 
     def _dataset(self, held: Sequence[tuple[str, Sequence[Document]]], split: str) -> Documents:
         pairs = [(own, client) for client, documents in held for own in documents]
@@ -267,8 +304,10 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
     def _describe_client(self, client: str) -> dict[str, Any]:
         parts = self._parts[client]
         held = [own for side in parts.values() for own in side]
+        asked = [*parts["train"], *parts["val"]]
         return {
-            "looked_for": sorted(self._masks[client]),
+            "looked_for": sorted({kind for own in asked for kind in own.annotated}),
+            "types": self._types.looked_for(asked),
             "documents": {split: [own.id for own in parts[split]] for split in SPLITS},
             "annotated": {split: annotation_counts(parts[split]) for split in SPLITS},
             "type_counts": {split: type_counts(parts[split]) for split in SPLITS},
@@ -276,22 +315,55 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             "sites": sorted({own.site for own in held}, key=natural),
         }
 
-    def _masked(self, assignment: Assignment) -> Assignment:
-        """The documents of each client in which something that it looks for was looked for."""
-        found = {client: mask_of(client, self.annotated) for client in assignment}
-        self._masks = {client: BOTH if mask is None else mask[1] for client, mask in found.items()}
-        idle = [p for p in self.annotated if p not in {mask[0] for mask in found.values() if mask is not None}]
+    def _masks_of(self, assignment: Assignment) -> dict[str, LookedFor]:
+        """What each client looked for, by ``annotated``."""
+        found = {client: mask_of(client, self._patterns) for client in assignment}
+        idle = [p for p in self._patterns if p not in {mask[0] for mask in found.values() if mask is not None}]
         if idle and self.stand_in:
             self.say(f"stand-in: data.annotated names none of its clients by {few(idle)}")
         elif idle:
             raise FedlitError(f"data.annotated: no client is named like {idle[0]!r}; there are {', '.join(assignment)}")
+        if self.stand_in:  # its types are its own
+            return {c: LookedFor() if mask is None else LookedFor(mask[1].annotated) for c, mask in found.items()}
+        for pattern, mask in self._patterns.items():
+            check_types(pattern, mask, self.schema)
+        return {client: LookedFor() if mask is None else mask[1] for client, mask in found.items()}
+
+    def _take_out_unsearched(self, assignment: Assignment) -> None:
+        """Let sites without a single relation (or mention) count as not looked through for any, unless it is said."""
+        self._unsearched: dict[str, frozenset[Annotation]] = {}
+        if self.says_what_was_looked_for or self.stand_in:
+            return
+        without = without_any([*self.records, *self._server])
+        said = {client for client in assignment if mask_of(client, self._patterns) is not None}
+        for site, kinds in without.items():
+            if not set(self._clients_of_sites.get(site, [])) & said:
+                self._unsearched[site] = frozenset(kinds)
+        changed: Counter[Annotation] = Counter()
+        sites: dict[Annotation, set[str]] = {"entities": set(), "relations": set()}
+        for i in (i for client, indices in assignment.items() if client not in said for i in indices):
+            own = self.records[i]
+            lost = own.annotated & frozenset(without.get(own.site, ()))
+            self.records[i] = replace(own, annotated=own.annotated - lost)
+            changed.update(lost)
+            for kind in lost:
+                sites[kind].add(own.site)
+        for kind, count in sorted(changed.items()):
+            self.say(
+                f"{few(sorted(sites[kind], key=natural))} hold(s) not one of {kind}, so {count} document(s) count as "
+                f"not looked through for any; if somebody did look: data.annotated {{CLIENT: [entities, relations]}}, "
+                f"'*' for all clients"
+            )
+
+    def _masked(self, assignment: Assignment) -> Assignment:
+        """The documents of each client in which something that it looks for was looked for."""
         out: Assignment = {}
         for client, indices in assignment.items():
             out[client] = [i for i in indices if masked(self.records[i], self._masks[client]) is not None]
             for i in set(indices).difference(out[client]):
                 self._left_out[self.records[i].id] = f"nothing that client {client!r} looks for was looked for in it"
             if not out[client]:
-                what = ", ".join(sorted(self._masks[client]))
+                what = ", ".join(sorted(self._masks[client].annotated))
                 raise FedlitError(f"client {client!r} has no document annotated with {what}: mend data.annotated")
         return out
 
@@ -299,9 +371,10 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         super()._look_over()
         for what in sorted(BOTH):
             with_none = [c for c, parts in self._parts.items() if not annotation_counts(parts["train"])[what]]
-            without = [client for client in with_none if what in self._masks[client]]
+            without = [client for client in with_none if what in self._masks[client].annotated]
             if without and any(what in own.annotated for own in self.records):
                 self.say(f"{len(without)} client(s) have no training document annotated with {what}: {few(without)}")
+        self._warn_of_lacking_types()
         if len(self._parts) == 1:
             self.say("there is one client: name sites, or set data.partition (RareTagBalanced, IID) to make several")
         self._warn_of_left_out(len(self.records))
@@ -314,6 +387,22 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             self.say(
                 f"{self._leaks['subjects']} subject(s) and {self._leaks['duplicates']} duplicated text(s) are in more "
                 f"than one of train, val and test: data.split subject with merge_duplicates keeps them apart"
+            )
+
+    def _warn_of_lacking_types(self) -> None:
+        """Warn of types that a client is asked for and holds none of, where others do."""
+        held = {c: [own for side in parts.values() for own in side] for c, parts in self._parts.items()}
+        asked = {c: self._types.looked_for([*parts["train"], *parts["val"]]) for c, parts in self._parts.items()}
+        lacking = lacking_types(held, asked)
+        if lacking and not self.stand_in:
+            first = next(iter(lacking))
+            there = {kind: [name for name in asked[first][kind] if name not in lacking[first]] for kind in asked[first]}
+            example = ", ".join(f"{kind}: [{', '.join(names)}]" for kind, names in there.items() if names)
+            mend = f"data.annotated {{{first}: {{{example}}}}}" if example else "leave its documents out"
+            self.say(
+                f"{len(lacking)} client(s) hold none of a type that others hold, and it is taught that there is none: "
+                f"{few([f'{client} ({few(names)})' for client, names in lacking.items()])}; if nobody looked for it "
+                f"there: {mend}"
             )
 
     def _forget(self) -> None:

@@ -34,6 +34,7 @@ class PubTatorFolder(FileOfDocuments):
 
     default_partition: ClassVar[Partition] = RareTagBalanced(3)
     patterns: ClassVar[tuple[str, ...]] = ("*[Pp]ub[Tt]ator*",)
+    says_what_was_looked_for: ClassVar[bool] = False
 
     def __init__(self, root: Path, pairs: Pairs = "first", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
@@ -139,6 +140,8 @@ class BratFolder(DocumentFiles):
         root: The folder, with one in it for each site.
         kwargs: See :class:`fedlit.data.documents.files.DocumentFiles`.
     """
+
+    says_what_was_looked_for: ClassVar[bool] = False
 
     def read(self) -> list[Document]:
         """One document for each ``.txt`` file, named by its path without the ending."""

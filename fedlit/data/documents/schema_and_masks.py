@@ -1,16 +1,15 @@
-"""What the server holds, what a client looked for, which types there are: pure functions of annotated documents."""
+"""What the server holds, which types there are and how often: pure functions of annotated documents."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from fedlit import seeds
 from fedlit.data.base.records import natural
-from fedlit.data.documents.documents import Annotation, Document
+from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 
 
@@ -31,6 +30,22 @@ class DocumentTypes:
         return {
             "entities": list(self.entities),
             "relations": {name: [list(pair) for pair in pairs] for name, pairs in self.relations.items()},
+        }
+
+    def looked_for(self, documents: Iterable[Document]) -> dict[str, list[str]]:
+        """The types of mention and of relation that were looked for in one document at least."""
+        entities: set[str] = set()
+        relations: set[str] = set()
+        for own in documents:
+            known = own.entity_types if own.entity_types is not None else set(self.entities)
+            if "entities" in own.annotated:
+                entities |= known
+            if "relations" in own.annotated:
+                named = own.relation_types if own.relation_types is not None else set(self.relations)
+                relations |= {n for n in named if any(set(pair) <= known for pair in self.relations.get(n, ()))}
+        return {
+            "entities": [name for name in self.entities if name in entities],
+            "relations": [name for name in self.relations if name in relations],
         }
 
     def fault(self, document: Document) -> str | None:
@@ -87,11 +102,23 @@ def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
 
 
 def of_types(document: Document, types: Sequence[str]) -> Document:
-    """Only mentions and relations of these types; a relation goes with its ends."""
+    """Only mentions and relations of these types; a relation goes with its ends.
+
+    Kinds of annotation of which no type is left count as not looked for.
+    """
     entities = tuple(entity for entity in document.entities if entity.type in types)
     there = {entity.id for entity in entities}
     relations = tuple(r for r in document.relations if r.type in types and r.head in there and r.tail in there)
-    return replace(document, entities=entities, relations=relations)
+    kinds = {"entities": document.entity_types, "relations": document.relation_types}
+    left = {kind: None if own is None else own & set(types) for kind, own in kinds.items()}
+    return replace(
+        document,
+        entities=entities,
+        relations=relations,
+        annotated=frozenset(kind for kind in document.annotated if left[kind] is None or left[kind]),
+        entity_types=left["entities"] or None,
+        relation_types=left["relations"] or None,
+    )
 
 
 def with_types(document: Document, given: Mapping[str, str | None]) -> Document:
@@ -103,27 +130,13 @@ def with_types(document: Document, given: Mapping[str, str | None]) -> Document:
     dropped = {own.id for own, name in named if name is None}
     linked = [(r, given.get(r.type, r.type)) for r in document.relations if not {r.head, r.tail} & dropped]
     relations = tuple(replace(r, type=name) for r, name in linked if name is not None)
-    return replace(document, entities=entities, relations=tuple(dict.fromkeys(relations)))
-
-
-def masked(document: Document, looked_for: frozenset[Annotation]) -> Document | None:
-    """A document with what its client looked for; None where nothing that it was looked for is left.
-
-    Without ``relations`` it has none. Without ``entities`` it keeps all its mentions, as input of a task that links
-    them; ``annotated`` says that they are no target.
-    """
-    left = document.annotated & looked_for
-    if not left:
-        return None
-    return replace(document, annotated=left, relations=document.relations if "relations" in left else ())
-
-
-def mask_of(client: str, annotated: Mapping[str, Sequence[Annotation]]) -> tuple[str, frozenset[Annotation]] | None:
-    """The first pattern that names a client, and what it looked for; None where no pattern does."""
-    for pattern, looked_for in annotated.items():
-        if fnmatchcase(client, pattern):
-            return pattern, frozenset(looked_for)
-    return None
+    return replace(
+        document,
+        entities=entities,
+        relations=tuple(dict.fromkeys(relations)),
+        entity_types=_named(document.entity_types, given),
+        relation_types=_named(document.relation_types, given),
+    )
 
 
 def held_by_server(
@@ -171,6 +184,10 @@ def type_counts(documents: Sequence[Document]) -> dict[str, dict[str, int]]:
 def annotation_counts(documents: Sequence[Document]) -> dict[str, int]:
     """Documents in which mentions, and in which relations were looked for."""
     return {what: sum(what in own.annotated for own in documents) for what in ("entities", "relations")}
+
+
+def _named(types: frozenset[str] | None, given: Mapping[str, str | None]) -> frozenset[str] | None:
+    return None if types is None else frozenset(new for old in types if (new := given.get(old, old)) is not None)
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -181,7 +181,7 @@ def count_spans(
     Strict: type and place (every part of a mention with gaps) are the same; of a relation, its type and both ends.
     Lenient: mentions of one type that share a character, relations of one type both of whose ends do. Lenient pairs
     are one to one, as many as can be made at once (maximum bipartite matching), so their number depends on no order.
-    Mentions of equal type and place count once. Types that were not annotated in a document are not scored there;
+    Mentions of equal type and place count once. Types that nobody looked for in a document are not scored there;
     modifiers are looked for together with relations.
 
     Args:
@@ -213,9 +213,16 @@ def count_spans(
     values = np.zeros((len(gold), len(rows), len(Matches._fields)), dtype=np.int64)
     needed = ["relations" if type.modifier else "entities" for type in types]
     needed += ["relations"] * (len(rows) - len(types))
-    scored = np.array([[kind in document.annotated for kind in needed] for document in gold], dtype=bool)
-    for i, (document, answer) in enumerate(zip(gold, predicted, strict=True)):
-        guess = answer.document(document)
+    sought = [schema.of(document) for document in gold]
+    scored = np.array(
+        [
+            [kind in document.annotated and _has(own, *row) for kind, row in zip(needed, rows, strict=True)]
+            for document, own in zip(gold, sought, strict=True)
+        ],
+        dtype=bool,
+    )
+    for i, (document, answer, own) in enumerate(zip(gold, predicted, sought, strict=True)):
+        guess = _between_sought(answer.document(document), own)
         for j, (kind, type) in enumerate(rows):
             if scored[i, j] and kind == "entity":
                 values[i, j] = match_entities(document, guess, type)
@@ -224,6 +231,20 @@ def count_spans(
     ids = tuple(document.id for document in gold)
     scored = scored.reshape(len(gold), len(rows))
     return SpanCounts(ids, owners, tuple(rows), values, scored, tuple(answer.counts for answer in predicted))
+
+
+def _has(sought: Schema | None, kind: str, type: str) -> bool:
+    """Whether a type was looked for."""
+    return sought is not None and type in (sought.entity if kind == "entity" else sought.relation)
+
+
+def _between_sought(guess: Document, sought: Schema | None) -> Document:
+    """A prediction without relations of mentions that were not looked for, where those are not all."""
+    if sought is None or (guess.entity_types is None and guess.relation_types is None):
+        return guess
+    types = {entity.id: entity.type for entity in guess.entities}
+    links = tuple(r for r in guess.relations if sought.fits(r.type, types[r.head], types[r.tail]))
+    return replace(guess, relations=links)
 
 
 def beside(left: SpanCounts, right: SpanCounts) -> SpanCounts:

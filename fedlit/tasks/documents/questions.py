@@ -65,21 +65,26 @@ class Questions:
         if self.relations == "focus" and self.together == "joint":
             raise FedlitError("model.relations 'focus' asks about one mention at a time: set model.together 'separate'")
 
-    def template(self, task: Task) -> Template:
-        """Template of the questions of one task."""
+    def template(self, task: Task, document: Document) -> Template:
+        """Template of the questions of one task about a document: for the types that were looked for in it."""
         relations: Relations = self.relations if task == "relations" else "list"
-        return Template(self.schema, task, self.format, relations, self.crossing, self.wording)
+        schema = self.schema.of(document) or self.schema
+        return Template(schema, task, self.format, relations, self.crossing, self.wording)
 
     def tasks(self, document: Document) -> list[Task]:
         """Tasks to ask about a document: those that it was annotated for and the schema has."""
-        known = document.annotated if self.schema.relations else document.annotated - {"relations"}
+        schema = self.schema.of(document)
+        if schema is None:
+            return []
+        known = document.annotated if schema.relations else document.annotated - {"relations"}
         if len(known) == 2 and self.together == "joint":
             return ["both"]
         return [task for task in ("entities", "relations") if task in known]
 
     def instances(self, document: Document) -> list[Instance]:
         """Questions with their answers, for training."""
-        return [instance for task in self.tasks(document) for instance in self.template(task).instances(document)]
+        templates = [self.template(task, document) for task in self.tasks(document)]
+        return [instance for template in templates for instance in template.instances(document)]
 
     def first(self, document: Document) -> list[Asked]:
         """Questions that need no earlier answer about the document."""
@@ -99,14 +104,15 @@ class Questions:
 
     def read(self, asked: Asked, answer: str, document: Document) -> Parsed:
         """Mentions and relations of an answer."""
-        return parse(answer, document.text, self.schema, asked.task, self.format, asked.given, asked.focus)
+        schema = self.template(asked.task, document).schema
+        return parse(answer, document.text, schema, asked.task, self.format, asked.given, asked.focus)
 
     def _asked(self, task: Task, document: Document) -> list[Asked]:
-        template = self.template(task)
+        template = self.template(task, document)
         given = tuple(template.given(document))
         if template.relations == "list":
             return [Asked(task, template.prompt(document.text, given), given)]
-        heads = [entity for entity in given if any(entity.type in link.heads for link in self.schema.relations)]
+        heads = [entity for entity in given if any(entity.type in link.heads for link in template.schema.relations)]
         return [Asked(task, template.prompt(document.text, focus=head), given, head) for head in heads]
 
 
@@ -146,7 +152,7 @@ def answered(
                 if questions.given == "annotated" or found is None
                 else replace(document, entities=found.entities)
             )
-            relations.append(combined([], questions.template("relations").given(shown)))
+            relations.append(combined([], questions.template("relations", document).given(shown)))
         else:
             relations.append(asked[0][1] if asked else None)
     return entities, relations

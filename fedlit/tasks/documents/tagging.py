@@ -117,11 +117,14 @@ class Tagger:
 
     def asked(self, document: Document) -> frozenset[str]:
         """Kinds of annotation to ask for: those that the document was annotated for and the schema has."""
-        return document.annotated if self.schema.relations else document.annotated - {"relations"}
+        schema = self.schema.of(document)
+        if schema is None:
+            return frozenset()
+        return document.annotated if schema.relations else document.annotated - {"relations"}
 
     def given(self, document: Document) -> list[Entity]:
-        """Mentions that questions for relations know of: all but modifiers."""
-        main = {entity.name for entity in self.schema.main}
+        """Mentions that questions for relations know of: all but modifiers, of the types that were looked for."""
+        main = {entity.name for entity in self._sought(document).main}
         return reading_order([entity for entity in document.entities if entity.type in main])
 
     def questions(self, documents: Sequence[Document]) -> list[Question]:
@@ -131,7 +134,7 @@ class Tagger:
             asked = self.asked(document)
             wanted += [(i, None)] if "entities" in asked else []
             if "relations" in asked:
-                wanted += [(i, mention) for mention in self.given(document) if self._links(mention)]
+                wanted += [(i, mention) for mention in self.given(document) if self._links(mention, document)]
         texts = [marked(documents[i].text, focus) for i, focus in wanted]
         if not texts:
             return []
@@ -157,10 +160,11 @@ class Tagger:
             if question.focus is None:
                 entities[question.document] = Parsed(_ordered(spans), (), Counts(documents=1))
                 continue
-            given = self.given(documents[question.document])
+            document = documents[question.document]
+            given = self.given(document)
             taken = {known.id for known in given}
             spans = tuple(replace(span, id=_free(span.id, taken)) for span in spans)
-            new, found = linked_to(question.focus, spans, given, self.schema)
+            new, found = linked_to(question.focus, spans, given, self._sought(document))
             links[question.document].append(Parsed(_ordered([*given, *new]), tuple(found), Counts()))
         relations: Answers = [
             replace(combined(own, self.given(document)), counts=Counts(documents=1)) if "relations" in wanted else None
@@ -168,9 +172,13 @@ class Tagger:
         ]
         return entities, relations
 
-    def _links(self, focus: Entity) -> list[str]:
+    def _sought(self, document: Document) -> Schema:
+        """Types that were looked for in a document."""
+        return self.schema.of(document) or self.schema
+
+    def _links(self, focus: Entity, document: Document) -> list[str]:
         """Types of relation that a mention may head."""
-        return [relation.name for relation in self.schema.relations if focus.type in relation.heads]
+        return [relation.name for relation in self._sought(document).relations if focus.type in relation.heads]
 
     def _question(
         self,
@@ -183,12 +191,12 @@ class Tagger:
         offsets = unmarked(places, len(document.text), focus)
         if focus is None:
             known, spans = self.known[0], self.given(document)
-            types = [entity.name for entity in self.schema.main]
+            types = [entity.name for entity in self._sought(document).main]
         else:
             known, mentions = self.known[1], document.by_id()
             tails = [relation for relation in document.relations if relation.head == focus.id]
             spans = [replace(mentions[tail.tail], type=tail.type) for tail in tails]
-            types = self._links(focus)
+            types = self._links(focus, document)
         tags, left_out = bio_tags(spans, offsets)
         there = {(span.type, span.fragments or ((span.start, span.stop),)) for span in spans}
         back = {(span.type, ((span.start, span.stop),)) for span in bio_spans(tags, offsets)}

@@ -8,7 +8,7 @@ from documents_in_memory import SPLITS, Given, doc, everything, many, ready
 from fedlit.data import IID
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import BOTH
-from fedlit.data.documents.schema_and_masks import masked
+from fedlit.data.documents.looked_for import LookedFor, masked
 from fedlit.errors import FedlitError
 
 ENTITIES = frozenset({"entities"})
@@ -54,7 +54,7 @@ def test_documents_without_what_a_client_looks_for_are_left_out():
     mixed = [doc(own.id, site=own.site, annotated=BOTH if own.site == "a" else ENTITIES) for own in many()]
     with pytest.warns(UserWarning, match=r"1 client\(s\) have no training document annotated with relations: site-b"):
         ready(mixed)
-    assert masked(mixed[1], RELATIONS) is None
+    assert masked(mixed[1], LookedFor(RELATIONS)) is None
 
 
 def test_types():
