@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -83,6 +84,9 @@ class RunSettings:
             self._require(_is_share(getattr(self, name)), name, SHARE)
         if self.local_steps is not None and self.local_epochs is not None:
             raise FedlitError("trainer.local_steps and trainer.local_epochs are both given: choose one")
+        if self.deadline_s is None and self.stragglers is not None and self.stragglers.delays:
+            mend = "set trainer.deadline_s, or leave it out"
+            warnings.warn(f"trainer.stragglers.delay_s changes nothing without a deadline: {mend}", stacklevel=3)
 
     def _settle(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -39,6 +39,12 @@ class Stragglers:
                     expected = "from 0 to 1" if most == 1 else "at least 0"
                     raise FedlitError(f"trainer.stragglers.{name} is {value}, expected a number {expected}")
 
+    @property
+    def delays(self) -> bool:
+        """Whether any client may take time."""
+        given = self.delay_s.values() if isinstance(self.delay_s, Mapping) else (self.delay_s,)
+        return any(seconds > 0 for seconds in given)
+
     def answers(self, client: str, round: int, seed: int, deadline_s: float | None) -> bool:  # noqa: A002
         """Whether a client answers in time; the same for the same client, round and seed.
 

@@ -76,3 +76,17 @@ def test_what_is_out_of_range_is_refused_by_name(given, message):
 def test_stragglers_out_of_range(given, message):
     with pytest.raises(FedlitError, match=message):
         Stragglers(**given)
+
+
+@pytest.mark.parametrize("delay", [2.0, {"a": 0.0, "*": 1.0}])
+def test_a_delay_that_no_deadline_looks_at_is_told(delay):
+    with pytest.warns(UserWarning, match="delay_s changes nothing without a deadline: set trainer.deadline_s"):
+        RunSettings(stragglers=Stragglers(delay_s=delay))
+
+
+@pytest.mark.parametrize(
+    "given", [{"deadline_s": 1.0, "stragglers": Stragglers(delay_s=2.0)}, {"stragglers": Stragglers(0.5)}]
+)
+def test_stragglers_that_count_are_not_warned_of(given, recwarn):
+    RunSettings(**given)
+    assert not recwarn.list
