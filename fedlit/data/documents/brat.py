@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import Document, Entity, Relation
-from fedlit.data.documents.formats import check_mention, document, number, written_error
+from fedlit.data.documents.formats import document, number, written_error
+from fedlit.data.documents.offsets import Offsets, Places
 
 NOT_KEPT = "AM#"
 """First letters of lines that are counted, not kept: attributes (A, formerly M) and notes."""
 _FORMS = {
     "T": (re.compile(r"(T\S*)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)(?:\t(.*))?"), "T1<TAB>Type start end<TAB>text"),
-    "R": (re.compile(r"(R\S*)\t(\S+) \S+?:(\S+) \S+?:(\S+)\s*"), "R1<TAB>Type Arg1:T1 Arg2:T2"),
+    "R": (re.compile(r"(R\S*)\t(\S+) (\S+?):(\S+) (\S+?):(\S+)\s*"), "R1<TAB>Type Arg1:T1 Arg2:T2"),
     "E": (re.compile(r"(E\S*)\t([^\s:]+):(\S+)((?: [^\s:]+:\S+)*)\s*"), "E1<TAB>Type:T1 Role:T2"),
     "*": (re.compile(r"(\*)\t(\S+)((?: \S+){2,})\s*"), "*<TAB>Type T1 T2"),
     "N": (re.compile(r"(N\S*)\t(\S+) (\S+) (\S+)(?:\t.*)?"), "N1<TAB>Reference T1 Vocabulary:Id<TAB>name"),
@@ -27,10 +29,12 @@ _TYPE = re.compile(r"[^\s:]+")
 class _Found:
     """What the lines say, until all that they refer to is known. ``links``: line, type, ends, and if symmetric."""
 
+    places: Places
     mentions: dict[str, Entity] = field(default_factory=dict)
     triggers: dict[str, str] = field(default_factory=dict)
     links: list[tuple[str, str, list[str], bool]] = field(default_factory=list)
     concepts: list[tuple[str, str, str]] = field(default_factory=list)
+    not_kept: Counter[str] = field(default_factory=Counter)
 
     def mention(self, name: str, here: str) -> Entity:
         """The mention of an id, or the trigger of the event of it."""
@@ -40,25 +44,29 @@ class _Found:
         return own
 
 
-def parse_brat(text: str, ann: str, id: str, name: str = "ann") -> tuple[Document, dict[str, int]]:
-    """A document, and how many attributes (A, M) and notes (#) it has, which are not kept.
+def parse_brat(
+    text: str, ann: str, id: str, name: str = "ann", offsets: Offsets = "characters"
+) -> tuple[Document, dict[str, int]]:
+    """A document, and how much of the file it cannot hold: attributes (A, M) and notes (#), events that share their
+    trigger with another, numbers of roles.
 
     An event stands for its trigger: who names the event means that mention, and each argument of the event is a
     relation from the trigger, of the type of the argument's role (``Theme`` for ``Theme2``). An equivalence, which has
-    no direction, gives relations of its type between neighbours in the text, the earlier one the head. Normalisations
-    (N) become concepts, several joined by ``|``.
+    no direction, gives a relation of its type between each two of its mentions, the earlier one the head; a schema says
+    of such a type that it is ``symmetric``. Normalisations (N) become concepts, several joined by ``|``.
 
     Args:
         text: Contents of the ``.txt`` file, line breaks as they are: offsets count them.
         ann: Contents of the ``.ann`` file.
         id: Id of the document.
         name: Name of the ``.ann`` file, for errors.
+        offsets: What offsets count.
 
     Raises:
         BadRecord: Naming file, line and mend.
     """
-    found = _Found()
-    ignored: Counter[str] = Counter()
+    found = _Found(Places(text, offsets))
+    ignored = found.not_kept
     for place, raw in enumerate(ann.split("\n"), 1):
         line, here = raw.removesuffix("\r"), f"{name}: line {place}"
         if not line.strip():
@@ -72,7 +80,7 @@ def parse_brat(text: str, ann: str, id: str, name: str = "ann") -> tuple[Documen
         cells = pattern.fullmatch(line)
         if cells is None:
             raise BadRecord(f"{here} is {line!r}, not {form}: mend the line")
-        _note(cells, here, text, found)
+        _note(cells, here, found)
     for here, name_, concept in found.concepts:
         own = found.mention(name_, here)
         concepts = dict.fromkeys([*(own.concept.split("|") if own.concept else []), concept])
@@ -82,7 +90,7 @@ def parse_brat(text: str, ann: str, id: str, name: str = "ann") -> tuple[Documen
         ends = [found.mention(end, here) for end in names]
         if symmetric:
             ends = sorted(dict.fromkeys(ends), key=lambda entity: (entity.start, entity.stop))
-        relations += [Relation(type, a.id, b.id) for a, b in zip(ends, ends[1:], strict=False)]
+        relations += [Relation(type, a.id, b.id) for a, b in combinations(ends, 2)]
     return document(name, id, text, found.mentions.values(), relations), dict(ignored)
 
 
@@ -110,26 +118,30 @@ def write_brat(own: Document) -> tuple[str, str]:
     return own.text, "".join(f"{line}\n" for line in lines + concepts)
 
 
-def _note(cells: re.Match[str], here: str, text: str, found: _Found) -> None:
+def _note(cells: re.Match[str], here: str, found: _Found) -> None:
     """Add what one line says."""
     id, kind = cells[1], cells[0][0]
     if id != "*" and (id in found.mentions or id in found.triggers):
         raise BadRecord(f"{here} is named {id!r}, as a line before it: give each its own id")
     if kind == "T":
         numbers = [pair.split() for pair in cells[3].split(";")]
-        parts = tuple(sorted((number(here, a, "start"), number(here, b, "end")) for a, b in numbers))
+        given = sorted((number(here, a, "start"), number(here, b, "end")) for a, b in numbers)
         if cells[4] is None:
             raise BadRecord(f"{here} is {cells[0]!r}, without the mention's text: add a tab and the text")
-        check_mention(here, text, parts, cells[4])
+        parts = tuple(found.places.of(here, given, cells[4]))
         several = parts if len(parts) > 1 else ()
         found.mentions[id] = Entity(id, cells[2], parts[0][0], parts[-1][1], several)
     elif kind == "R":
-        found.links.append((here, cells[2], [cells[3], cells[4]], False))
+        ends = [cells[4], cells[6]]
+        found.links.append((here, cells[2], ends[::-1] if (cells[3], cells[5]) == ("Arg2", "Arg1") else ends, False))
     elif kind == "E":
+        found.not_kept.update(["events of one trigger"] if cells[3] in found.triggers.values() else [])
         found.triggers[id] = cells[3]
         for argument in cells[4].split():
             role, _, end = argument.partition(":")
-            found.links.append((here, role.rstrip("0123456789") or role, [cells[3], end], False))
+            plain = role.rstrip("0123456789") or role
+            found.not_kept.update(["numbers of roles"] if plain != role else [])
+            found.links.append((here, plain, [cells[3], end], False))
     elif kind == "*":
         found.links.append((here, cells[2], cells[3].split(), True))
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedlit.data.base.records import Fold
+from fedlit.data.base.tables import encodable
 
 Annotation = Literal["entities", "relations"]
 """What somebody looked for in a document. Without it, nothing found does not mean nothing there."""
@@ -107,8 +108,16 @@ _ADD = "add it to what is annotated, or take it out"
 
 def document_fault(document: Document) -> str | None:
     """Why a document cannot be used, or None: an empty text, a span outside it, a relation with a mention it lacks."""
+    if not encodable(document.text):
+        return "holds half a character (a lone surrogate) in its text: write it whole, or take it out"
     if not document.text.strip():
         return "has an empty text: fill it in, or leave the document out"
+    names = [document.id, document.subject, document.site]
+    names += [name for e in document.entities for name in (e.id, e.type, e.concept or "")]
+    names += [name for r in document.relations for name in (r.type, *(end for pair in r.concepts for end in pair))]
+    odd = next((name for name in names if not encodable(name)), None)
+    if odd is not None:
+        return f"holds half a character (a lone surrogate) in the name {odd!a}: write it whole, or take it out"
     length = len(document.text)
     seen: set[str] = set()
     for entity in document.entities:
@@ -132,3 +141,30 @@ def document_fault(document: Document) -> str | None:
         if document.relation_types is not None and relation.type not in document.relation_types:
             return f"has a relation of the type {relation.type!r}, which is not among those looked for in it: {_ADD}"
     return None
+
+
+def blank_fault(document: Document) -> str | None:
+    """Why a mention cannot be meant, or None: there is nothing but white space at a part of it."""
+    for entity in document.entities:
+        for start, stop in entity.fragments or ((entity.start, entity.stop),):
+            if document.text[start:stop].isspace():
+                return f"has the mention {entity.id!r} of white space at {start} to {stop}: mend its offsets"
+    return None
+
+
+def without_margins(document: Document) -> tuple[Document, int]:
+    """A document whose mentions neither begin nor end with white space, and how many did. None may be blank."""
+    entities = []
+    for entity in document.entities:
+        parts = []
+        for start, stop in entity.fragments or ((entity.start, entity.stop),):
+            words = document.text[start:stop]
+            start, stop = start + len(words) - len(words.lstrip()), stop - len(words) + len(words.rstrip())
+            parts.append((start, stop))
+        fragments = tuple(parts) if entity.fragments else ()
+        if (fragments, parts[0][0], parts[-1][1]) != (entity.fragments, entity.start, entity.stop):
+            entity = replace(entity, start=parts[0][0], stop=parts[-1][1], fragments=fragments)
+        entities.append(entity)
+    changed = sum(new is not old for new, old in zip(entities, document.entities, strict=True))
+    entities.sort(key=lambda entity: (entity.start, entity.stop, entity.type))
+    return (replace(document, entities=tuple(entities)), changed) if changed else (document, 0)

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
 from fedlit.data.base import arguments
+from fedlit.data.base.listing import nothing_to_read
 from fedlit.data.base.names import FOLDS, NameRule, few
 from fedlit.data.base.records import BadRecord, Fold
-from fedlit.data.documents.documents import Document
+from fedlit.data.base.tables import encodable
+from fedlit.data.documents.documents import Document, blank_fault
 from fedlit.data.documents.formats import Piece
 from fedlit.data.documents.module import DocumentDataModule
+from fedlit.data.files.text import Text, check_encoding, read_text
 from fedlit.errors import FedlitError
-
-
-def read_text(path: Path) -> str:
-    """Contents of a UTF-8 file, line breaks as they are: offsets count them.
-
-    Raises:
-        BadRecord: It cannot be read, or is not UTF-8.
-    """
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise BadRecord(f"{path}: {error.strerror}: make the file readable") from error
-    except UnicodeDecodeError as error:
-        raise BadRecord(f"{path}: is not UTF-8 (byte {error.start}): convert it") from error
 
 
 class DocumentFiles(DocumentDataModule):
@@ -45,9 +34,11 @@ class DocumentFiles(DocumentDataModule):
             or the ``folder`` (without folds); None: the folder where each document has files of its own, else the file.
         site_pattern: Regular expression whose group, searched in the file's path in ``root``, is the site instead.
         subject_pattern: The same for the subject, searched in the document's id; None: each document is of another one.
+        encoding: Encoding of the files, by Python's name; a byte order mark counts before it.
         kwargs: See :class:`fedlit.data.documents.module.DocumentDataModule`.
     """
 
+    added_arguments: ClassVar[Mapping[str, object]] = {"encoding": "utf-8"}
     usual_site_by: ClassVar[SiteBy] = "folder"
     own_folders: ClassVar[tuple[str, ...]] = ()
     """Names of folders that tell files of one document apart, and are no part of its name."""
@@ -58,21 +49,25 @@ class DocumentFiles(DocumentDataModule):
         site_by: SiteBy | None = None,
         site_pattern: str | None = None,
         subject_pattern: str | None = None,
+        encoding: str = "utf-8",
         **kwargs: Any,
     ) -> None:
         self.root = Path(root)
         self.site_by = site_by
         self.site_pattern = site_pattern
         self.subject_pattern = subject_pattern
+        self.encoding = encoding
         super().__init__(**kwargs)
         NameRule("data.site_pattern", site_pattern)
         NameRule("data.subject_pattern", subject_pattern)
+        check_encoding(encoding)
         if site_by is not None:
             arguments.one_of("site_by", site_by, SiteBy)
 
     def use_stand_in(self, folder: Path) -> None:
         """Read generated files in the place of the data; their names say their sites."""
         self.site_pattern = self.subject_pattern = None
+        self.encoding = "utf-8"
         if self.usual_site_by == "folder":
             self.site_by = None
         super().use_stand_in(folder)
@@ -80,6 +75,8 @@ class DocumentFiles(DocumentDataModule):
     def inner(self, path: Path) -> PurePath:
         """Path of a file in ``root``; its name where ``root`` is the file."""
         root = Path(self.root or "")
+        if not encodable(str(path)):
+            raise FedlitError(f"{_plain(str(path))}: the file's name is not UTF-8: rename it")
         return PurePath(path.name) if path == root else PurePath(path.relative_to(root))
 
     def site(self, path: PurePath) -> str:
@@ -91,26 +88,58 @@ class DocumentFiles(DocumentDataModule):
     def take(self, piece: Piece, path: PurePath, out: list[Document]) -> None:
         """Add a document to ``out``, with site, fold and subject by its names; or refuse it.
 
-        Raises:
-            FedlitError: There is one of the same id.
+        A copy of a document that is there, to the letter, counts once; another document of its id is refused, by the
+        name ``id#2``.
         """
-        if self.excluded(piece.id):
+        before = self._read.setdefault(piece.id, [])
+        if any(where == piece.where for where, _ in before):  # read again
+            before.clear()
+        name = _plain(f"{piece.id}#{len(before) + 1}" if before else piece.id)
+        if self.excluded(_plain(piece.id)) or (before and self.excluded(name)):
             return
-        twin = self._places.setdefault(piece.id, piece.where)
-        if twin != piece.where:
-            raise FedlitError(
-                f"{piece.where}: document {piece.id!r} is also in {twin}, ids must be unique: rename one, or leave "
-                f"it out"
-            )
         try:
             own = piece.parse()
+            fault = blank_fault(own)
+            if fault is not None:
+                raise BadRecord(f"{piece.where}: document {own.id!r} {fault}")
+            if before:
+                before.append((piece.where, own))
+                self._take_copy(name, piece, own, before[0])
+                return
             subject = own.subject
             if self.subject_pattern is not None:
                 subject = NameRule("data.subject_pattern", self.subject_pattern).of(own.id)
             site = self.site(path) if own.site == "site-unknown" else own.site
             out.append(replace(own, subject=subject, site=site, fold=own.fold or fold_of(self.fold_path(path))))
+            before.append((piece.where, own))
+            self.ignored.update(piece.not_kept)
         except BadRecord as error:
-            self.refuse(piece.id, str(error))
+            self.refuse(name, str(error))
+
+    def _take_copy(self, name: str, piece: Piece, own: Document, first: tuple[str, Document]) -> None:
+        if own != first[1] or [r.concepts for r in own.relations] != [r.concepts for r in first[1].relations]:
+            raise BadRecord(
+                f"{piece.where}: document {piece.id!r} is also in {first[0]}, with other contents, ids must be unique: "
+                f"rename one"
+            )
+        self._left_out[name] = f"a copy, to the letter, of {first[0]}"
+        self._copies.append(piece.id)
+
+    def _look_over(self) -> None:
+        super()._look_over()
+        if self._copies:
+            self.say(
+                f"{len(self._copies)} document(s) are there again, to the letter, and count once, where they are read "
+                f"first: {few(self._copies)}; see partition.json"
+            )
+
+    def read_file(self, path: Path) -> Text:
+        """Contents of a file.
+
+        Raises:
+            BadRecord: It cannot be read, or is in another encoding.
+        """
+        return read_text(path, self.encoding)
 
     def fold_path(self, path: PurePath) -> PurePath:
         """The part of a file's path that may name a fold."""
@@ -131,7 +160,7 @@ class DocumentFiles(DocumentDataModule):
                 if twin != path:
                     raise FedlitError(f"{path}: {twin} is the {ending} file of the same document: leave one")
         if not found:
-            raise FedlitError(f"{self.root}: no {layout}: set data.root to the folder with them")
+            raise nothing_to_read(Path(self.root or ""), layout)
         return found
 
     def complete(self, stem: str, files: dict[str, Path], needed: Sequence[str]) -> bool:
@@ -144,7 +173,8 @@ class DocumentFiles(DocumentDataModule):
 
     def _forget(self) -> None:
         super()._forget()
-        self._places: dict[str, str] = {}
+        self._read: dict[str, list[tuple[str, Document]]] = {}
+        self._copies: list[str] = []
 
 
 class FileOfDocuments(DocumentFiles):
@@ -188,7 +218,7 @@ class FileOfDocuments(DocumentFiles):
             if self.excluded(inner.as_posix()):
                 continue
             try:
-                pieces = self.pieces(path, read_text(path).removeprefix("\ufeff"), self.site(inner))
+                pieces = self.pieces(path, self.read_file(path).lines, self.site(inner))
                 if not pieces:
                     raise BadRecord(f"{path}: holds no document: fill it, or move it out of data.root")
             except BadRecord as error:
@@ -211,10 +241,17 @@ class FileOfDocuments(DocumentFiles):
         layout = f"files named like {', '.join(patterns)}"
         found = self.files_to_read(layout)
         chosen = [path for path in found if any(fnmatchcase(path.name, pattern) for pattern in patterns)]
+        if not chosen and self.files is None:
+            raise nothing_to_read(root, layout)
         if not chosen:
             there = few([self.inner(path).as_posix() for path in found]) or "none"
             raise FedlitError(f"{root}: no {layout}, there are {there}: set data.root, or data.files")
         return chosen
+
+
+def _plain(name: str) -> str:
+    """A name that can be written: half a character as its number."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 SiteBy = Literal["file", "folder"]

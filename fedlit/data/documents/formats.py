@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -17,11 +18,13 @@ class Piece:
         id: Id of the document.
         where: File, and the line where it has several, for errors.
         parse: Gives the document, or raises ``BadRecord`` that names file, line and mend.
+        not_kept: What the file says of it and a document cannot hold, counted by ``parse``.
     """
 
     id: str
     where: str
     parse: Callable[[], Document] = field(repr=False)
+    not_kept: Counter[str] = field(default_factory=Counter, repr=False)
 
 
 def document(

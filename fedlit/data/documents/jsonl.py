@@ -4,16 +4,17 @@
 ``"relations": [{"type": "negates", "head": "T2", "tail": "T1"}], "subject": "patient-7", "site": "ward-2",``
 ``"fold": "train", "annotated": ["entities", "relations"]}``
 
-Only ``id`` and ``text`` are needed. A mention can have ``fragments`` ([[start, end], ...]) and a ``concept``, a
-relation ``concepts`` ([[head, tail], ...]). Without ``annotated``, what was looked for is what is there: where
-``relations`` is left out nobody looked for them, where it is ``[]`` somebody did and found none. By type:
-``"annotated": {"entities": ["Disease"]}``. ``meta`` may hold anything and is not read.
+Only ``id`` and ``text`` are needed. A mention can have its ``text``, which is checked, ``fragments`` ([[start, end],
+...]) and a ``concept``, a relation ``concepts`` ([[head, tail], ...]). Without ``annotated``, what was looked for is
+what is there: where ``relations`` is left out nobody looked for them, where it is ``[]`` somebody did and found none.
+By type: ``"annotated": {"entities": ["Disease"]}``. ``meta`` may hold anything and is not read.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from fedlit.data.base.names import FOLDS
@@ -21,6 +22,7 @@ from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
 from fedlit.data.documents.formats import Piece, document
 from fedlit.data.documents.looked_for import FORM, LookedFor, looked_for_in
+from fedlit.data.documents.offsets import Doubts, Offsets, Places
 
 EndT = TypeVar("EndT")
 _KEYS = ("id", "text", "entities", "relations", "subject", "site", "fold", "annotated", "meta")
@@ -28,35 +30,50 @@ _ENTITY = {"id": str, "type": str, "start": int, "end": int}
 _RELATION = {"type": str, "head": str, "tail": str}
 
 
-def jsonl_pieces(content: str, name: str, site: str = "site-unknown") -> list[Piece]:
+def jsonl_pieces(
+    content: str,
+    name: str,
+    site: str = "site-unknown",
+    offsets: Offsets = "characters",
+    doubts: Doubts | None = None,
+) -> list[Piece]:
     """The documents of a file.
 
     Args:
         content: Content of the file.
         name: Name of the file, for errors.
         site: Site of documents that name none.
+        offsets: What offsets count.
+        doubts: Takes in mentions without their words.
 
-    Raises:
-        BadRecord: A line is no JSON object with an ``id``.
+    A line that is no JSON object with an ``id`` is named by its number, and refused when it is parsed.
     """
     out = []
     for place, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         here = f"{name}: line {place}"
-        try:
-            given = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadRecord(f"{here} is not JSON ({error}): write one object a line") from error
-        if not isinstance(given, dict):
-            raise BadRecord(f"{here} is {type(given).__name__}, not an object: write one object a line")
-        id = _text(given, "id", here)
+        given, fault = _object(line, here)
 
-        def parse(given: dict[str, Any] = given, here: str = here) -> Document:
-            return _parsed(given, here, site)
+        def parse(given: dict[str, Any] = given, fault: str = fault, here: str = here) -> Document:
+            if fault:
+                raise BadRecord(fault)
+            return _parsed(given, here, site, offsets, doubts)
 
-        out.append(Piece(id, here, parse))
+        out.append(Piece(f"{PurePath(name).name}:{place}" if fault else given["id"], here, parse))
     return out
+
+
+def _object(line: str, here: str) -> tuple[dict[str, Any], str]:
+    """The object of a line; and why there is none with an id."""
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return {}, f"{here} is not JSON ({error}): write one object a line"
+    if not isinstance(given, dict):
+        return {}, f"{here} is {type(given).__name__}, not an object: write one object a line"
+    id = given.get("id")
+    return given, "" if isinstance(id, str) and id else f"{here} has {id!r} as id: give text"
 
 
 def parse_jsonl(content: str, name: str = "text") -> list[Document]:
@@ -94,9 +111,9 @@ def _plain(own: Document) -> dict[str, Any]:
     return out | {name: value for name, value in known.items() if value is not None}
 
 
-def _parsed(given: Mapping[str, Any], here: str, site: str) -> Document:
+def _parsed(given: Mapping[str, Any], here: str, site: str, offsets: Offsets, doubts: Doubts | None) -> Document:
     _only(given, _KEYS, here, "document")
-    entities = _rows(given, "entities", _ENTITY, ("fragments", "concept"), here)
+    entities = _rows(given, "entities", _ENTITY, ("fragments", "concept", "text"), here)
     relations = _rows(given, "relations", _RELATION, ("concepts",), here)
     annotated = given.get("annotated", sorted(BOTH & given.keys()))
     looked_for = LookedFor.read(annotated)
@@ -107,11 +124,15 @@ def _parsed(given: Mapping[str, Any], here: str, site: str) -> Document:
     fold = given.get("fold")
     if fold is not None and str(fold).lower() not in FOLDS:
         raise BadRecord(f"{here} has {fold!r} as fold: give one of {', '.join(FOLDS)}")
+    text = _text(given, "text", here)
+    places = Places(text, offsets)
+    if doubts is not None and offsets == "characters":
+        doubts.note(here, text, [[*_parts(row, here)] for row in entities if row.get("text") is None])
     return document(
         here,
         _text(given, "id", here),
-        _text(given, "text", here),
-        [_entity(row, here) for row in entities],
+        text,
+        [_entity(row, here, places) for row in entities],
         [_relation(row, here) for row in relations],
         subject=_text(given, "subject", here) if given.get("subject") is not None else "",
         site=_text(given, "site", here) if given.get("site") is not None else site,
@@ -122,10 +143,23 @@ def _parsed(given: Mapping[str, Any], here: str, site: str) -> Document:
     )
 
 
-def _entity(row: Mapping[str, Any], here: str) -> Entity:
-    parts = _pairs(row.get("fragments", []), "fragments", int, here)
+def _parts(row: Mapping[str, Any], here: str) -> tuple[tuple[int, int], ...]:
+    """Start and end of each part of a mention."""
+    return _pairs(row.get("fragments", []), "fragments", int, here) or ((row["start"], row["end"]),)
+
+
+def _entity(row: Mapping[str, Any], here: str, places: Places) -> Entity:
+    given = _parts(row, here)
+    words = None if row.get("text") is None else _text(row, "text", here)
     concept = None if row.get("concept") is None else _text(row, "concept", here)
-    return Entity(row["id"], row["type"], row["start"], row["end"], parts, concept)
+    if (row["start"], row["end"]) != (given[0][0], given[-1][1]):
+        raise BadRecord(
+            f"{here}: {row['id']!r} is at {row['start']} to {row['end']}, its fragments are not: mend either"
+        )
+    parts = places.of(here, given, words)
+    return Entity(
+        row["id"], row["type"], parts[0][0], parts[-1][1], tuple(parts) if row.get("fragments") else (), concept
+    )
 
 
 def _relation(row: Mapping[str, Any], here: str) -> Relation:

@@ -20,18 +20,15 @@ from fedlit.data.base.partitions import Assignment, Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, natural
 from fedlit.data.base.renaming import Rename
-from fedlit.data.documents.documents import BOTH, Annotation, Document, document_fault
-from fedlit.data.documents.looked_for import (
-    FORM,
-    Kinds,
-    LookedFor,
-    check_types,
-    lacking_types,
-    mask_of,
-    masked,
-    server_mask,
-    without_any,
+from fedlit.data.documents.documents import (
+    BOTH,
+    Document,
+    blank_fault,
+    document_fault,
+    without_margins,
 )
+from fedlit.data.documents.looked_for import Kinds, masked
+from fedlit.data.documents.masks import Masks, patterns
 from fedlit.data.documents.schema_and_masks import (
     annotation_counts,
     held_by_server,
@@ -157,14 +154,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         self.check_arguments()
         if schema is not None:
             types_given(schema)
-        self._patterns: dict[str, LookedFor] = {}
-        for pattern, given in self.annotated.items():
-            mask = LookedFor.read(given)
-            if mask is None or not mask.annotated:
-                raise FedlitError(
-                    f"data.annotated of {pattern!r} is {given}: give entities, relations, or both, as {FORM}"
-                )
-            self._patterns[pattern] = mask
+        self._patterns = patterns(self.annotated)
 
     @abstractmethod
     def read(self) -> list[Document]:
@@ -205,7 +195,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         for own in read:
             if self.excluded(own.id):
                 continue
-            fault = document_fault(own)
+            fault = document_fault(own) or blank_fault(own)
             if fault is None and not own.annotated:
                 self._left_out[own.id] = "nothing was looked for in it"
             elif fault is None:
@@ -213,7 +203,10 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             else:
                 self.refuse(own.id, f"document {own.id!r} {fault}")
         self._demand_some(good)
-        good = self._of_types(good)
+        shortened = [without_margins(own) for own in good]
+        if count := sum(changed for _, changed in shortened):
+            self.say(f"{count} mention(s) began or ended with white space, which was left out of them")
+        good = self._of_types([own for own, _ in shortened])
         given = None if self.given_schema is None else types_given(self.given_schema)
         usable = []
         for own in good:
@@ -267,29 +260,18 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
 
     def _assigned(self) -> Assignment:
         assignment = super()._assigned()
-        self._masks = self._masks_of(assignment)
-        self._clients_of_sites = {
-            site: [c for c, own in assignment.items() if any(self.records[i].site == site for i in own)]
-            for site in {own.site for own in self.records}
-        }
-        self._take_out_unsearched(assignment)
+        self._masks = Masks(assignment, self._patterns, self.schema, self.stand_in, self.say)
+        self.records = self._masks.searched(self.records, self._server, assignment, self.says_what_was_looked_for)
         return self._masked(assignment)
 
     def _cut(self, client: str, split: str, held: list[Document]) -> list[Document]:
         """Documents with what their client looked for."""
         if split == "test" and not self.mask_test:
             return held
-        return [masked(own, self._masks[client]) or own for own in held]
+        return [masked(own, self._masks.of[client]) or own for own in held]
 
     def _server_pieces(self, held: Sequence[Document]) -> list[Document]:
-        out = []
-        for own in held:
-            masks = [self._masks[client] for client in self._clients_of_sites.get(own.site, [])]
-            site = [other for other in (*self.records, *self._server) if other.site == own.site]
-            searched = replace(own, annotated=own.annotated - self._unsearched.get(own.site, frozenset()))
-            left = masked(searched, server_mask(masks, site))
-            out += [] if left is None else [left]
-        return out
+        return self._masks.for_server(self.records, held)
 
     def _dataset(self, held: Sequence[tuple[str, Sequence[Document]]], split: str) -> Documents:
         pairs = [(own, client) for client, documents in held for own in documents]
@@ -315,55 +297,15 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             "sites": sorted({own.site for own in held}, key=natural),
         }
 
-    def _masks_of(self, assignment: Assignment) -> dict[str, LookedFor]:
-        """What each client looked for, by ``annotated``."""
-        found = {client: mask_of(client, self._patterns) for client in assignment}
-        idle = [p for p in self._patterns if p not in {mask[0] for mask in found.values() if mask is not None}]
-        if idle and self.stand_in:
-            self.say(f"stand-in: data.annotated names none of its clients by {few(idle)}")
-        elif idle:
-            raise FedlitError(f"data.annotated: no client is named like {idle[0]!r}; there are {', '.join(assignment)}")
-        if self.stand_in:  # its types are its own
-            return {c: LookedFor() if mask is None else LookedFor(mask[1].annotated) for c, mask in found.items()}
-        for pattern, mask in self._patterns.items():
-            check_types(pattern, mask, self.schema)
-        return {client: LookedFor() if mask is None else mask[1] for client, mask in found.items()}
-
-    def _take_out_unsearched(self, assignment: Assignment) -> None:
-        """Let sites without a single relation (or mention) count as not looked through for any, unless it is said."""
-        self._unsearched: dict[str, frozenset[Annotation]] = {}
-        if self.says_what_was_looked_for or self.stand_in:
-            return
-        without = without_any([*self.records, *self._server])
-        said = {client for client in assignment if mask_of(client, self._patterns) is not None}
-        for site, kinds in without.items():
-            if not set(self._clients_of_sites.get(site, [])) & said:
-                self._unsearched[site] = frozenset(kinds)
-        changed: Counter[Annotation] = Counter()
-        sites: dict[Annotation, set[str]] = {"entities": set(), "relations": set()}
-        for i in (i for client, indices in assignment.items() if client not in said for i in indices):
-            own = self.records[i]
-            lost = own.annotated & frozenset(without.get(own.site, ()))
-            self.records[i] = replace(own, annotated=own.annotated - lost)
-            changed.update(lost)
-            for kind in lost:
-                sites[kind].add(own.site)
-        for kind, count in sorted(changed.items()):
-            self.say(
-                f"{few(sorted(sites[kind], key=natural))} hold(s) not one of {kind}, so {count} document(s) count as "
-                f"not looked through for any; if somebody did look: data.annotated {{CLIENT: [entities, relations]}}, "
-                f"'*' for all clients"
-            )
-
     def _masked(self, assignment: Assignment) -> Assignment:
         """The documents of each client in which something that it looks for was looked for."""
         out: Assignment = {}
         for client, indices in assignment.items():
-            out[client] = [i for i in indices if masked(self.records[i], self._masks[client]) is not None]
+            out[client] = [i for i in indices if masked(self.records[i], self._masks.of[client]) is not None]
             for i in set(indices).difference(out[client]):
                 self._left_out[self.records[i].id] = f"nothing that client {client!r} looks for was looked for in it"
             if not out[client]:
-                what = ", ".join(sorted(self._masks[client].annotated))
+                what = ", ".join(sorted(self._masks.of[client].annotated))
                 raise FedlitError(f"client {client!r} has no document annotated with {what}: mend data.annotated")
         return out
 
@@ -371,10 +313,10 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         super()._look_over()
         for what in sorted(BOTH):
             with_none = [c for c, parts in self._parts.items() if not annotation_counts(parts["train"])[what]]
-            without = [client for client in with_none if what in self._masks[client].annotated]
+            without = [client for client in with_none if what in self._masks.of[client].annotated]
             if without and any(what in own.annotated for own in self.records):
                 self.say(f"{len(without)} client(s) have no training document annotated with {what}: {few(without)}")
-        self._warn_of_lacking_types()
+        self._masks.warn_of_lacking(self._parts, self._types)
         if len(self._parts) == 1:
             self.say("there is one client: name sites, or set data.partition (RareTagBalanced, IID) to make several")
         self._warn_of_left_out(len(self.records))
@@ -387,22 +329,6 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             self.say(
                 f"{self._leaks['subjects']} subject(s) and {self._leaks['duplicates']} duplicated text(s) are in more "
                 f"than one of train, val and test: data.split subject with merge_duplicates keeps them apart"
-            )
-
-    def _warn_of_lacking_types(self) -> None:
-        """Warn of types that a client is asked for and holds none of, where others do."""
-        held = {c: [own for side in parts.values() for own in side] for c, parts in self._parts.items()}
-        asked = {c: self._types.looked_for([*parts["train"], *parts["val"]]) for c, parts in self._parts.items()}
-        lacking = lacking_types(held, asked)
-        if lacking and not self.stand_in:
-            first = next(iter(lacking))
-            there = {kind: [name for name in asked[first][kind] if name not in lacking[first]] for kind in asked[first]}
-            example = ", ".join(f"{kind}: [{', '.join(names)}]" for kind, names in there.items() if names)
-            mend = f"data.annotated {{{first}: {{{example}}}}}" if example else "leave its documents out"
-            self.say(
-                f"{len(lacking)} client(s) hold none of a type that others hold, and it is taught that there is none: "
-                f"{few([f'{client} ({few(names)})' for client, names in lacking.items()])}; if nobody looked for it "
-                f"there: {mend}"
             )
 
     def _forget(self) -> None:

@@ -9,28 +9,33 @@ can be brought to the same ends by :func:`first_mentions`. ``Relation.concepts``
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Literal
 
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import Document, Entity, Relation
-from fedlit.data.documents.formats import Piece, check_mention, document, number, written_error
+from fedlit.data.documents.formats import Piece, document, number, written_error
+from fedlit.data.documents.offsets import Offsets, Places
 
 Pairs = Literal["first", "every"]
 UNLINKED = "-1"
+RELATION_REMARKS = "5th columns of relations"
+PARTS_OF_COMPOSITES = "7th columns of mentions"
 _START = re.compile(r"([^|\t]+)\|t\|(.*)")
 _SEVERAL = re.compile(r"[|,;]")
 _GAP = str.maketrans("\n\r\t", "   ")
 
 
-def pubtator_pieces(content: str, name: str, pairs: Pairs = "first") -> list[Piece]:
+def pubtator_pieces(content: str, name: str, pairs: Pairs = "first", offsets: Offsets = "characters") -> list[Piece]:
     """The documents of a file.
 
     Args:
         content: Content of the file.
         name: Name of the file, for errors.
         pairs: Mentions that a relation of two concepts links: the first of each, or every pair.
+        offsets: What offsets count.
 
     Raises:
         BadRecord: The file does not begin with a title.
@@ -49,11 +54,13 @@ def pubtator_pieces(content: str, name: str, pairs: Pairs = "first") -> list[Pie
     for block in blocks:
         start, line = block[0]
         id = line.split("|")[0]
+        not_kept: Counter[str] = Counter()
 
-        def parse(id: str = id, block: list[tuple[int, str]] = block) -> Document:
-            return _parsed(id, block, name, pairs)
+        def parse(id: str = id, block: list[tuple[int, str]] = block, not_kept: Counter[str] = not_kept) -> Document:
+            not_kept.clear()
+            return _parsed(id, block, name, pairs, offsets, not_kept)
 
-        out.append(Piece(id, f"{name}: line {start}", parse))
+        out.append(Piece(id, f"{name}: line {start}", parse, not_kept))
     return out
 
 
@@ -106,12 +113,15 @@ def first_mentions(document: Document) -> Mapping[str, str]:
     return {e.id: first.get((e.type, e.concept or ""), e.id) for e in document.entities}
 
 
-def _parsed(id: str, block: list[tuple[int, str]], name: str, pairs: Pairs) -> Document:
+def _parsed(
+    id: str, block: list[tuple[int, str]], name: str, pairs: Pairs, offsets: Offsets, not_kept: Counter[str]
+) -> Document:
     where = f"{name}: line {block[0][0]}"
     abstract = block[1][1] if len(block) > 1 else ""
     if not abstract.startswith(f"{id}|a|"):
         raise BadRecord(f"{where}: the title of {id!r} is not followed by its abstract ({id}|a|...): mend the file")
     text = f"{block[0][1][len(id) + 3 :]}\n{abstract[len(id) + 3 :]}"
+    places = Places(text, offsets)
     entities: list[Entity] = []
     links: list[tuple[str, str, str, str]] = []
     for place, line in block[2:]:
@@ -121,6 +131,7 @@ def _parsed(id: str, block: list[tuple[int, str]], name: str, pairs: Pairs) -> D
             raise BadRecord(f"{here} is of {cells[0]!r}, in the document {id!r}: move it, or begin it by id|t|")
         if len(cells) in (4, 5) and not cells[1][:1].isdecimal():  # a 5th column says how sure or new it is
             links.append((here, cells[1], cells[2], cells[3]))
+            not_kept.update([RELATION_REMARKS] if cells[4:] else [])
             continue
         if len(cells) not in (5, 6, 7):
             raise BadRecord(
@@ -128,7 +139,8 @@ def _parsed(id: str, block: list[tuple[int, str]], name: str, pairs: Pairs) -> D
                 f"relation 4 (id, type, concept, concept): mend it"
             )
         start, stop = number(here, cells[1], "start"), number(here, cells[2], "end")
-        check_mention(here, text, [(start, stop)], cells[3])
+        ((start, stop),) = places.of(here, [(start, stop)], cells[3])
+        not_kept.update([PARTS_OF_COMPOSITES] if cells[6:] else [])
         concept = cells[5].strip() if len(cells) > 5 else ""
         known = concept if concept not in ("", UNLINKED) else None
         entities.append(Entity(f"T{len(entities) + 1}", cells[4], start, stop, concept=known))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -11,13 +13,15 @@ from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.brat import parse_brat, write_brat
 from fedlit.data.documents.conll import ONLY_ENTITIES, Unit, conll_pieces, write_conll
 from fedlit.data.documents.documents import Document
-from fedlit.data.documents.files import DocumentFiles, FileOfDocuments, read_text
+from fedlit.data.documents.files import DocumentFiles, FileOfDocuments
 from fedlit.data.documents.formats import Piece
 from fedlit.data.documents.generated import CHEMICALS, NOTES, by_site_and_fold, put, stand_in_documents
 from fedlit.data.documents.i2b2 import parse_i2b2, write_i2b2
 from fedlit.data.documents.jsonl import jsonl_pieces, write_jsonl
+from fedlit.data.documents.offsets import Doubts, Offsets, as_counted, checked_offsets
 from fedlit.data.documents.partitions import RareTagBalanced
 from fedlit.data.documents.pubtator import Pairs, pubtator_pieces, write_pubtator
+from fedlit.errors import FedlitError
 
 
 class PubTatorFolder(FileOfDocuments):
@@ -29,24 +33,28 @@ class PubTatorFolder(FileOfDocuments):
     Args:
         root: A file, or the folder with ``*PubTator*`` files.
         pairs: Mentions that a relation between concepts links: the ``first`` of each, or ``every`` pair.
+        offsets: What offsets count: ``characters`` (None), ``utf16`` units, of which an emoji is two, or ``bytes``.
         kwargs: See :class:`fedlit.data.documents.files.FileOfDocuments`.
     """
 
     default_partition: ClassVar[Partition] = RareTagBalanced(3)
     patterns: ClassVar[tuple[str, ...]] = ("*[Pp]ub[Tt]ator*",)
     says_what_was_looked_for: ClassVar[bool] = False
+    added_arguments: ClassVar[Mapping[str, object]] = {"offsets": None}
 
-    def __init__(self, root: Path, pairs: Pairs = "first", **kwargs: Any) -> None:
+    def __init__(self, root: Path, pairs: Pairs = "first", offsets: Offsets | None = None, **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
         self.pairs = pairs
+        self.offsets = checked_offsets(offsets)
         arguments.one_of("pairs", pairs, Pairs)
 
     def pieces(self, path: Path, content: str, site: str) -> list[Piece]:
         """Abstracts of a file."""
-        return pubtator_pieces(content, str(path), self.pairs)
+        return pubtator_pieces(content, str(path), self.pairs, self.offsets or "characters")
 
     def write_stand_in(self, folder: Path) -> None:
         """One file a site and fold."""
+        self.offsets = None
         made = stand_in_documents(*self.stand_in_size(), CHEMICALS, "CID")
         for (site, fold), own in by_site_and_fold(made).items():
             put(self.stand_in_path(folder, site, fold, ".PubTator.txt"), write_pubtator(own))
@@ -91,7 +99,7 @@ class ConllFolder(FileOfDocuments):
             beside = path.with_suffix(self.raw_suffix)
             if not beside.is_file():
                 raise BadRecord(f"{path}: no {beside.name} beside it: put the raw text there, or unset data.raw_suffix")
-            raw = read_text(beside)
+            raw = self.read_file(beside).content
         stem = self.inner(path).with_suffix("").as_posix()
         return conll_pieces(content, str(path), stem, self.unit, self.tag_column, self.default_type, raw)
 
@@ -115,17 +123,48 @@ class JSONLDocuments(FileOfDocuments):
 
     Args:
         root: A file, or the folder with ``.jsonl`` files.
+        offsets: What offsets count: ``characters``, ``utf16`` units, of which an emoji is two, as JavaScript and Java
+            count, or ``bytes``. None: characters, unless mentions show that these are not meant, which is an error;
+            a warning where nothing shows either.
         kwargs: See :class:`fedlit.data.documents.files.FileOfDocuments`.
     """
 
     patterns: ClassVar[tuple[str, ...]] = ("*.jsonl",)
+    added_arguments: ClassVar[Mapping[str, object]] = {"offsets": None}
+
+    def __init__(self, root: Path, offsets: Offsets | None = None, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.offsets = checked_offsets(offsets)
 
     def pieces(self, path: Path, content: str, site: str) -> list[Piece]:
         """Lines of a file."""
-        return jsonl_pieces(content, str(path), site)
+        return jsonl_pieces(content, str(path), site, self.offsets or "characters", self._doubts)
+
+    def read(self) -> list[Document]:
+        """Documents of all files, in the order of their paths.
+
+        Raises:
+            FedlitError: Offsets that cannot be checked surely count something else than characters.
+        """
+        found = super().read()
+        fault = self._doubts.fault() if self.offsets is None else None
+        if fault is not None:
+            raise FedlitError(fault)
+        return found
+
+    def _look_over(self) -> None:
+        super()._look_over()
+        warning = self._doubts.warning() if self.offsets is None else None
+        if warning is not None:
+            self.say(warning)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._doubts = Doubts()
 
     def write_stand_in(self, folder: Path) -> None:
         """One file a site and fold."""
+        self.offsets = None
         made = stand_in_documents(*self.stand_in_size(), NOTES, "TrAP")
         for (site, fold), own in by_site_and_fold(made).items():
             put(self.stand_in_path(folder, site, fold, ".jsonl"), write_jsonl(own))
@@ -138,28 +177,53 @@ class BratFolder(DocumentFiles):
 
     Args:
         root: The folder, with one in it for each site.
+        offsets: What offsets count: ``characters`` (None), ``utf16`` units, of which an emoji is two, or ``bytes``.
         kwargs: See :class:`fedlit.data.documents.files.DocumentFiles`.
     """
 
     says_what_was_looked_for: ClassVar[bool] = False
+    added_arguments: ClassVar[Mapping[str, object]] = {"offsets": None}
+
+    def __init__(self, root: Path, offsets: Offsets | None = None, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.offsets = checked_offsets(offsets)
 
     def read(self) -> list[Document]:
         """One document for each ``.txt`` file, named by its path without the ending."""
         found = self.by_stem(("txt", "ann"), "texts (.txt) and annotations (.ann)")
         out: list[Document] = []
         for stem, files in found.items():
+            not_kept: Counter[str] = Counter()
 
-            def parse(stem: str = stem, files: dict[str, Path] = files) -> Document:
-                own, ignored = parse_brat(read_text(files["txt"]), read_text(files["ann"]), stem, str(files["ann"]))
-                self.ignored.update(ignored)
+            def parse(stem: str = stem, files: dict[str, Path] = files, not_kept: Counter[str] = not_kept) -> Document:
+                ann, name = self.read_file(files["ann"]).lines, str(files["ann"])
+
+                def given(text: str) -> Document:
+                    own, ignored = parse_brat(text, ann, stem, name, self.offsets or "characters")
+                    not_kept.clear()
+                    not_kept.update(ignored)
+                    return own
+
+                own, how = as_counted(self.read_file(files["txt"]), given)
+                self._counted_otherwise.update([how] if how else [])
                 return own
 
             if self.complete(stem, files, ("txt", "ann")):
-                self.take(Piece(stem, str(files["txt"]), parse), PurePath(stem), out)
+                self.take(Piece(stem, str(files["txt"]), parse, not_kept), PurePath(stem), out)
         return out
+
+    def _look_over(self) -> None:
+        super()._look_over()
+        for how, count in sorted(self._counted_otherwise.items()):
+            self.say(f"{count} document(s) are annotated in a text that counts {how}: offsets are read so")
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._counted_otherwise: Counter[str] = Counter()
 
     def write_stand_in(self, folder: Path) -> None:
         """One folder a site, and one in it a fold."""
+        self.offsets = None
         for own in stand_in_documents(*self.stand_in_size(), CHEMICALS, "CID"):
             text, ann = write_brat(own)
             put(folder / own.site / f"{own.fold}" / f"{own.id}.txt", text)
@@ -193,9 +257,10 @@ class I2B2Folder(DocumentFiles):
         for stem, files in found.items():
 
             def parse(stem: str = stem, files: dict[str, Path] = files) -> Document:
-                content = {suffix: read_text(path) for suffix, path in files.items()}
-                ast = content["ast"] if self.assertions else None
-                return parse_i2b2(content["txt"], content["con"], content.get("rel"), ast, stem, str(files["con"])[:-4])
+                text = self.read_file(files["txt"]).content
+                lines = {suffix: self.read_file(path).lines for suffix, path in files.items() if suffix != "txt"}
+                ast = lines["ast"] if self.assertions else None
+                return parse_i2b2(text, lines["con"], lines.get("rel"), ast, stem, str(files["con"])[:-4])
 
             if self.complete(stem, files, needed):
                 self.take(Piece(stem, str(files["txt"]), parse), PurePath(stem), out)

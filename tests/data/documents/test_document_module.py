@@ -46,7 +46,7 @@ def test_a_split_is_a_partition_and_follows_the_seed():
 @pytest.mark.filterwarnings("ignore:10 subject")
 def test_subjects_and_equal_texts_stay_on_one_side():
     given = [doc(f"d{i}", f"ab {i // 2} same", site="ab"[i % 2], subject=f"s{i // 4}") for i in range(48)]
-    given += [doc(f"e{i}", f"AB  {i} same") for i in range(6)]
+    given += [doc(f"e{i}", f"AB {i}  same") for i in range(6)]
     data = ready(given)
     side = {}
     for parts in everything(data).values():

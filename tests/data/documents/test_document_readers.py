@@ -88,8 +88,8 @@ def test_pubtator_files(tmp_path):
     assert [own.subject for own in PubTatorFolder(tmp_path, subject_pattern="([0-9])").read()] == ["1", "2"]
     with pytest.raises(BadRecord, match=r"record '1' does not match data.subject_pattern '\(x\)': widen it"):
         PubTatorFolder(tmp_path, subject_pattern="(x)").read()
-    put(tmp_path / "b" / "x.PubTator", TWO)
-    message = r"b/x.PubTator: line 1: document '1' is also in .*a/x.PubTator: line 1, ids must be unique: rename one"
+    put(tmp_path / "b" / "x.PubTator", TWO.replace("|a|c", "|a|d"))
+    message = r"b/x.PubTator: line 1: document '1' is also in .*a/x.PubTator: line 1, with other contents, ids must"
     with pytest.raises(FedlitError, match=message):
         PubTatorFolder(tmp_path).read()
     assert len(PubTatorFolder(tmp_path, exclude=["b/*"]).read()) == 2
@@ -169,7 +169,7 @@ def test_brat_folders(tmp_path):
     with pytest.raises(BadRecord, match="1.ann: no 1.txt belongs to it"):
         BratFolder(tmp_path).read()
     put(tmp_path / "empty" / "x.csv", "")
-    with pytest.raises(FedlitError, match=r"no texts \(.txt\) and annotations \(.ann\): set data.root"):
+    with pytest.raises(FedlitError, match=r"no texts \(.txt\) and annotations \(.ann\), it holds 1 .csv: set"):
         BratFolder(tmp_path / "empty").read()
 
 

@@ -119,7 +119,7 @@ def test_a_set_without_a_single_relation_was_not_looked_through(tmp_path):
         link = "R1\tR Arg1:T1 Arg2:T2\n" if i == 0 else ""
         put(tmp_path / "south" / f"s{i}.ann", f"T1\tSign 0 5\tFever\nT2\tSign 6 10\thurt\n{link}")
     data = BratFolder(tmp_path)
-    with pytest.warns(UserWarning, match=r"north hold\(s\) not one of relations, so 12 document\(s\) count as not lo"):
+    with pytest.warns(UserWarning, match=r"not one relation in 12 document\(s\) of north: they count as not lo"):
         data.setup()
     clients = data.describe()["clients"]
     assert clients["site-north"]["looked_for"] == ["entities"]
