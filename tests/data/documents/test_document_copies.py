@@ -10,7 +10,8 @@ import pytest
 from fedlit.data import IID, JSONLDocuments, PubTatorFolder
 from fedlit.data.base.records import BadRecord
 
-ABSTRACT = "{0}|t|Fever {0}\n{0}|a|Nausea in {1}.\n{0}\t0\t5\tFever\tDisease\tD1\n{0}\t6\t7\t{0}\tDisease\tD2\n{0}\tR\tD1\tD2\n\n"
+MENTIONS = "{0}\t0\t5\tFever\tDisease\tD1\n{0}\t6\t7\t{0}\tDisease\tD2\n{0}\tR\tD1\tD2\n\n"
+ABSTRACT = "{0}|t|Fever {0}\n{0}|a|Nausea in {1}.\n" + MENTIONS
 
 
 def corpus(path, *more):
