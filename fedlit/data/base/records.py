@@ -69,6 +69,9 @@ class Record:
         unit: Unit of ``values``.
         label: Class of the record, where the source has one.
         fold: Part of the split that the source itself publishes.
+        recording: Name of the recording that the channel is of; empty where the record is the whole of it.
+        pauses: First sample, and sample after the last, of each stretch in which nothing was recorded, shape ``(pauses,
+            2)``; their values are missing.
     """
 
     id: str
@@ -80,6 +83,13 @@ class Record:
     unit: str = ""
     label: str | None = None
     fold: Fold | None = None
+    recording: str = ""
+    pauses: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64), repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Length of what was recorded, without the pauses."""
+        return float((len(self.values) - np.diff(self.pauses, axis=1).sum()) / self.rate)
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -72,6 +72,11 @@ def is_table(path: Path) -> bool:
     return _kind(path) in SUFFIXES
 
 
+def is_csv(path: Path) -> bool:
+    """Whether a file is named like a table that a :class:`TableFormat` describes."""
+    return _kind(path) in (".csv", ".tsv")
+
+
 def read_table(path: Path, format: TableFormat | None = None, text: Sequence[str] | None = None) -> pd.DataFrame:
     """All columns of a table. Blanks around their names are dropped; a name that occurs twice becomes ``ECG#1`` and
     ``ECG#2``.

@@ -183,6 +183,10 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         held = [self.records[i] for i in self.assignment[client]]
+        lengths: dict[str, float] = {}  # channels of a recording run side by side
+        for record in held:
+            recording = record.recording or record.id
+            lengths[recording] = max(lengths.get(recording, 0.0), record.seconds)
         return {
             "records": {s: [self.records[part.record].id for part in self._sides[client][s]] for s in SPLITS},
             "split": self._rules[client],
@@ -190,7 +194,8 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             "sites": sorted({record.site for record in held}, key=natural),
             "kinds": sorted({record.kind for record in held}),
             "rates": sorted({record.rate for record in held}),
-            "seconds": round(sum(len(record.values) / record.rate for record in held), 3),
+            "seconds": round(sum(lengths.values()), 3),
+            "channel_seconds": round(sum(record.seconds for record in held), 3),
             "windows": {split: len(self.dataset(client, split)) for split in SPLITS},
             "windows_missing": self._missing_windows[client],
             "windows_flat": self._flat_windows[client],

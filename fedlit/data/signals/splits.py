@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from fedlit import seeds
 from fedlit.data.base.records import SPLITS, Record, natural
 from fedlit.errors import FedlitError
@@ -40,7 +42,8 @@ def split_clients(
     """Split every client's records.
 
     ``subject`` and ``record`` deal out whole subjects or records at random; a subject that several clients hold is on
-    the same side everywhere. ``time`` cuts each record into train, val, test, in this order. ``fold`` is the source's.
+    the same side everywhere. ``time`` cuts each record into train, val, test, in this order, by shares of what was
+    recorded, pauses aside. ``fold`` is the source's.
 
     Raises:
         FedlitError: Where a client's split cannot be made; it names the client and the mend.
@@ -96,7 +99,7 @@ def split_as_published(
     Long recordings are cut in time; clients with several short ones get 60 % of the records, at random.
     ``rule`` ``"time"`` or ``"record"`` forces one way.
     """
-    seconds = min(len(records[i].values) / records[i].rate for i in indices)
+    seconds = min(records[i].seconds for i in indices)
     by_record = rule == "record" or (rule != "time" and len(indices) > 1 and seconds < LONG_SECONDS)
     if not by_record:
         return _by_time(records, indices, (0.6, 0.6)), "time 60/40"
@@ -118,8 +121,12 @@ def _by_time(records: Sequence[Record], indices: Sequence[int], cuts: tuple[floa
     parts: Parts = {split: [] for split in SPLITS}
     for i in indices:
         count = len(records[i].values)
+        lengths = np.diff(records[i].pauses, axis=1)[:, 0]
+        before = records[i].pauses[:, 0] - np.cumsum(lengths) + lengths  # recorded samples before each pause
+        recorded = count - int(lengths.sum())
         # The small shift keeps 0.6 * 100 = 60.00000000000001 and 0.15 + 0.25 from moving a cut by a sample.
-        edges = [0, *(int(count * cut + 1e-6) for cut in cuts), count]
+        kept = [int(recorded * cut + 1e-6) for cut in cuts]
+        edges = [0, *(own + int(lengths[before < own].sum()) for own in kept), count]
         for split, start, stop in zip(SPLITS, edges, edges[1:], strict=False):
             if stop > start:
                 parts[split].append(Part(i, start, stop))

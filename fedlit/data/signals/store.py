@@ -123,13 +123,14 @@ def take(record: Record, store: SignalStore, rate: float | None, context_length:
             values = resample(record.values, record.rate, rate)
         except FedlitError as error:
             return passed_by(record, error.with_traceback(None))  # which would keep the signal in memory
-        record = replace(record, values=values, rate=float(rate))
+        pauses = (record.pauses * (rate / record.rate)).astype(np.int64)
+        record = replace(record, values=values, rate=float(rate), pauses=pauses)
     reason = reason or checks.fault(record, context_length + prediction_length)
     if reason is not None:
         return passed_by(record, f"record {record.id!r} {reason}")
     start = store.add(record.values)
-    still = flat_stretches(record.values, context_length)
-    return Taken(replace(record, values=NOTHING), start, len(record.values), checks.gaps(record), still)
+    gaps, still = checks.gaps(record), flat_stretches(record.values, context_length)
+    return Taken(replace(record, values=NOTHING), start, len(record.values), gaps, still)
 
 
 def passed_by(record: Record, problem: str | FedlitError | None = None) -> Taken:

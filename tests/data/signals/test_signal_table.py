@@ -70,7 +70,7 @@ def test_empty_cells_are_gaps(tmp_path):
         (
             "ECG;ICG\n1;2\n",
             {},
-            "a.csv: no column 'ECG', there are ECG;ICG .semicolons separate its columns.: separate",
+            "a.csv: no column 'ECG', there are ECG;ICG .semicolons separate its columns.: set data.delimiter to .;.;",
         ),
         ("ECG,ICG\n1,2,3,4\n3,4\n", {}, "a.csv: cannot be read as a table .rows are longer than the header"),
         ("", {}, "a.csv: cannot be read as a table"),
