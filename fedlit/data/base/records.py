@@ -70,6 +70,8 @@ class Record:
         label: Class of the record, where the source has one.
         fold: Part of the split that the source itself publishes.
         recording: Name of the recording that the channel is of; empty where the record is the whole of it.
+        part_of: Name of the record that this one is a stretch of; empty where it is none. A split in time cuts the
+            stretches of a record, one after the other, as a whole.
         pauses: First sample, and sample after the last, of each stretch in which nothing was recorded, shape ``(pauses,
             2)``; their values are missing.
     """
@@ -84,6 +86,7 @@ class Record:
     label: str | None = None
     fold: Fold | None = None
     recording: str = ""
+    part_of: str = ""
     pauses: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64), repr=False)
 
     @property

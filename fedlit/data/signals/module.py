@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from fedlit.data.base.records import SPLITS, Record, natural
 from fedlit.data.base.renaming import Rename
 from fedlit.data.base.template import PartitionedDataModule
 from fedlit.data.signals import checks, windows
-from fedlit.data.signals.flat import is_flat
+from fedlit.data.signals.cutting import WindowCutter
 from fedlit.data.signals.protocol import PublishedSignals, SignalProtocol
 from fedlit.data.signals.splits import Part, SplitRule, held_back
 from fedlit.data.signals.store import SignalStore, Taken, passed_by, take
@@ -143,7 +143,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         whole = [(record, Part(i, 0, len(record.values))) for i, record in enumerate(held)]
         runs = self._cut("", "val", whole)
         if held and not runs:
-            raise FedlitError(f"the server {self._no_windows('', 'val', [part for _, part in whole])}")
+            raise FedlitError(f"the server {self._cutter.nothing('', 'val', [part for _, part in whole])}")
         return runs
 
     def _dataset(self, held: Sequence[tuple[str, Sequence[Run]]], split: str) -> Windows:
@@ -173,7 +173,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         }
 
     def _describe_findings(self) -> dict[str, Any]:
-        left_out = {"windows_missing": self._missing_windows[""], "windows_flat": self._flat_windows[""]}
+        left_out = {"windows_missing": self._cutter.missing[""], "windows_flat": self._cutter.flat[""]}
         return {
             **({"server_left_out": left_out} if self.server_records else {}),
             "gaps": self._gaps,
@@ -197,12 +197,13 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             "seconds": round(sum(lengths.values()), 3),
             "channel_seconds": round(sum(record.seconds for record in held), 3),
             "windows": {split: len(self.dataset(client, split)) for split in SPLITS},
-            "windows_missing": self._missing_windows[client],
-            "windows_flat": self._flat_windows[client],
+            "windows_missing": self._cutter.missing[client],
+            "windows_flat": self._cutter.flat[client],
         }
 
     def _usable(self, read: Iterable[Record]) -> list[Record]:
         """Records that pass the checks, at the common rate, in natural order of their ids; their values are mapped."""
+        self._cutter = WindowCutter(self.context_length, self.prediction_length, self.max_missing, self.protocol)
         with SignalStore() as store:
             usable = self._judge([self._take(record, store) for record in read])
             self._flat = store.mapped()
@@ -271,52 +272,22 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
 
     def _cut(self, client: str, split: str, parts: Sequence[tuple[Record, Part]]) -> list[Run]:
         """Rows of windows of parts of records."""
-        runs, stride = [], self._stride(split)
-        for record, part in parts:
-            values = record.values[part.start : part.stop]
-            rows, missing, flat = windows.cut(
-                values, self.context_length, self.prediction_length, stride, self.max_missing, self.protocol.moving
-            )
-            fixed = self.protocol.fixed_scale(values) if rows else None
-            if fixed is not None and is_flat(np.float32(fixed[0]), np.float32(fixed[1])):
-                flat = sum(count for _, count in rows)  # kept, as in the published code
-            self._missing_windows[client] += missing
-            self._flat_windows[client] += flat
-            start = self._starts[record.id]
-            runs += [
-                Run(client, record.id, record.kind, start, part.start + first, count, stride, fixed)
-                for first, count in rows
-            ]
-        return runs
+        stride = self._stride(split)
+        runs = [self._cutter.cut(client, record, self._starts[record.id], part, stride) for record, part in parts]
+        return [run for own in runs for run in own]
 
     def _look_over(self) -> None:
         for client, parts in self._parts.items():
             for split in self.protocol.needed:
                 if not parts[split]:
-                    raise FedlitError(
-                        f"client {client!r} {self._no_windows(client, split, self._sides[client][split])}"
-                    )
+                    why = self._cutter.nothing(client, split, self._sides[client][split])
+                    raise FedlitError(f"client {client!r} {why}")
 
         kept = {c: sum(run.count for runs in parts.values() for run in runs) for c, parts in self._parts.items()}
-        for message in checks.say_flat(self._flat_windows, kept) if self.protocol.moving else ():
+        for message in checks.say_flat(self._cutter.flat, kept) if self.protocol.moving else ():
             self.say(message)
-
-    def _no_windows(self, client: str, split: str, parts: Sequence[Part]) -> str:
-        longest = max((part.stop - part.start for part in parts), default=0)
-        need = self.context_length + self.prediction_length
-        missing, flat = self._missing_windows[client], self._flat_windows[client]
-        why = (
-            f"{missing} of its windows have too many missing samples (data.max_missing), and {flat} a context without "
-            f"movement, from which data.scale {self.scale} takes no scale"
-            if longest >= need
-            else f"its longest {split} part has {longest} samples, context_length + prediction_length is {need}"
-        )
-        mend = "use longer records, a shorter context, or another data.split, or leave the client out by data.exclude"
-        return f"has no {split} windows: {why}: {mend}"
 
     def _forget(self) -> None:
         super()._forget()
         self._gaps: dict[str, dict[str, int]] = {}
-        self._missing_windows: Counter[str] = Counter()
         self._flat_stretches: dict[str, dict[str, int]] = {}
-        self._flat_windows: Counter[str] = Counter()

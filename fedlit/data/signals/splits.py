@@ -42,8 +42,8 @@ def split_clients(
     """Split every client's records.
 
     ``subject`` and ``record`` deal out whole subjects or records at random; a subject that several clients hold is on
-    the same side everywhere. ``time`` cuts each record into train, val, test, in this order, by shares of what was
-    recorded, pauses aside. ``fold`` is the source's.
+    the same side everywhere. ``time`` cuts each record, stretches of one as a whole, into train, val, test, in this
+    order, by shares of what was recorded, pauses aside. ``fold`` is the source's.
 
     Raises:
         FedlitError: Where a client's split cannot be made; it names the client and the mend.
@@ -119,18 +119,35 @@ def _whole(records: Sequence[Record], indices: Sequence[int], side: Callable[[in
 
 def _by_time(records: Sequence[Record], indices: Sequence[int], cuts: tuple[float, float]) -> Parts:
     parts: Parts = {split: [] for split in SPLITS}
+    wholes: dict[str, list[int]] = {}
     for i in indices:
-        count = len(records[i].values)
-        lengths = np.diff(records[i].pauses, axis=1)[:, 0]
-        before = records[i].pauses[:, 0] - np.cumsum(lengths) + lengths  # recorded samples before each pause
-        recorded = count - int(lengths.sum())
+        wholes.setdefault(records[i].part_of or records[i].id, []).append(i)
+    for stretches in wholes.values():
+        lengths = [_recorded(records[i]) for i in stretches]
+        total, before = sum(lengths), 0
         # The small shift keeps 0.6 * 100 = 60.00000000000001 and 0.15 + 0.25 from moving a cut by a sample.
-        kept = [int(recorded * cut + 1e-6) for cut in cuts]
-        edges = [0, *(own + int(lengths[before < own].sum()) for own in kept), count]
-        for split, start, stop in zip(SPLITS, edges, edges[1:], strict=False):
-            if stop > start:
-                parts[split].append(Part(i, start, stop))
+        edges = [0, *(int(total * cut + 1e-6) for cut in cuts), total]
+        for i, length in zip(stretches, lengths, strict=True):
+            own = [_sample(records[i], min(max(edge - before, 0), length)) for edge in edges]
+            before += length
+            for split, start, stop in zip(SPLITS, own, own[1:], strict=False):
+                if stop > start:
+                    parts[split].append(Part(i, start, stop))
     return parts
+
+
+def _recorded(record: Record) -> int:
+    """Samples without those of pauses."""
+    return len(record.values) - int(np.diff(record.pauses, axis=1).sum())
+
+
+def _sample(record: Record, recorded: int) -> int:
+    """The sample before which so many were recorded; the end of the record where all were."""
+    if recorded == _recorded(record):
+        return len(record.values)
+    lengths = np.diff(record.pauses, axis=1)[:, 0]
+    before = record.pauses[:, 0] - np.cumsum(lengths) + lengths
+    return recorded + int(lengths[before < recorded].sum())
 
 
 def _by_fold(

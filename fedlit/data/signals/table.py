@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -161,7 +162,7 @@ class SignalTable(SignalDataModule):
                     self._short.append(recording)
                     self._left_out[recording] = "is a stretch of rows shorter than a window"
                     continue
-                out += self._channels(table, stretch, recording, subject, site, rate)
+                out += self._channels(table, stretch, recording, stem if len(made) > 1 else "", subject, site, rate)
             if len(made) > 1 and all(not self._long_enough(stretch, rate) for stretch in made):
                 raise BadRecord(
                     f"{path}: rows of subject {subject!r} lie in {len(made)} places, and none is as long as a window "
@@ -174,9 +175,9 @@ class SignalTable(SignalDataModule):
         return samples >= self.context_length + self.prediction_length
 
     def _channels(
-        self, table: pd.DataFrame, stretch: Stretch, recording: str, subject: str, site: str, rate: float
+        self, table: pd.DataFrame, stretch: Stretch, recording: str, whole: str, subject: str, site: str, rate: float
     ) -> list[Record]:
-        """The records of a stretch of rows."""
+        """The records of a stretch of rows; ``whole`` names all stretches, where there are several."""
         out = []
         for own, kind in self.columns.items():
             name = f"{recording}-{own}" if len(self.columns) > 1 else recording
@@ -186,7 +187,7 @@ class SignalTable(SignalDataModule):
             with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as such
                 values[stretch.places] = table[own].to_numpy()[stretch.rows].astype(np.float32)
             made = Record(name, subject, site, kind, rate, values, recording=recording, pauses=stretch.pauses)
-            out.append(made)
+            out.append(replace(made, part_of=f"{whole}-{own}") if whole else made)
         return out
 
     def _load(self, path: Path) -> tuple[pd.DataFrame, ReadTimes | None]:

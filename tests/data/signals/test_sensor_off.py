@@ -58,7 +58,7 @@ def test_a_client_whose_windows_are_all_flat_is_named(in_memory, record):
     values = np.full(1000, 512.0)
     values[0] = 0
     given = [*many(record, subjects=3, sites=1, samples=1000), record("off", values=values, site="z")]
-    with pytest.raises(FedlitError, match="client 'subject-off' has no val windows: 0 .* and 87 a context without"):
+    with pytest.raises(FedlitError, match="client 'subject-off' has no val windows: 0 .* and 87 a context that"):
         in_memory(given, partition=BySubject(), split="time", **SMALL).setup()
     in_memory(given, partition=BySubject(), split="time", scale="none", **SMALL).setup()
 
