@@ -34,7 +34,7 @@ _EPOCH = (3e8, 4.2e9)
 _ISO = re.compile(r"\d{4}[-/]\d\d[-/]\d\d([T ]\d\d:?\d\d.*)?")
 _ZONE = r"\d\s*(?:Z|[+-]\d\d:?(?:\d\d)?)$"
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2}|[A-Za-z]{3})\2(\d{4})")
-_TIME = re.compile(r"\d{1,3}:\d\d(:\d\d([.,]\d+)?)?")
+_TIME = re.compile(r"\d{1,3}:\d\d(:\d\d([.,]\d+)?)?(\s*[AP]\.?M\.?)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
