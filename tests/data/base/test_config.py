@@ -35,6 +35,8 @@ OTHER = {
     "subject_column": "s", "subject_pattern": "(y)", "subjects": 90, "table": Path("t.csv"), "table_rate": 60.0,
     "tag_column": 2, "test_fraction": 0.3, "test_part": "inter", "text_column": "t", "types": ["a"],
     "unit": "sentence", "val_fraction": 0.1, "window_seconds": 4.0,
+    "decimal": ",", "delimiter": ";", "encoding": "latin-1", "time_column": "clock", "time_format": "%H",
+    "time_unit": "ms", "time_zone": "Europe/Berlin",
 }  # fmt: skip
 """A value of each argument that is nowhere the default."""
 
@@ -55,7 +57,7 @@ def arguments(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def made(cls: type, **given: object) -> FederatedDataModule:
-    needed = {name for name, p in arguments(cls).items() if p.default is p.empty and name in NEEDED}
+    needed = {n for n, p in arguments(cls).items() if n in NEEDED and (p.default is p.empty or n == "table_rate")}
     places = {"root": Path("data")} if "root" in arguments(cls) else {}
     return cls(**(places | {name: NEEDED[name] for name in needed} | given))
 
@@ -69,6 +71,7 @@ def test_every_argument_of_a_reader_is_in_its_config(reader):
         value = {"a": "icg"} if (reader.__name__, name) == ("WFDBFolder", "channels") else OTHER[name]
         value = ["tfm_icg"] if (reader.__name__, name) == ("VitalSigns", "channels") else value
         more = {"window_seconds": 4.0} if name == "max_windows" else {}
+        more = {"time_column": "clock"} if name in ("time_unit", "time_zone", "time_format") else more
         changed = made(reader, **{name: value}, **more).config()
         wanted = value.config() if isinstance(value, Partition) else str(value) if name == "table" else value
         assert changed[name] == wanted != usual[name], name

@@ -73,7 +73,7 @@ def test_a_row_that_comes_late_is_no_gap():
             "is not even: of 89 steps, 1 s in the median, 0 are shorter than half",
         ),
         (np.cumsum(np.tile([1.0, 0.5, 1.5], 30)), "is not even: .* the others deviate by 41%: resample the table"),
-        (np.cumsum(np.tile([1.0, 1.0, 0.1], 30)), "is not even: of 89 steps, 1 s in the median, 30 are shorter than half"),
+        (np.cumsum(np.tile([1.0, 1.0, 0.1], 30)), "is not even: of 89 steps, .* 30 are shorter than half"),
     ],
 )
 def test_a_clock_that_is_none_is_refused_with_the_figures(seconds, message):
