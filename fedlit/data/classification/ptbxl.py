@@ -112,10 +112,10 @@ class PTBXLClasses(SignalClasses):
             )
         return out
 
-    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], float]:
+    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], Mapping[str, float]]:
         """The leads of a record, mV."""
         read = read_channels(path, self.leads)
-        return read.values, read.rate
+        return read.values, read.rates
 
     def _labels_of(self, entry: Entry, superclass: Mapping[str, str | None]) -> tuple[str, ...]:
         codes = {code: likelihood for code, likelihood in entry.codes.items() if likelihood >= self.min_likelihood}

@@ -98,8 +98,8 @@ class SignalClasses(ClassificationDataModule):
         """Samples in a window; None for whole recordings."""
         return None if self.window_seconds is None else round(self.window_seconds * self.rate)
 
-    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], float]:
-        """Channel name to its samples, in the order wanted, and their rate (Hz).
+    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], float | Mapping[str, float]]:
+        """Channel name to its samples, in the order wanted, and their rate (Hz), or that of each channel.
 
         Raises:
             BadRecord: The file cannot be used; the message names it and the mend.
@@ -150,6 +150,7 @@ class SignalClasses(ClassificationDataModule):
 
     def _prepared(self, record_id: str, path: Path) -> Signals:
         channels, rate = self.read_signals(path)
+        rates = rate if isinstance(rate, Mapping) else dict.fromkeys(channels, rate)
         rows, constant = [], []
         for name, values in channels.items():
             bad = int((~np.isfinite(values)).sum())
@@ -157,16 +158,16 @@ class SignalClasses(ClassificationDataModule):
                 raise BadRecord(f"{path}: channel {name} has {bad} missing or infinite sample(s): mend them")
             if not len(values):
                 raise BadRecord(f"{path}: channel {name} holds no samples: copy the file again")
-            rows.append(self.protocol.resample(np.asarray(values, np.float32), rate, self.rate))
+            rows.append(self.protocol.resample(np.asarray(values, np.float32), rates[name], self.rate))
             if values.min() == values.max():
                 rows[-1] = np.full_like(rows[-1], values[0])
                 constant.append(name)
-        out = np.stack(rows)
+        out = np.stack(_of_one_length(path, dict(zip(channels, rows, strict=True))))
         if len(constant) == len(rows):
             raise BadRecord(f"{path}: every channel is constant: leave the record out")
         if out.shape[1] < (self.window_samples or 1):
             raise BadRecord(
-                f"{path}: {len(next(iter(channels.values()))) / rate:g} s long, shorter than data.window_seconds "
+                f"{path}: {out.shape[1] / self.rate:g} s long, shorter than data.window_seconds "
                 f"{self.window_seconds}: lower it, or leave the record out"
             )
         if constant:
@@ -185,6 +186,16 @@ class SignalClasses(ClassificationDataModule):
         super()._forget()
         self._constant = {}
         self._last = None
+
+
+def _of_one_length(path: Path, rows: Mapping[str, Signals]) -> list[Signals]:
+    """Channels of one duration; where their rates differ, rounding may leave a sample more in one, which is cut."""
+    shortest = min(map(len, rows.values()))
+    longest = max(rows, key=lambda name: len(rows[name]))
+    if len(rows[longest]) - shortest > 1:
+        lengths = ", ".join(f"{name} {len(row)}" for name, row in rows.items())
+        raise BadRecord(f"{path}: channels are of different length at data.rate ({lengths} samples): mend the file")
+    return [row[:shortest] for row in rows.values()]
 
 
 def unique_names(argument: str, names: list[str] | None, usual: tuple[str, ...]) -> list[str]:

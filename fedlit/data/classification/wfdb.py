@@ -129,14 +129,14 @@ class WFDBLabels(SignalClasses):
             self.say_subjects_are_unknown(len(out), "data.subject_pattern ('(.+)'")
         return self._of_classes(out) if label is None else out
 
-    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], float]:
+    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], Mapping[str, float]]:
         """The channels of a record; voltages in mV."""
         read = read_channels(path, self.channels)
         if self.scale == "none":
             first = read.values[self.channels[0]]
             low, high = np.nanpercentile(first, [1, 99])
             self._amplitudes[read.gains[self.channels[0]]][path.stem] = float(high - low)
-        return read.values, read.rate
+        return read.values, read.rates
 
     def _diagnoses(self, comments: Sequence[str]) -> tuple[str, ...] | None:
         """Names of the diagnoses, each once; None where the header has none."""

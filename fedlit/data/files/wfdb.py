@@ -2,44 +2,180 @@
 
 from __future__ import annotations
 
-import re
+import tempfile
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlit.data.base.names import few
 from fedlit.data.base.records import BadRecord
+from fedlit.data.files.channels import Channels, chosen, demand_distinct, place_of
+from fedlit.data.files.wfdb_header import GAP, Calibration, Header, Signal, calibration, read_header
 
-MILLIVOLTS = {"mv": 1.0, "v": 1e3, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
-"""Factor to mV, by the unit in lower case: headers in use write ``mV``, ``mv`` and ``uV``."""
 STEPS_PER_UNIT = 1000.0
 """Analogue-to-digital gain of what is written: 1 uV steps for mV."""
 _MISSING = -32768
 """Missing sample in format 16."""
-_FIRST_LINE = re.compile(r"^\s*[-\w]+(/\d+)?\s+\d+(\s|$)")
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Channels of one WFDB record.
+class _Piece:
+    """A stretch of a recording: of the whole of it, or of one segment.
 
     Attributes:
-        rate: Hz.
-        values: Channel name as asked for, to float32 of shape ``(samples,)``, NaN = missing.
-        units: Channel name to unit; voltages are in mV.
-        gains: Channel name to steps of the converter per unit of the header.
-        comments: Lines of the header that begin with ``#``.
+        header: None for a gap.
+        frames: None where only the size of the file tells.
     """
 
-    rate: float
-    values: dict[str, npt.NDArray[np.float32]]
-    units: dict[str, str]
-    gains: dict[str, float]
-    comments: list[str]
+    header: Header | None
+    frames: int | None
+
+
+class WFDBRecord:
+    """A recording, of one segment or several: what its headers say, and its samples.
+
+    Args:
+        path: Of the header or the signals, with or without suffix.
+
+    Raises:
+        BadRecord: A header is absent or malformed, or headers contradict each other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        stem = path.with_suffix("") if path.suffix in (".hea", ".mat", ".dat") else path
+        self.path = stem.parent / f"{stem.name}.hea"
+        self.header = read_header(self.path)
+        if self.header.is_layout:
+            raise BadRecord(f"{self.path}: lists channels, but no samples: it belongs to a header of several segments")
+        self._headers = [self.header]
+        self._pieces = [_Piece(self.header, self.header.frames)]
+        if self.header.segments:
+            self._pieces = [self._piece(name, frames) for name, frames in self.header.segments]
+            self._headers = [piece.header for piece in self._pieces if piece.header is not None]
+            self._pieces = [piece for piece in self._pieces if piece.header is None or not piece.header.is_layout]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Channels, each once where a segment has it once."""
+        found: dict[str, str] = {}
+        for header in self._headers:
+            turns: dict[str, int] = defaultdict(int)
+            for signal in header.signals:
+                key = signal.name.lower()
+                turns[key] += 1
+                found.setdefault(f"{key}#{turns[key]}", signal.name)
+        return list(found.values())
+
+    def find(self, wanted: str | Sequence[str]) -> str:
+        """The channel to read: the name, or the first of several that is there.
+
+        Raises:
+            BadRecord: None is there, or it is ambiguous, or its gain cannot be read.
+        """
+        name = chosen(self.path, wanted, self.names, lambda name: bool(self._lines(name, self._headers)))
+        for header, signal in self._lines(name, [piece.header for piece in self._pieces if piece.header]):
+            calibration(header.path, signal)
+        return name
+
+    def read(self, names: Sequence[str]) -> Channels:
+        """Samples of some channels, as :meth:`find` names them.
+
+        Raises:
+            BadRecord: They cannot be read, or two names are of one channel.
+        """
+        for header in self._headers:
+            there = [signal.name for signal in header.signals]
+            known = {name: place_of(header.path, name, there) for name in names}
+            demand_distinct(self.path, {name: place for name, place in known.items() if place is not None})
+        each = {name: self._each(name) for name in names}
+        parts: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+        scales: dict[str, list[Calibration]] = {name: [] for name in names}
+        for piece in self._pieces:
+            own = self._of_piece(piece, names)
+            for name in names:
+                if name in own:
+                    scale, values = own[name]
+                    scales[name].append(scale)
+                    parts[name].append(values)
+                else:
+                    parts[name].append(np.full((piece.frames or 0) * each[name], np.nan, np.float32))
+        notes = list(dict.fromkeys(note for header in self._headers for note in header.notes))
+        for name in names:
+            if not all(scale.given for scale in scales[name]):
+                notes.append(f"no gain: {scales[name][0].gain:g} steps per mV, as the format says, uncalibrated")
+        return Channels(
+            {name: self.header.rate * each[name] for name in names},
+            {name: np.concatenate(own) if len(own) > 1 else own[0] for name, own in parts.items()},
+            {name: self._unit(name, scales[name]) for name in names},
+            {name: own[0].gain if own else np.nan for name, own in scales.items()},
+            list(self.header.comments),
+            list(dict.fromkeys(notes)),
+        )
+
+    def _piece(self, name: str, frames: int) -> _Piece:
+        if name == GAP:
+            return _Piece(None, frames)
+        path = self.path.parent / f"{name}.hea"
+        if not path.is_file():
+            raise BadRecord(f"{self.path}: its segment {path.name} is absent: copy it beside the header")
+        header = read_header(path)
+        if header.segments:
+            raise BadRecord(f"{path}: is a segment of {self.path.name} and has segments: name those in that header")
+        if abs(header.rate / self.header.rate - 1) > 1e-6:
+            what = f"{header.rate:g} Hz, the whole {self.path.name} {self.header.rate:g} Hz"
+            raise BadRecord(f"{path}: {what}: mend the rate in one of both")
+        if not header.is_layout and header.frames not in (None, frames):
+            what = f"{header.frames} samples, of which {self.path.name} says {frames}"
+            raise BadRecord(f"{path}: {what}: mend the number in one of both")
+        return _Piece(header, frames)
+
+    def _lines(self, name: str, headers: Sequence[Header]) -> list[tuple[Header, Signal]]:
+        """Where a channel is described."""
+        found = []
+        for header in headers:
+            place = place_of(header.path, name, [signal.name for signal in header.signals])
+            if place is not None:
+                found.append((header, header.signals[place]))
+        return found
+
+    def _each(self, name: str) -> int:
+        """Samples of a channel in a frame."""
+        lines = self._lines(name, [h for h in self._headers if not h.is_layout]) or self._lines(name, self._headers)
+        rates = sorted({signal.each for _, signal in lines})
+        if len(rates) > 1:
+            hertz = few([f"{self.header.rate * each:g} Hz" for each in rates])
+            raise BadRecord(f"{self.path}: channel {name!r} has several rates ({hertz}): give segments of one rate")
+        return rates[0]
+
+    def _unit(self, name: str, scales: Sequence[Calibration]) -> str:
+        units = list(dict.fromkeys("mV" if scale.factor is not None else scale.unit for scale in scales))
+        if len(units) > 1:
+            what = f"{self.path}: channel {name!r} has other units in other segments ({', '.join(units)})"
+            raise BadRecord(f"{what}: mend the segments' headers")
+        return units[0] if units else ""
+
+    def _of_piece(self, piece: _Piece, names: Sequence[str]) -> dict[str, tuple[Calibration, npt.NDArray[np.float32]]]:
+        """Those of the channels that a segment has."""
+        header = piece.header
+        if header is None or (piece.frames == 0 and header is not self.header):
+            return {}
+        there = [signal.name for signal in header.signals]
+        places = {name: place for name in names if (place := place_of(header.path, name, there)) is not None}
+        steps = _steps(header, piece.frames, sorted(places.values()))
+        out = {}
+        for name, place in places.items():
+            scale = calibration(header.path, header.signals[place])
+            physical = (steps[place] - scale.baseline) / scale.gain * (scale.factor or 1.0)
+            with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as such
+                out[name] = scale, physical.astype(np.float32)
+        return out
 
 
 def read_channels(path: Path, names: Sequence[str]) -> Channels:
@@ -52,59 +188,17 @@ def read_channels(path: Path, names: Sequence[str]) -> Channels:
     Raises:
         BadRecord: For files that are absent or malformed, and for channels that are not there.
     """
-    with _quiet():
-        import wfdb
-
-    stem = path.with_suffix("") if path.suffix in (".hea", ".mat", ".dat") else path
-    header_path = stem.parent / f"{stem.name}.hea"
-    there = _channel_names(header_path)
-    try:
-        if not {name.lower() for name in names} <= {name.lower() for name in there}:
-            with _quiet():
-                there = [str(name) for name in wfdb.rdheader(str(stem), rd_segments=True).sig_name or []]
-    except Exception as error:  # wfdb raises ValueError, IndexError, TypeError and its own on malformed headers
-        raise BadRecord(_malformed(header_path, error)) from error
-    places = {name.strip().lower(): place for place, name in enumerate(there)}
-    absent = [name for name in names if name.lower() not in places]
-    if absent:
-        raise BadRecord(f"{header_path}: no channel {absent[0]!r}, there are {', '.join(there)}: name one of them")
-    wanted = [places[name.lower()] for name in names]
-    try:
-        with _quiet():
-            record = wfdb.rdrecord(str(stem), channels=wanted, return_res=32)
-        signals, units, rate = record.p_signal, record.units, float(record.fs)
-    except wfdb.io.header.HeaderSyntaxError as error:
-        raise BadRecord(_malformed(header_path, error)) from error
-    except Exception as error:
-        what = f"signals cannot be read ({_line(error)})"
-        raise BadRecord(f"{header_path}: {what}: mend the header, or copy the files again") from error
-    if signals is None or not rate > 0:
-        raise BadRecord(f"{header_path}: holds no signals or no sampling rate: mend the header")
-    values, named_units = {}, {}
-    for i, name in enumerate(names):
-        unit = str(units[i]).strip()
-        factor = MILLIVOLTS.get(unit.lower())
-        values[name] = np.ascontiguousarray(signals[:, i] * (factor or 1.0), dtype=np.float32)
-        named_units[name] = unit if factor is None else "mV"
-    gains = {name: float(gain) for name, gain in zip(names, record.adc_gain, strict=True)}
-    return Channels(rate, values, named_units, gains, [str(comment) for comment in record.comments or []])
+    record = WFDBRecord(path)
+    return record.read([record.find(name) for name in names])
 
 
 def read_comments(path: Path) -> list[str]:
-    """Comments of a header, without ``#``: a look at the text, in a hundredth of the time that wfdb takes.
+    """Comments of a header, without ``#``.
 
     Raises:
-        BadRecord: The header is absent or empty, or its first line is not that of a header.
+        BadRecord: The header is absent or malformed.
     """
-    header_path = path.with_suffix(".hea")
-    try:
-        lines = header_path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise BadRecord(_malformed(header_path, error)) from error
-    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    if not _FIRST_LINE.match(first):
-        raise BadRecord(_malformed(header_path, ValueError("no record name and number of signals")))
-    return [line.lstrip("#").strip() for line in lines if line.startswith("#")]
+    return list(read_header(path.with_suffix(".hea")).comments)
 
 
 def write_channels(
@@ -133,35 +227,58 @@ def write_channels(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without wfdb's warnings about its own use of pandas."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
-def _channel_names(header_path: Path) -> list[str]:
-    """Names at the ends of a header's signal lines: a quick look, as wfdb takes milliseconds to parse a header."""
-    try:
-        text = header_path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [fields[8].strip() for fields in (line.split(None, 8) for line in lines[1:]) if len(fields) == 9]
+def _steps(header: Header, frames: int | None, places: Sequence[int]) -> dict[int, npt.NDArray[np.float64]]:
+    """Steps of the converter by place in a header, each of shape ``(frames * each,)``, NaN = missing."""
+    files = defaultdict(list)
+    for place, signal in enumerate(header.signals):
+        files[signal.file].append(place)
+    out = {}
+    for file, own in files.items():
+        wanted = [place for place in places if place in own]
+        if wanted:
+            read = _of_file(header, header.path.parent / file, frames, own, [own.index(place) for place in wanted])
+            for place, values in zip(wanted, read, strict=True):
+                late = header.signals[place].skew * header.signals[place].each
+                out[place] = np.append(values[late:], np.full(min(late, len(values)), np.nan)) if late else values
+    return out
 
 
-def _malformed(header_path: Path, error: Exception) -> str:
+def _of_file(
+    header: Header, file: Path, frames: int | None, places: Sequence[int], wanted: Sequence[int]
+) -> list[npt.NDArray[np.float64]]:
+    """Steps of some signals of one file, read by wfdb under a header of ours.
+
+    wfdb itself drops what is not ASCII, takes the mean of several samples in a frame, takes 200 for a gain that it
+    cannot read, and stops at dates that nobody needs. It sees none of that here: one file, gain 1, and no dates.
+    """
+    signals = [header.signals[place] for place in places]
     try:
-        first = header_path.read_text(encoding="utf-8", errors="replace").lstrip().splitlines()[0]
-    except (FileNotFoundError, IndexError):
-        return f"{header_path}: header is absent or empty: copy the file again"
-    except OSError as cause:
-        return f"{header_path}: {cause.strerror}: make the file readable"
-    name = first.split()[0] if first.split() else ""
-    if name.endswith((".mat", ".dat", ".hea")):
-        bare = name.rsplit(".", 1)[0]
-        return f"{header_path}: malformed header, its first line names the record {name!r}: write {bare!r} there"
-    return f"{header_path}: malformed header ({_line(error)}), its first line is {first[:60]!r}: mend that line"
+        if len({signal.format for signal in signals}) > 1:
+            raise ValueError(f"{file.name} is of several formats")
+        if not file.is_file():
+            raise ValueError(f"{file.name}: no such file")
+        with tempfile.TemporaryDirectory(prefix="fedlit-wfdb-") as folder, quiet():
+            import wfdb
+
+            (Path(folder) / "signals").symlink_to(file.resolve())
+            lines = [f"record {len(signals)} 1" + ("" if frames is None else f" {frames}")]
+            lines += [
+                f"signals {s.format}x{s.each}+{signals[0].offset} 1(0)/V 0 0 {int(float(s.first or 0))} 0 0 c"
+                for s in signals
+            ]
+            (Path(folder) / "record.hea").write_text("\n".join(lines) + "\n", encoding="ascii")
+            record = wfdb.rdrecord(str(Path(folder) / "record"), channels=list(wanted), smooth_frames=False)
+        return [np.asarray(values, np.float64) for values in record.e_p_signal]
+    except Exception as error:  # wfdb raises ValueError, IndexError, KeyError, TypeError and its own on damaged files
+        what = f"signals cannot be read ({_line(error)})"
+        raise BadRecord(f"{header.path}: {what}: mend the header, or copy the files again") from error
 
 
 def _line(error: Exception) -> str:

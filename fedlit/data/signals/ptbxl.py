@@ -91,7 +91,9 @@ class PTBXL(SignalDataModule):
                 self.refuse(entry.id, str(error))
                 continue
             values, unit = read.values[self.lead], read.units[self.lead]
-            yield Record(entry.id, entry.subject, entry.site, "ecg", read.rate, values, unit, entry.label, entry.fold)
+            yield Record(
+                entry.id, entry.subject, entry.site, "ecg", read.rates[self.lead], values, unit, entry.label, entry.fold
+            )
 
     def write_stand_in(self, folder: Path) -> None:
         """Twenty sites or more with four patients each, folds 1, 2, 9 and 10, one record a patient."""

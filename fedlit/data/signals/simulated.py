@@ -83,7 +83,7 @@ class SimulatedVitals(SignalDataModule):
                 name = f"{subject}-{kind}" if len(wanted) > 1 else subject
                 if not self.excluded(name):
                     values, unit = read.values[channel], read.units[channel]
-                    yield Record(name, subject, site, kind, read.rate, values, unit)
+                    yield Record(name, subject, site, kind, read.rates[channel], values, unit)
 
     def folder(self) -> Path:
         """Where the recordings are; they are written there when they are not yet."""

@@ -204,7 +204,7 @@ def test_folders_that_cannot_be_read(tmp_path):
         with pytest.raises(FedlitError, match=message + ".*set data.root"):
             WFDBFolder(folder).setup()
     (tmp_path / "file").write_text("")
-    with pytest.raises(FedlitError, match="no .hea file in it"):
+    with pytest.raises(FedlitError, match=r"no WFDB record \(.hea\), it holds 1 without ending"):
         WFDBFolder(tmp_path).setup()
     with pytest.raises(FedlitError, match="file: Not a directory"):
         WFDBFolder(tmp_path / "file").setup()
