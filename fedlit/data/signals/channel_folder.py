@@ -105,22 +105,26 @@ class ChannelFolder(SignalDataModule):
         wanted = [(key, names, kind) for key, names, kind in self.wanted if not self.excluded(ids[key])]
         if not wanted:
             return
-        found: dict[str, str] = {}
         try:
             where, who = recordings.site(path), recordings.subject(path)
             recording = self.opened(path)
-            for key, names, _ in wanted:
-                try:
-                    found[key] = recording.find(names)
-                except BadRecord as error:
-                    self.refuse(ids[key], str(error))
-            if not found:
-                return
-            read = recording.read(list(found.values()))
         except BadRecord as error:
             for key, _, _ in wanted:
-                if key in found or not found:
-                    self.refuse(ids[key], str(error))
+                self.refuse(ids[key], str(error))
+            return
+        found: dict[str, str] = {}
+        for key, names, _ in wanted:
+            try:
+                found[key] = recording.find(names)
+            except BadRecord as error:
+                self.refuse(ids[key], str(error))
+        if not found:
+            return
+        try:
+            read = recording.read(list(found.values()))
+        except BadRecord as error:
+            for key in found:
+                self.refuse(ids[key], str(error))
             return
         recordings.note(name, read.notes)
         label = recordings.row(path).get("label") or self.label_of(read)
