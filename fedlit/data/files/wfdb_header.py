@@ -99,11 +99,6 @@ class Header:
         """Whether it only lists the channels of a record's segments."""
         return bool(self.signals) and all(signal.file == GAP for signal in self.signals)
 
-    @property
-    def parts(self) -> list[Path]:
-        """Headers of its segments and its layout."""
-        return [self.path.parent / f"{name}.hea" for name, _ in self.segments if name != GAP]
-
 
 def read_header(path: Path) -> Header:
     """A header and what it says.
@@ -154,7 +149,8 @@ def joined(paths: Sequence[Path]) -> dict[Path, Path]:
             continue  # it is refused when it is read
         named = _RECORD.fullmatch(kept[0].split()[0]) if kept else None
         if named is not None and named["segments"] is not None:
-            found |= {path.parent / f"{line.split()[0]}.hea": path for line in kept[1:]}
+            names = [line.split()[0] for line in kept[1:]]
+            found |= {path.parent / f"{name}.hea": path for name in names if name != GAP}
     return found
 
 

@@ -23,11 +23,11 @@ def put(folder, name, *lines, signals=(STEPS,), first=None, encoding="utf-8"):
     return folder / f"{name}.hea"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_wfdb_writes_is_read_back(data, tmp_path):
-    form = data.draw(st.sampled_from(["16", "212", "80", "24", "32", "310", "311", "61", "160"]))
-    low, high = {"212": (-2047, 2047), "80": (-127, 127), "310": (-511, 511), "311": (-511, 511)}.get(form, (-9999, 9999))
+    form = data.draw(st.sampled_from(["16", "212", "80", "24", "32"]))
+    low, high = {"212": (-2047, 2047), "80": (-127, 127)}.get(form, (-9999, 9999))
     each = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     frames = data.draw(st.integers(1, 50))
     rate = data.draw(st.sampled_from([50, 62.5, 250]))
