@@ -97,6 +97,7 @@ class Places:
                 f"where offsets count {UNITS[self.unit]}: mend the offsets, or data.offsets"
             )
         if written is None:
+            self._check_room(where, spans)
             return found
         try:
             check_mention(where, self.text, found, written)
@@ -106,6 +107,17 @@ class Places:
                     raise BadRecord(f"{error}, or set data.offsets {unit}: it fits if they count {meaning}") from None
             raise
         return found
+
+    def _check_room(self, where: str, spans: Spans) -> None:
+        """Refuse a mention that ends outside of the text if characters are counted, and within it otherwise."""
+        if self.unit != "characters" or spans[-1][1] <= len(self.text):
+            return
+        for unit, meaning in UNITS.items():
+            if Ruler(self.text, unit).spans(spans) not in (None, list(spans)):
+                raise BadRecord(
+                    f"{where} has a mention at {spans[0][0]} to {spans[-1][1]}, outside of a text of {len(self.text)} "
+                    f"characters: mend the offsets, or set data.offsets {unit}: it fits if they count {meaning}"
+                )
 
 
 def _stand(text: str, spans: Spans | None, written: str) -> bool:
