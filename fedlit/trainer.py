@@ -205,6 +205,9 @@ class FederatedTrainer(CallbackHost):
             if self.config_yaml is not None:  # also on a resume, which may ask for more rounds
                 folder.write_text("config.yaml", self.config_yaml)
             folder.write_json("partition.json", session.partition())
+            for name, text in (member(session.task, "run_files") or dict)().items():
+                if not (folder.path / name).exists():  # it may have been edited
+                    folder.write_text(name, text)
         for logger in self.fabric.loggers:
             logger.log_hyperparams({**session.fingerprint(self.aggregator), "run_folder": str(folder.path)})
         self.lightning("setup", "fit")

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fedlit.data.documents.documents import Document
+from fedlit.data.documents.documents import Document, Relation
 from fedlit.errors import FedlitError
 
 SHIPPED = Path(__file__).parent / "schemas"
@@ -43,12 +43,19 @@ class RelationType:
         heads: Types of entity that it may go out from.
         tails: Types of entity that it may lead to.
         description: One line, shown to the model.
+        symmetric: Whether it has no direction: from B to A is the same as from A to B. Heads and tails are then alike.
     """
 
     name: str
     heads: tuple[str, ...]
     tails: tuple[str, ...]
     description: str
+    symmetric: bool = False
+
+    def both_ways(self) -> RelationType:
+        """The same type without a direction."""
+        ends = tuple(dict.fromkeys((*self.heads, *self.tails)))
+        return replace(self, heads=ends, tails=ends, symmetric=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,8 @@ class Schema:
         relations:
           CID: {heads: [Chemical], tails: [Disease], description: The chemical brings the disease about.}
 
-    and, for spans that only tell something of another mention, an entity type and a relation type of one name::
+    (``symmetric: true`` beside them for a relation without a direction) and, for spans that only tell something of
+    another mention, an entity type and a relation type of one name::
 
         modifiers:
           severity: {of: [problem], description: How strong the problem is.}
@@ -141,6 +149,16 @@ class Schema:
         known = self.relation.get(relation)
         return known is not None and head in known.heads and tail in known.tails
 
+    def links_of(self, document: Document, focus: str) -> list[Relation]:
+        """The relations that go out from a mention; those without a direction from either end."""
+        out = []
+        for own in document.relations:
+            if own.head == focus:
+                out.append(own)
+            elif own.tail == focus and self.relation[own.type].symmetric:
+                out.append(replace(own, head=own.tail, tail=own.head))
+        return out
+
     def fault(self, document: Document) -> str | None:
         """Why a document's types are not of this schema, or None."""
         mentions = document.by_id()
@@ -198,10 +216,9 @@ class Schema:
             entities.append(EntityType(str(name), text))
         for name, given in fields.get("relations", {}).items():
             wanted = {"heads": list, "tails": list, "description": str}
-            given = _fields(given, f"schema {where}: relations.{name}", wanted)
-            relations.append(
-                RelationType(str(name), tuple(given["heads"]), tuple(given["tails"]), given["description"])
-            )
+            given = _fields(given, f"schema {where}: relations.{name}", wanted, {"symmetric": bool})
+            kind = RelationType(str(name), tuple(given["heads"]), tuple(given["tails"]), given["description"])
+            relations.append(kind.both_ways() if given.get("symmetric") else kind)
         for name, given in fields.get("modifiers", {}).items():
             given = _fields(given, f"schema {where}: modifiers.{name}", {"of": list, "description": str})
             entities.append(EntityType(str(name), given["description"], modifier=True))
@@ -219,6 +236,7 @@ class Schema:
                     "heads": list(relation.heads),
                     "tails": list(relation.tails),
                     "description": relation.description,
+                    **({"symmetric": True} if relation.symmetric else {}),
                 }
                 for relation in self.relations
                 if relation.name not in modifiers
@@ -259,4 +277,4 @@ def _fields(given: Any, where: str, wanted: Mapping[str, Any], optional: Mapping
     return given
 
 
-KINDS: dict[Any, str] = {str: "text", dict: "a mapping of names", list: "a list of names"}
+KINDS: dict[Any, str] = {bool: "true or false", str: "text", dict: "a mapping of names", list: "a list of names"}

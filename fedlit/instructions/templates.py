@@ -16,7 +16,7 @@ mention, and cannot say which of two entity types a tail has, so ``"list"`` is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -148,7 +148,7 @@ class Template:
         given = self.given(document)
         if focus is not None:
             mentions = document.by_id()
-            links = [relation for relation in document.relations if relation.head == focus.id]
+            links = self.schema.links_of(document, focus.id)
             new = [replace(mentions[link.tail], id=f"{link.type} {link.tail}", type=link.type) for link in links]
         elif self.task == "relations":
             new = [entity for entity in document.entities if entity.type not in main]
@@ -163,8 +163,9 @@ class Template:
         numbered = [*given, *markup.reading_order(new)]
         numbers = {entity.id: number for number, entity in enumerate(numbered, start=1)}
         links = [relation for relation in document.relations if relation.head in numbers and relation.tail in numbers]
-        links.sort(key=lambda link: (numbers[link.head], numbers[link.tail], link.type))
         cut = len(document.relations) - len(links)
+        links = list(dict.fromkeys(self._forward(link, numbers) for link in links))
+        links.sort(key=lambda link: (numbers[link.head], numbers[link.tail], link.type))
         if self.format == "json":
             listed = listing.lines(listing.items(document.text, new, numbers))
             pairs = [{"type": link.type, "head": numbers[link.head], "tail": numbers[link.tail]} for link in links]
@@ -172,6 +173,12 @@ class Template:
         copied = self.task == "both" or bool(self.schema.modifiers)
         text = markup.write(document.text, new, numbers) + "\n" if copied else ""
         return f"{text}Relations:\n{_links(links, numbers)}", len(dropped), cut
+
+    def _forward(self, link: Relation, numbers: Mapping[str, int]) -> Relation:
+        """The link; one without a direction from the lower number to the higher one."""
+        if self.schema.relation[link.type].symmetric and numbers[link.head] > numbers[link.tail]:
+            return replace(link, head=link.tail, tail=link.head)
+        return link
 
     def _check(self, document: Document) -> None:
         fault = document_fault(document) if document.text.strip() or document.entities else None

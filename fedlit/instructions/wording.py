@@ -120,5 +120,6 @@ def _links(types: tuple[RelationType, ...], descriptions: bool) -> list[str]:
     out = []
     for kind in types:
         ends = f"{' or '.join(kind.heads)} -> {' or '.join(kind.tails)}"
+        ends = f"between {' or '.join(kind.heads)}, either way" if kind.symmetric else ends
         out.append(f"- {kind.name} ({ends})" + (f": {kind.description}" if descriptions else ""))
     return out

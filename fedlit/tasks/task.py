@@ -41,7 +41,7 @@ class Task(lightning.LightningModule):
     - ``tally``, before a report, to put the counts of all ranks together; :meth:`describe`, by reports.
     - :meth:`prediction_columns`, :meth:`score_prediction` and ``prediction_file``, beside Lightning's ``predict_step``,
       by ``fedlit predict``; :meth:`export`, at the end of a run.
-    - :meth:`config` and ``added_arguments``, by the fingerprint of a run.
+    - :meth:`config` and ``added_arguments``, by the fingerprint of a run; :meth:`run_files`, at its start.
     """
 
     val_metrics: Metric
@@ -108,6 +108,10 @@ class Task(lightning.LightningModule):
     def score_prediction(self, prediction: Any, metrics: Metric) -> bool:
         """Add a result of ``predict_step`` to ``metrics``; False where that cannot be done."""
         return False
+
+    def run_files(self) -> dict[str, str]:
+        """Files to write into the run folder at its start, where they are not there: name to contents."""
+        return {}
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
         """Write the trained model: a PEFT adapter or, with ``merge``, the whole network in its own format."""

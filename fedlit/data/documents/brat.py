@@ -52,8 +52,8 @@ def parse_brat(
 
     An event stands for its trigger: who names the event means that mention, and each argument of the event is a
     relation from the trigger, of the type of the argument's role (``Theme`` for ``Theme2``). An equivalence, which has
-    no direction, gives a relation of its type between each two of its mentions, the earlier one the head; a schema says
-    of such a type that it is ``symmetric``. Normalisations (N) become concepts, several joined by ``|``.
+    no direction, gives a relation of its type between each two of its mentions, the earlier one the head, marked
+    as symmetric. Normalisations (N) become concepts, several joined by ``|``.
 
     Args:
         text: Contents of the ``.txt`` file, line breaks as they are: offsets count them.
@@ -90,7 +90,7 @@ def parse_brat(
         ends = [found.mention(end, here) for end in names]
         if symmetric:
             ends = sorted(dict.fromkeys(ends), key=lambda entity: (entity.start, entity.stop))
-        relations += [Relation(type, a.id, b.id) for a, b in combinations(ends, 2)]
+        relations += [Relation(type, a.id, b.id, symmetric=symmetric) for a, b in combinations(ends, 2)]
     return document(name, id, text, found.mentions.values(), relations), dict(ignored)
 
 

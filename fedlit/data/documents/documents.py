@@ -44,12 +44,14 @@ class Relation:
         head: ``id`` of a mention.
         tail: ``id`` of another.
         concepts: Where the source links concepts: the pairs of them that this stands for. Not compared.
+        symmetric: Whether the source gives it no direction. Not compared.
     """
 
     type: str
     head: str
     tail: str
     concepts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    symmetric: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@
 ``"fold": "train", "annotated": ["entities", "relations"]}``
 
 Only ``id`` and ``text`` are needed. A mention can have its ``text``, which is checked, ``fragments`` ([[start, end],
-...]) and a ``concept``, a relation ``concepts`` ([[head, tail], ...]). Without ``annotated``, what was looked for is
-what is there: where ``relations`` is left out nobody looked for them, where it is ``[]`` somebody did and found none.
-By type: ``"annotated": {"entities": ["Disease"]}``. ``meta`` may hold anything and is not read.
+...]) and a ``concept``, a relation ``concepts`` ([[head, tail], ...]) and ``symmetric`` (true: without a direction).
+Without ``annotated``, what was looked for is what is there: where ``relations`` is left out nobody looked for them,
+where it is ``[]`` somebody did and found none. By type: ``"annotated": {"entities": ["Disease"]}``. ``meta`` may hold
+anything and is not read.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def _plain(own: Document) -> dict[str, Any]:
             mention["concept"] = e.concept
         out["entities"].append(mention)
     for r in own.relations:
-        more = {"concepts": [list(pair) for pair in r.concepts]} if r.concepts else {}
+        more: dict[str, Any] = {"concepts": [list(pair) for pair in r.concepts]} if r.concepts else {}
+        more |= {"symmetric": True} if r.symmetric else {}
         out["relations"].append({"type": r.type, "head": r.head, "tail": r.tail} | more)
     known = {
         "subject": own.subject or None,
@@ -114,7 +116,7 @@ def _plain(own: Document) -> dict[str, Any]:
 def _parsed(given: Mapping[str, Any], here: str, site: str, offsets: Offsets, doubts: Doubts | None) -> Document:
     _only(given, _KEYS, here, "document")
     entities = _rows(given, "entities", _ENTITY, ("fragments", "concept", "text"), here)
-    relations = _rows(given, "relations", _RELATION, ("concepts",), here)
+    relations = _rows(given, "relations", _RELATION, ("concepts", "symmetric"), here)
     annotated = given.get("annotated", sorted(BOTH & given.keys()))
     looked_for = LookedFor.read(annotated)
     if looked_for is None:
@@ -163,7 +165,11 @@ def _entity(row: Mapping[str, Any], here: str, places: Places) -> Entity:
 
 
 def _relation(row: Mapping[str, Any], here: str) -> Relation:
-    return Relation(row["type"], row["head"], row["tail"], _pairs(row.get("concepts", []), "concepts", str, here))
+    concepts = _pairs(row.get("concepts", []), "concepts", str, here)
+    symmetric = row.get("symmetric", False)
+    if not isinstance(symmetric, bool):
+        raise BadRecord(f"{here} has {symmetric!r} as symmetric: give true or false")
+    return Relation(row["type"], row["head"], row["tail"], concepts, symmetric)
 
 
 def _rows(

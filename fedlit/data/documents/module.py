@@ -90,8 +90,9 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         types: Types of mention and relation to keep, others are dropped; a relation goes with its ends. Without any
             type of relation, documents are as ones in which nobody looked for relations.
         schema: Types of mention, and of relation with the pairs of types that they link, as
-            ``{entities: [Chemical, Disease], relations: {CID: [[Chemical, Disease]]}}``; a document that does not keep
-            to them is a bad record. None: those that occur.
+            ``{entities: [Chemical, Disease], relations: {CID: [[Chemical, Disease]]}}``, and ``symmetric: [Same]`` for
+            relations without a direction; a document that does not keep to them is a bad record. None: those that
+            occur.
         annotated: What clients looked for, by pattern (``site-b*: [entities]``), the first that matches; others looked
             for both. Where relations are not in it documents lose them; where mentions are not, documents keep them as
             input, and ``Document.annotated`` says that they are no target. By type: ``{entities: [Disease]}``,
@@ -207,7 +208,11 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         if count := sum(changed for _, changed in shortened):
             self.say(f"{count} mention(s) began or ended with white space, which was left out of them")
         good = self._of_types([own for own, _ in shortened])
+        there = types_in(good)
         given = None if self.given_schema is None else types_given(self.given_schema)
+        if given is not None:
+            symmetric = [name for name in there.symmetric if name in given.relations]
+            given = replace(given, symmetric=tuple(dict.fromkeys([*given.symmetric, *symmetric])))
         usable = []
         for own in good:
             fault = None if given is None else given.fault(own)

@@ -20,17 +20,19 @@ class DocumentTypes:
     Attributes:
         entities: Names, sorted unless given.
         relations: Name to the pairs of types (head, tail) that it links.
+        symmetric: Those without a direction.
     """
 
     entities: tuple[str, ...]
     relations: Mapping[str, tuple[tuple[str, str], ...]]
+    symmetric: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
             "entities": list(self.entities),
             "relations": {name: [list(pair) for pair in pairs] for name, pairs in self.relations.items()},
-        }
+        } | ({"symmetric": list(self.symmetric)} if self.symmetric else {})
 
     def looked_for(self, documents: Iterable[Document]) -> dict[str, list[str]]:
         """The types of mention and of relation that were looked for in one document at least."""
@@ -58,7 +60,8 @@ class DocumentTypes:
             pair = (types[relation.head], types[relation.tail])
             if relation.type not in self.relations:
                 return f"has a relation of the type {relation.type!r}, data.schema has {_listed(self.relations)}"
-            if pair not in self.relations[relation.type]:
+            known = self.relations[relation.type]
+            if pair not in known and not (relation.type in self.symmetric and pair[::-1] in known):
                 return f"has a {relation.type!r} from {pair[0]!r} to {pair[1]!r}, data.schema does not allow it"
         return None
 
@@ -71,7 +74,9 @@ def types_in(documents: Sequence[Document]) -> DocumentTypes:
         for relation in own.relations:
             pairs[relation.type].add((types[relation.head], types[relation.tail]))
     entities = sorted({entity.type for own in documents for entity in own.entities})
-    return DocumentTypes(tuple(entities), {name: tuple(sorted(pairs[name])) for name in sorted(pairs)})
+    symmetric = sorted({relation.type for own in documents for relation in own.relations if relation.symmetric})
+    links = {name: tuple(sorted(pairs[name])) for name in sorted(pairs)}
+    return DocumentTypes(tuple(entities), links, tuple(symmetric))
 
 
 def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
@@ -82,8 +87,10 @@ def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
     """
     form = "{entities: [Chemical, Disease], relations: {CID: [[Chemical, Disease]]}}"
     entities, relations = schema.get("entities"), schema.get("relations") or {}
+    symmetric = schema.get("symmetric") or []
     good = (
-        set(schema) <= {"entities", "relations"}
+        set(schema) <= {"entities", "relations", "symmetric"}
+        and isinstance(symmetric, list | tuple)
         and isinstance(entities, list | tuple)
         and all(isinstance(name, str) and name for name in entities)
         and isinstance(relations, Mapping)
@@ -98,7 +105,11 @@ def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
         odd = [end for pair in pairs for end in pair if end not in entities]
         if odd:
             raise FedlitError(f"data.schema: {name!r} links {odd[0]!r}, which is not among its entities: add it")
-    return DocumentTypes(tuple(entities), {n: tuple((a, b) for a, b in pairs) for n, pairs in relations.items()})
+    odd = [name for name in symmetric if name not in relations]
+    if odd:
+        raise FedlitError(f"data.schema: symmetric names {odd[0]!r}, which is not among its relations: add it")
+    links = {n: tuple((a, b) for a, b in pairs) for n, pairs in relations.items()}
+    return DocumentTypes(tuple(entities), links, tuple(symmetric))
 
 
 def of_types(document: Document, types: Sequence[str]) -> Document:

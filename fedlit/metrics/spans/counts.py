@@ -182,7 +182,7 @@ def count_spans(
     Lenient: mentions of one type that share a character, relations of one type both of whose ends do. Lenient pairs
     are one to one, as many as can be made at once (maximum bipartite matching), so their number depends on no order.
     Mentions of equal type and place count once. Types that nobody looked for in a document are not scored there;
-    modifiers are looked for together with relations.
+    modifiers are looked for together with relations. Symmetric relations are right either way round, and count once.
 
     Args:
         gold: Documents as annotated.
@@ -227,7 +227,8 @@ def count_spans(
             if scored[i, j] and kind == "entity":
                 values[i, j] = match_entities(document, guess, type)
             elif scored[i, j]:
-                values[i, j] = match_relations(document, guess, type, relation_ends)
+                symmetric = schema.relation[type].symmetric
+                values[i, j] = match_relations(document, guess, type, relation_ends, symmetric)
     ids = tuple(document.id for document in gold)
     scored = scored.reshape(len(gold), len(rows))
     return SpanCounts(ids, owners, tuple(rows), values, scored, tuple(answer.counts for answer in predicted))

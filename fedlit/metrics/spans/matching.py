@@ -50,14 +50,21 @@ def match_entities(gold: Document, guess: Document, type: str) -> Matches:
     return Matches(len(first), len(second), len(first & second), len(second), lenient)
 
 
-def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "mention") -> Matches:
+def match_relations(
+    gold: Document, guess: Document, type: str, ends: Ends = "mention", symmetric: bool = False
+) -> Matches:
     """Matches of one type of relation; see :func:`fedlit.metrics.spans.counts.count_spans` for ``ends``."""
-    first, second = _links(gold, type), _links(guess, type)
+    first, second = (_links(document, type, symmetric) for document in (gold, guess))
     if ends == "mention":
         ones, twos = sorted(first), sorted(second)
         left, right = ({end for link in links for end in link[1:]} for links in (first, second))
         near = {(a, b) for a in left for b in right if overlap(a, b)}
-        linked = [[j for j, (_, c, d) in enumerate(twos) if (a, c) in near and (b, d) in near] for _, a, b in ones]
+
+        def close(a: Span, b: Span, c: Span, d: Span) -> bool:
+            crossed = symmetric and (a, d) in near and (b, c) in near
+            return crossed or ((a, c) in near and (b, d) in near)
+
+        linked = [[j for j, (_, c, d) in enumerate(twos) if close(a, b, c, d)] for _, a, b in ones]
         return Matches(len(first), len(second), len(first & second), len(second), pairs(linked, len(twos)))
     concepts: dict[Span, tuple[str, str]] = {}
     for entity in gold.entities:
@@ -73,15 +80,20 @@ def match_relations(gold: Document, guess: Document, type: str, ends: Ends = "me
         )
         return concepts[best] if best in concepts and overlap(best, end) else end
 
-    wanted = {(strict(a), strict(b)) for _, a, b in first}
-    found = {(strict(a), strict(b)) for _, a, b in second}
-    loosely = {(lenient(a), lenient(b)) for _, a, b in second}
+    def pair(one: object, two: object) -> tuple[object, ...]:
+        return tuple(sorted((one, two), key=repr)) if symmetric else (one, two)
+
+    wanted = {pair(strict(a), strict(b)) for _, a, b in first}
+    found = {pair(strict(a), strict(b)) for _, a, b in second}
+    loosely = {pair(lenient(a), lenient(b)) for _, a, b in second}
     return Matches(len(wanted), len(found), len(wanted & found), len(loosely), len(wanted & loosely))
 
 
-def _links(document: Document, type: str) -> set[Link]:
+def _links(document: Document, type: str, symmetric: bool) -> set[Link]:
+    """Relations of a type; those without a direction from the lower span to the higher one."""
     mentions = document.by_id()
-    return {(type, span(mentions[r.head]), span(mentions[r.tail])) for r in document.relations if r.type == type}
+    ends = [(span(mentions[r.head]), span(mentions[r.tail])) for r in document.relations if r.type == type]
+    return {(type, *sorted(pair)) if symmetric else (type, *pair) for pair in ends}  # type: ignore[misc]
 
 
 def pairs(edges: Sequence[Sequence[int]], width: int) -> int:

@@ -24,7 +24,7 @@ from fedlit.instructions.templates import Format, Relations, Wording
 from fedlit.tasks.documents.language_model import LanguageModel
 from fedlit.tasks.documents.predictions import Answers
 from fedlit.tasks.documents.questions import Given, Questions, Together, answered
-from fedlit.tasks.documents.schema import take_schema
+from fedlit.tasks.documents.schema import load_schema, take_schema
 from fedlit.tasks.documents.task import DocumentTask
 from fedlit.tasks.fine_tuned import Schedule
 from fedlit.tasks.task import Batch
@@ -117,7 +117,7 @@ class InstructionTask(DocumentTask):
         ):
             if adapter is None and needed:
                 raise FedlitError(f"model.{name} needs an adapter, and model.adapter is null: give LoRA settings")
-        self.questions = Questions(Schema.load(self.schema), together, format, relations, crossing, wording, given)
+        self.questions = Questions(load_schema(self.schema), together, format, relations, crossing, wording, given)
         self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
         self.max_new_tokens, self.validation = max_new_tokens, validation
         self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
@@ -161,6 +161,7 @@ class InstructionTask(DocumentTask):
         """
         if self.network is not None:
             return
+        self.check_schema()
         from fedlit.backbones.causal_lms import causal_stand_in, load_causal_lm
         from fedlit.backbones.chronos import unwrap
         from fedlit.backbones.lora import load_adapter

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import yaml
 
 from fedlit.data.base.names import few
 from fedlit.errors import FedlitError
 from fedlit.instructions.schema import EntityType, RelationType, Schema
 
+OF_DATA = "data"
+"""Name of the schema that is made of the types in the data."""
+UNKNOWN = Schema(OF_DATA, (EntityType("Mention", "Not known before the data."),))
+"""Stands for the schema of data that were not seen yet."""
+
+
+def load_schema(name: str) -> Schema:
+    """The schema of a file, one that ships, or :data:`UNKNOWN` for ``"data"``."""
+    return UNKNOWN if name == OF_DATA else Schema.load(name)
+
+
+def schema_file(schema: Schema) -> str:
+    """A schema as a YAML file to edit."""
+    body: str = yaml.safe_dump(schema.to_dict(), sort_keys=False, allow_unicode=True, width=1000)
+    head = "# The types found in the data. Copy, describe or leave out, and set model.schema to the path of the copy.\n"
+    return head + body
+
 
 def take_schema(given: Schema, data: object, stand_in: bool) -> Schema:
-    """Schema of a task on its data: the one given or, for a stand-in, that of the data.
+    """Schema of a task on its data: the one given or, for a stand-in or :data:`UNKNOWN`, that of the data.
+
+    Relations without a direction in the data have none in the schema.
 
     Args:
         given: Schema that the task was given.
@@ -26,32 +48,41 @@ def take_schema(given: Schema, data: object, stand_in: bool) -> Schema:
             f"{type(data).__name__} holds no annotated documents: take data such as PubTatorFolder or BratFolder, or "
             "another task"
         )
-    if stand_in:
+    if stand_in or given == UNKNOWN:
         return schema_of(held)
     odd = [name for name in held["entities"] if name not in given.entity]
     if odd:
         raise FedlitError(
             f"the data hold mentions of {few(odd)}, which schema {given.name!r} lacks ({few(list(given.entity))}): "
-            "name another schema in model.schema, or the types to keep in data.types"
+            f"name another schema in model.schema, or the types to keep in data.types; model.schema {OF_DATA} takes "
+            "those of the data, and writes them to the run folder as a file to edit"
         )
     for name, pairs in held.get("relations", {}).items():
         unknown = [pair for pair in pairs if not given.fits(name, *pair)]
         if unknown:
             raise FedlitError(
                 f"the data hold relations {name!r} from {unknown[0][0]!r} to {unknown[0][1]!r}, which schema "
-                f"{given.name!r} lacks: name another schema in model.schema, or the types to keep in data.types"
+                f"{given.name!r} lacks: name another schema in model.schema ({OF_DATA}: that of the data), or the "
+                f"types to keep in data.types"
             )
-    return given
+    symmetric = [name for name in held.get("symmetric", ()) if not given.relation[name].symmetric]
+    if not symmetric:
+        return given
+    links = (kind.both_ways() if kind.name in symmetric else kind for kind in given.relations)
+    return replace(given, relations=tuple(links))
 
 
 def schema_of(held: dict[str, Any]) -> Schema:
     """Schema of a data module, with every type described by its name.
 
     Args:
-        held: ``{"entities": [names], "relations": {name: [[head, tail], ...]}}``.
+        held: ``{"entities": [names], "relations": {name: [[head, tail], ...]}}``, and ``symmetric``, names.
+
+    Raises:
+        FedlitError: A type has a name that a schema cannot have.
     """
     entities = tuple(EntityType(name, f"Mentions of the type {name}.") for name in held["entities"])
-    relations = tuple(
+    kinds = [
         RelationType(
             name,
             tuple(dict.fromkeys(head for head, _ in pairs)),
@@ -59,5 +90,12 @@ def schema_of(held: dict[str, Any]) -> Schema:
             f"Links of the type {name}.",
         )
         for name, pairs in held.get("relations", {}).items()
-    )
-    return Schema("data", entities, relations)
+    ]
+    symmetric = held.get("symmetric", ())
+    relations = tuple(kind.both_ways() if kind.name in symmetric else kind for kind in kinds)
+    try:
+        return Schema(OF_DATA, entities, relations)
+    except FedlitError as error:
+        raise FedlitError(
+            f"{error}; the types of the data are renamed by data.rename {{types: {{OLD: NEW}}}}"
+        ) from error

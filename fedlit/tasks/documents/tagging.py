@@ -194,7 +194,7 @@ class Tagger:
             types = [entity.name for entity in self._sought(document).main]
         else:
             known, mentions = self.known[1], document.by_id()
-            tails = [relation for relation in document.relations if relation.head == focus.id]
+            tails = self._sought(document).links_of(document, focus.id)
             spans = [replace(mentions[tail.tail], type=tail.type) for tail in tails]
             types = self._links(focus, document)
         tags, left_out = bio_tags(spans, offsets)

@@ -16,6 +16,7 @@ from fedlit.instructions.schema import Schema
 from fedlit.metrics.spans.matching import Ends
 from fedlit.metrics.spans.scores import SpanScores
 from fedlit.tasks.documents.predictions import Answers, span_columns
+from fedlit.tasks.documents.schema import OF_DATA, UNKNOWN, schema_file
 from fedlit.tasks.fine_tuned import FineTuned
 from fedlit.tasks.task import Batch
 
@@ -26,7 +27,8 @@ class DocumentTask(FineTuned):
     Args:
         backbone: ``"builtin"``, a folder, or a Hub id.
         adapter: LoRA settings; None fine-tunes every parameter.
-        schema: Types to find: a YAML file, or ``"bc5cdr"`` or ``"clinical"``, which ship.
+        schema: Types to find: a YAML file, or ``"bc5cdr"`` or ``"clinical"``, which ship; ``"data"`` for those that
+            the data hold, which the run folder then has as ``schema.yaml``.
         learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
         relation_ends: How relations are compared, see :func:`fedlit.metrics.spans.counts.count_spans`.
         kwargs: See :class:`~fedlit.tasks.fine_tuned.FineTuned`.
@@ -50,6 +52,18 @@ class DocumentTask(FineTuned):
             raise FedlitError(f"model.relation_ends is {relation_ends!r}, expected one of {get_args(Ends)}")
         self.schema, self.relation_ends = schema, relation_ends
         self.val_metrics, self.test_metrics = SpanScores(), SpanScores(intervals=True)
+
+    def run_files(self) -> dict[str, str]:
+        return {"schema.yaml": schema_file(self.sought)} if self.schema == OF_DATA else {}
+
+    def check_schema(self) -> None:
+        """Refuse to make a model for the types of data that were not seen.
+
+        Raises:
+            FedlitError: No data were given, and ``schema`` is that of the data.
+        """
+        if self.sought == UNKNOWN:
+            raise FedlitError("model.schema is data, and no data were seen: call take_data, or name a schema")
 
     @property
     def sought(self) -> Schema:

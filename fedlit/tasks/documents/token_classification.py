@@ -19,7 +19,7 @@ from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
 from fedlit.instructions.schema import Schema
 from fedlit.tasks.documents.predictions import Answers
-from fedlit.tasks.documents.schema import take_schema
+from fedlit.tasks.documents.schema import load_schema, take_schema
 from fedlit.tasks.documents.tagging import (
     SHORTEST,
     Question,
@@ -85,7 +85,7 @@ class TokenClassificationTask(DocumentTask):
         self.max_length = max_length
         self.frozen = ["embeddings"] if frozen is None else list(frozen)
         self.head: nn.Linear | None = None
-        self._schema = Schema.load(self.schema)
+        self._schema = load_schema(self.schema)
         self._family: TextEncoder | None = None
         self._tagger: Tagger | None = None
         self.tally: Seen = Seen()
@@ -111,6 +111,7 @@ class TokenClassificationTask(DocumentTask):
         """
         if self.network is not None:
             return
+        self.check_schema()
         from fedlit.backbones.encoders.loading import encoder_stand_in, load_encoder
         from fedlit.backbones.encoders.text import TextEncoder
 

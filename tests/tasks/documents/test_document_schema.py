@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fedlit.data import SimulatedNotes
 from fedlit.errors import FedlitError
 from fedlit.instructions import Schema
-from fedlit.tasks.documents.schema import schema_of, take_schema
+from fedlit.tasks import InstructionTask, TokenClassificationTask
+from fedlit.tasks.documents.schema import UNKNOWN, load_schema, schema_file, schema_of, take_schema
 
 SCHEMA = Schema.load("bc5cdr")
 
@@ -43,3 +45,38 @@ def test_stand_in_data_bring_their_own():
 def test_types_that_the_schema_lacks(data, message):
     with pytest.raises(FedlitError, match=message):
         take_schema(SCHEMA, data, False)
+
+
+def test_the_schema_of_the_data(tmp_path):
+    data = Data(["drug", "test"], a=[["drug", "test"]])
+    made = take_schema(load_schema("data"), data, False)
+    assert made == schema_of(data.schema)
+    (tmp_path / "mine.yaml").write_text(schema_file(made))
+    assert Schema.load(tmp_path / "mine.yaml") == made  # a file to edit
+    with pytest.raises(FedlitError, match="lacks .*; model.schema data takes those of the data, and writes them"):
+        take_schema(SCHEMA, data, False)
+    with pytest.raises(FedlitError, match=r"entities.2nd is no usable name.*data.rename {types: {OLD: NEW}}"):
+        take_schema(UNKNOWN, Data(["2nd"]), False)
+    assert take_schema(made, Data(["drug"]), False) is made  # other data are checked against it
+
+
+@pytest.mark.parametrize("task", [InstructionTask, TokenClassificationTask])
+def test_a_task_of_the_schema_of_the_data(task):
+    kind = "llama" if task is InstructionTask else "bert"
+    made = task(f"stand-in:{kind}", schema="data")
+    with pytest.raises(FedlitError, match="model.schema is data, and no data were seen: call take_data"):
+        made.configure_model()
+    data = SimulatedNotes(notes=24, sites=2)
+    data.setup()
+    made.take_data(data)
+    assert [one.name for one in made.sought.entities] == ["Chemical", "Disease"]
+    assert made.run_files()["schema.yaml"].startswith("# The types found in the data. Copy, describe or leave out")
+    assert task(f"stand-in:{kind}").run_files() == {}
+
+
+def test_relations_without_a_direction_in_the_data_have_none_in_the_schema():
+    data = Data(["Chemical", "Disease"], CID=[["Chemical", "Disease"]])
+    data.schema["symmetric"] = ["CID"]
+    (cid,) = take_schema(SCHEMA, data, False).relations
+    assert (cid.symmetric, cid.heads, cid.tails) == (True, ("Chemical", "Disease"), ("Chemical", "Disease"))
+    assert schema_of(data.schema).relation["CID"].symmetric
