@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 from fedlit.errors import FedlitError
@@ -43,7 +44,21 @@ def constructor_arguments(cls: type, root: type) -> list[str]:
         cls: The class.
         root: The last of its bases that counts.
     """
+    return list(_parameters(cls, root))
+
+
+def differ_from_default(instance: object, root: type, names: Sequence[str]) -> list[str]:
+    """Those of some constructor arguments, kept under their names, that are not what their class gives by itself."""
+    usual = _parameters(type(instance), root)
+    return [name for name in names if getattr(instance, name) != usual[name].default]
+
+
+def _parameters(cls: type, root: type) -> dict[str, inspect.Parameter]:
     bases = cls.__mro__[: cls.__mro__.index(root) + 1]
     signatures = [inspect.signature(vars(base)["__init__"]) for base in bases if "__init__" in vars(base)]
-    parameters = [p for signature in signatures for p in list(signature.parameters.values())[1:]]
-    return list(dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)))
+    found: dict[str, inspect.Parameter] = {}
+    for signature in signatures:
+        for parameter in list(signature.parameters.values())[1:]:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
+    return found

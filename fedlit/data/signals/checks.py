@@ -12,6 +12,14 @@ from fedlit.data.base.records import Record
 
 AMPLITUDE_FACTOR = 4.0
 """A record this many times larger or smaller than the median of its kind is named: gains go wrong by 5, 10 or 1000."""
+CODES = frozenset(
+    float(np.float32(code))
+    for code in (
+        *(-99, -99.99, -999, -999.9, -8888, -9999, -99999, -999999, -32768, -(2**31), -1e20, -1e30),
+        *(999, 999.9, 9999, 99999, 999999, 32767, 65535, 2**31 - 1, 1e20, 1e30),
+    )
+)
+"""Numbers that programs write for samples that are missing."""
 FLAT_SHARE = 0.1
 """Share of a client's windows that may be left out as flat without a warning."""
 
@@ -25,7 +33,8 @@ def fault(record: Record, shortest: int) -> str | None:
     """
     infinite = int(np.isinf(record.values).sum())
     if infinite:
-        return f"holds {infinite} infinite sample(s): mend them, or leave them missing"
+        first = int(np.flatnonzero(np.isinf(record.values))[0]) + 1
+        return f"holds {infinite} infinite sample(s), sample {first} first: mend them, or leave them missing"
     finite = record.values[np.isfinite(record.values)]
     if not len(finite):
         return "holds no sample that is not missing"
@@ -95,25 +104,44 @@ def gain_ratios(amplitudes: Mapping[float, Sequence[float]], factor: float = AMP
     return {gain: ratio for gain, ratio in ratios.items() if ratio >= factor or ratio <= 1 / factor}
 
 
-def say_amplitudes(odd: Mapping[str, float]) -> list[str]:
-    """A warning of :func:`amplitude_outliers`, or none."""
-    if not odd:
-        return []
-    named = few([f"{name} ({ratio:.2g}x)" for name, ratio in odd.items()])
-    return [
-        f"{len(odd)} record(s) differ from the median amplitude of their kind by a factor of {AMPLITUDE_FACTOR:g} or "
-        f"more: {named}: check the gain in the header"
-    ]
+def missing_code(record: Record) -> float | None:
+    """A number that looks like a code for missing samples: one of the usual ones, and far off all others; or None."""
+    values = record.values[np.isfinite(record.values)]
+    for code in (values.min(), values.max()) if len(values) else ():
+        others = values[values != code] if float(code) in CODES else values[:0]
+        if len(others) and len(values) - len(others) > 1:
+            low, high = float(others.min()), float(others.max())
+            if max(low - code, code - high) > 2 * (high - low) > 0:
+                return float(code)
+    return None
 
 
-def say_rates(records: Sequence[Record]) -> list[str]:
-    """A warning for each kind whose records have several rates."""
+def say_odd(odd: Mapping[str, float], records: Sequence[Record], codes: Mapping[str, float]) -> list[str]:
+    """Warnings of what is odd in records, but not wrong in itself.
+
+    Args:
+        odd: What :func:`amplitude_outliers` found.
+        records: All that are used.
+        codes: What :func:`missing_code` found, by record.
+    """
     said = []
+    if odd:
+        named = few([f"{name} ({ratio:.2g}x)" for name, ratio in odd.items()])
+        said.append(
+            f"{len(odd)} record(s) differ from the median amplitude of their kind by a factor of {AMPLITUDE_FACTOR:g} "
+            f"or more: {named}: check the gain in the header"
+        )
     for kind in sorted({record.kind for record in records}):
         rates = sorted({record.rate for record in records if record.kind == kind})
         if len(rates) > 1:
             hertz = few([f"{rate:g}" for rate in rates])
             said.append(f"{kind} records have different rates ({hertz} Hz): set data.rate to resample them to one")
+    if codes:
+        named = few([f"{name} ({code:g})" for name, code in codes.items()])
+        said.append(
+            f"{len(codes)} record(s) hold a number that looks like a code for missing samples: {named}: leave such "
+            f"samples missing in the files"
+        )
     return said
 
 

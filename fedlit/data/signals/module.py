@@ -13,7 +13,7 @@ import numpy as np
 from fedlit.data.base import arguments
 from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Partition
-from fedlit.data.base.reader import OnBadRecord
+from fedlit.data.base.reader import OnBadRecord, Reader
 from fedlit.data.base.records import SPLITS, Record, natural
 from fedlit.data.base.renaming import Rename
 from fedlit.data.base.template import PartitionedDataModule
@@ -203,6 +203,10 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
 
     def _usable(self, read: Iterable[Record]) -> list[Record]:
         """Records that pass the checks, at the common rate, in natural order of their ids; their values are mapped."""
+        why, idle = self.protocol.idle
+        given = [f"data.{name}" for name in arguments.differ_from_default(self, Reader, idle)]
+        if given:
+            self.say(f"{', '.join(given)}: no effect beside {why}: leave out one or the other")
         self._cutter = WindowCutter(self.context_length, self.prediction_length, self.max_missing, self.protocol)
         with SignalStore() as store:
             usable = self._judge([self._take(record, store) for record in read])
@@ -234,6 +238,8 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             if taken.problem is not None:
                 self.refuse(name, taken.problem)
                 continue
+            if taken.code is not None:
+                self._codes[name] = taken.code
             count, missing = taken.gaps
             if missing:
                 self._gaps[name] = {"gaps": count, "samples": missing}
@@ -248,7 +254,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         """Warn of what is odd, but not wrong in itself."""
         self._warn_of_left_out(len(usable))
         self._odd = checks.amplitude_outliers(usable)
-        for message in (*checks.say_amplitudes(self._odd), *checks.say_rates(usable)):
+        for message in checks.say_odd(self._odd, usable, self._codes):
             self.say(message)
 
     def _warn_of_shared_subjects(self) -> None:
@@ -290,4 +296,5 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
     def _forget(self) -> None:
         super()._forget()
         self._gaps: dict[str, dict[str, int]] = {}
+        self._codes: dict[str, float] = {}
         self._flat_stretches: dict[str, dict[str, int]] = {}

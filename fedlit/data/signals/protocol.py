@@ -44,6 +44,14 @@ class SignalProtocol(SplitProtocol):
         return None
 
     @property
+    def idle(self) -> tuple[str, Sequence[str]]:
+        """What leaves some arguments without effect, and their names."""
+        if self.rule != "fold":
+            return "", ()
+        shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+        return "data.split fold", [name for name, share in shares.items() if share]
+
+    @property
     def moving(self) -> bool:
         """Whether windows whose context is flat are left out, as no scale can be taken from it."""
         return self.scale != "none"
@@ -69,6 +77,12 @@ class PublishedSignals(PublishedProtocol, SignalProtocol):
     scale_name = "extremes of the whole part or record"
     smallest_part = 0.4
     moving = False
+
+    @property
+    def idle(self) -> tuple[str, Sequence[str]]:
+        shares = ["val_fraction", "test_fraction", "scale"]
+        return "data.parity", shares if self.rule in ("time", "record") else [*shares, "split"]
+
     needed = ["train", "test"]
 
     def split(

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fedlit import seeds
+from fedlit.data.base import arguments
 from fedlit.data.base.partitions import BySite, Partition
+from fedlit.data.base.reader import Reader
 from fedlit.data.base.records import Record
 from fedlit.data.files.wfdb import read_channels, write_channels
 from fedlit.data.generated.heart import LEADS, simulate
@@ -74,6 +76,8 @@ class SimulatedVitals(SignalDataModule):
 
     def read(self) -> Iterable[Record]:
         """One record per subject and kind, written first where the cache does not hold them."""
+        if "ecg" not in self.kinds and arguments.differ_from_default(self, Reader, ["lead"]):
+            self.say(f"data.lead has no effect beside data.kinds {self.kinds}: leave it out")
         channels = {"ecg": self.lead, "icg": "ICG"}
         wanted = {kind: channels[kind] for kind in self.kinds}
         for header in sorted(self.folder().glob("*.hea")):
@@ -83,16 +87,17 @@ class SimulatedVitals(SignalDataModule):
                 name = f"{subject}-{kind}" if len(wanted) > 1 else subject
                 if not self.excluded(name):
                     values, unit = read.values[channel], read.units[channel]
-                    yield Record(name, subject, site, kind, read.rates[channel], values, unit)
+                    rate = read.rates[channel]
+                    yield Record(name, subject, site, kind, rate, values, unit, recording=subject)
 
     def folder(self) -> Path:
         """Where the recordings are; they are written there when they are not yet."""
         root = self.root or _cache()
-        arguments = (self.subjects, self.sites, self.seconds, sorted(self.kinds), self.simulation_seed)
-        folder = Path(root) / f"simulated-{seeds.key(VERSION, *arguments):016x}"
+        wanted = (self.subjects, self.sites, self.seconds, sorted(self.kinds), self.simulation_seed)
+        folder = Path(root) / f"simulated-{seeds.key(VERSION, *wanted):016x}"
         if not folder.exists():
             try:
-                write_folder(folder, *arguments)
+                write_folder(folder, *wanted)
             except OSError as error:
                 raise FedlitError(
                     f"{folder}: {error.strerror}: give a folder that can be written as data.root"

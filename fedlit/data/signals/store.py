@@ -88,6 +88,7 @@ class Taken:
         samples: How many they are.
         gaps: Runs of missing samples, and missing samples in all.
         flat: Stretches as long as a context, or longer, without movement, and samples in them.
+        code: A number that looks like a code for missing samples, or None.
         problem: Why the record cannot be used, or an error that ends the set-up.
     """
 
@@ -96,6 +97,7 @@ class Taken:
     samples: int = 0
     gaps: tuple[int, int] = (0, 0)
     flat: tuple[int, int] = (0, 0)
+    code: float | None = None
     problem: str | FedlitError | None = None
 
 
@@ -117,7 +119,7 @@ def take(record: Record, store: SignalStore, rate: float | None, context_length:
     if np.ndim(record.values) != 1:
         shape = np.shape(record.values)
         return passed_by(record, f"record {record.id!r} has values of shape {shape}: give one channel, (samples,)")
-    reason = checks.fault(record, shortest=1)
+    reason, code = checks.fault(record, shortest=1), checks.missing_code(record)
     if reason is None and rate is not None:
         try:
             values = resample(record.values, record.rate, rate)
@@ -130,7 +132,7 @@ def take(record: Record, store: SignalStore, rate: float | None, context_length:
         return passed_by(record, f"record {record.id!r} {reason}")
     start = store.add(record.values)
     gaps, still = checks.gaps(record), flat_stretches(record.values, context_length)
-    return Taken(replace(record, values=NOTHING), start, len(record.values), gaps, still)
+    return Taken(replace(record, values=NOTHING), start, len(record.values), gaps, still, code)
 
 
 def passed_by(record: Record, problem: str | FedlitError | None = None) -> Taken:

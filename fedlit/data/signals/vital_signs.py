@@ -134,4 +134,5 @@ def _read(path: Path, name: str, subject: str, number: int, channel: str) -> Rec
     values, rate = read_variables(path, choose).values()
     if len(rate) != 1 or not rate[0] > 0:
         raise BadRecord(f"{path}: {rate_name} is {rate.tolist()}: it must be one rate in Hz, mend the file")
-    return Record(name, subject, "vital-signs", kind, float(rate[0]), values.astype(np.float32))
+    samples = values.astype(np.float32)
+    return Record(name, subject, "vital-signs", kind, float(rate[0]), samples, recording=path.stem)

@@ -1,11 +1,13 @@
 """What is wrong or odd in records and arguments, and how it is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from records_in_memory import SMALL, many
 
 from fedlit.data import BadRecord, BySubject
-from fedlit.data.signals.checks import amplitude_outliers, fault, gaps
+from fedlit.data.signals.checks import amplitude_outliers, fault, gaps, missing_code
 from fedlit.errors import FedlitError
 
 
@@ -57,6 +59,35 @@ def test_kinds_are_not_compared_with_each_other(record):
     assert amplitude_outliers(given) == {}
     assert fault(given[0], 600) is None
     assert gaps(given[0]) == (0, 0)
+
+
+def test_numbers_that_stand_for_missing_samples_are_said(in_memory, record):
+    given = many(record)
+    given[0].values[[5, 7, 9]] = -999
+    given[1].values[:] = 32767 * (given[1].values > 0)  # clipped, but nothing else
+    given[2].values[3] = 9999
+    assert [missing_code(own) for own in given[:3]] == [-999, None, None]
+    with pytest.warns(UserWarning, match=r"1 record\(s\) hold a number that looks like .*: s0-p0 \(-999\): leave such"):
+        in_memory(given, **SMALL).setup()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({"parity": True, "val_fraction": 0.2}, ["data.val_fraction: no effect beside data.parity"]),
+        ({"parity": True, "scale": "none", "split": "fold"}, ["data.scale, data.split: no effect beside data.parity"]),
+        ({"parity": True, "split": "record"}, []),
+        ({"split": "fold", "test_fraction": 0.3}, ["data.test_fraction: no effect beside data.split fold"]),
+        ({"split": "fold", "val_fraction": 0.0}, []),
+        ({"split": "record", "val_fraction": 0.2}, []),
+    ],
+)
+def test_arguments_without_effect_are_told(in_memory, record, kwargs, said):
+    given = [replace(r, fold=fold, id=r.id + fold) for fold in ("train", "val", "test") for r in many(record)]
+    facts = in_memory(given, **kwargs, **SMALL).describe()
+    assert [message for message in facts["warnings"] if "no effect" in message] == [
+        f"{s}: leave out one or the other" for s in said
+    ]
 
 
 def test_mixed_rates_are_said(in_memory, record):
