@@ -134,7 +134,9 @@ class ChannelFolder(SignalDataModule):
                 if len(names) > 1:
                     recordings.used[key][c].append(i)
                 recordings.unit(i, kind, read.units[c])
-                record = Record(i, who, where, kind, read.rates[c], read.values[c], read.units[c], label)
+                record = Record(
+                    i, who, where, kind, read.rates[c], read.values[c], read.units[c], label, recording=name
+                )
                 if checks.fault(record, shortest=1) is None:
                     self._sizes[kind][read.gains[c]][i] = checks.amplitude(record)
                 yield record
