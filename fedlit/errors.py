@@ -42,6 +42,26 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
+def from_folder(what: str, mend: str) -> Iterator[None]:
+    """Turn whatever code or files out of a model's folder raise into an error that says what they said, and the mend.
+
+    Args:
+        what: Is at fault, for instance ``"the tokenizer of backbone 'x'"``.
+        mend: What to do.
+
+    Raises:
+        FedlitError: Anything was raised.
+    """
+    try:
+        yield
+    except FedlitError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise FedlitError(f"{what} cannot be used; it says {said!r} ({type(error).__name__}): {mend}") from error
+
+
+@contextmanager
 def named(rule: object) -> Iterator[None]:
     """Say which rule an error is of.
 

@@ -27,7 +27,7 @@ from fedlit.federation.autotune import settle
 from fedlit.federation.loop import FederatedLoop
 from fedlit.federation.roster import Roster
 from fedlit.federation.scores import Row, nested, summaries
-from fedlit.federation.session import Session, labelled
+from fedlit.federation.session import Session, labelled, suited
 from fedlit.reports.comparison import comparison, print_scores
 from fedlit.reports.export import export_models
 from fedlit.reports.labels import labels
@@ -209,7 +209,7 @@ class FederatedTrainer(CallbackHost):
                 if not (folder.path / name).exists():  # it may have been edited
                     folder.write_text(name, text)
         for logger in self.fabric.loggers:
-            logger.log_hyperparams({**session.fingerprint(self.aggregator), "run_folder": str(folder.path)})
+            logger.log_hyperparams({**session.fingerprint(session.aggregator), "run_folder": str(folder.path)})
         self.lightning("setup", "fit")
         for hook in ("on_fit_start", "on_train_start"):
             self.lightning(hook)
@@ -317,7 +317,7 @@ class FederatedTrainer(CallbackHost):
             SerialEngine(model, self.fabric, settings.gradient_clip_val, settings.accumulate_grad_batches),
             self._one_by_one,
         )
-        rules = labelled(self.aggregator, self.baselines)
+        rules = suited(labelled(self.aggregator, self.baselines), model, self.fabric.print)
         if transport is None:
             assert datamodule is not None
             transport = RankTransport(LocalSites(datamodule, engine, rules, settings, self.folder.path), self.fabric)

@@ -7,7 +7,7 @@ written for one client, and the engine decides how many it runs at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from torch import Tensor
 
@@ -89,6 +89,17 @@ class Aggregator:
 
     measures = tuple[str, ...]()
     """Which of ``start_loss`` and ``end_loss`` :meth:`finish` needs in ``work``; each is a pass over its data."""
+
+    def suited(self, rank_stabilised: bool | None) -> Self:
+        """This rule with what it takes from the network's adapters; by default as it is.
+
+        Args:
+            rank_stabilised: Whether they are scaled by ``alpha / sqrt(r)`` rather than ``alpha / r``; None without any.
+
+        Raises:
+            FedlitError: A setting of the rule contradicts them.
+        """
+        return self
 
     # -- the client's half, written for one client -----------------------------------------------------------------
     def init_memory(self, params: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -248,6 +248,10 @@ class Stages(Staged):
         require(self, len(self.stages) > 0, "stages", "at least one stage")
         alone = all(type(s.aggregator).cohorts is Aggregator.cohorts for s in self.stages)
         require(self, alone, "stages", "rules in which every client trains on its own, so no reference rule")
+
+    def suited(self, rank_stabilised: bool | None) -> Self:
+        own = [replace(stage, aggregator=stage.aggregator.suited(rank_stabilised)) for stage in self.stages]
+        return replace(self, stages=own)
 
     @property
     def plan(self) -> tuple[Stage, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -162,6 +163,17 @@ def lora_scaling(network: nn.Module) -> dict[str, float]:
         for name, module in network.named_modules()
         if "default" in getattr(module, "lora_A", ()) and "default" in getattr(module, "scaling", ())
     }
+
+
+def rank_stabilised(network: nn.Module) -> bool | None:
+    """Whether adapters are scaled by ``alpha / sqrt(r)`` rather than ``alpha / r``; None without adapters.
+
+    It is told by the layers themselves; of rank 1, where both are the same, by nothing: False.
+    """
+    modules: dict[str, Any] = dict(network.named_modules())
+    adapted = [modules[name] for name in lora_scaling(network)]
+    usual = [math.isclose(m.scaling["default"], m.lora_alpha["default"] / m.r["default"]) for m in adapted]
+    return not all(usual) if usual else None
 
 
 def _check(field: str, wanted: Sequence[str], paths: Sequence[str]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L  # noqa: N812
 
 from fedlit.aggregators import Aggregator
+from fedlit.backbones.lora import rank_stabilised
 from fedlit.callbacks import CallbackHost
 from fedlit.data import FederatedDataModule
 from fedlit.engine.engine import Engine
+from fedlit.errors import named
 from fedlit.federation.plan import RoundPlan
 from fedlit.federation.roster import Roster
 from fedlit.runs.fingerprint import fingerprint
@@ -83,6 +85,27 @@ class Session:
     def metrics(self, split: str) -> Any:
         """The task's metrics for a split."""
         return self.task.test_metrics if split == "test" else self.task.val_metrics
+
+
+def suited(rules: Mapping[str, Aggregator], task: Any, tell: Callable[[str], None]) -> dict[str, Aggregator]:
+    """Rules with what they take from the task's adapters, see :meth:`fedlit.aggregators.Aggregator.suited`.
+
+    Args:
+        rules: By the names of their runs.
+        task: Whose network is loaded.
+        tell: Takes what was taken, where it is not the usual.
+
+    Raises:
+        FedlitError: A setting of a rule contradicts the adapters.
+    """
+    stabilised, out = rank_stabilised(task), dict[str, Aggregator]()
+    for run, rule in rules.items():
+        with named(rule):
+            out[run] = rule.suited(stabilised)
+        if stabilised and out[run] != rule:
+            name = type(rule).__name__
+            tell(f"{name} scales adapters of any rank by alpha / sqrt(r), as model.adapter.use_rslora has it")
+    return out
 
 
 def labelled(aggregator: Aggregator, baselines: list[Aggregator]) -> dict[str, Aggregator]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fedlit.errors import FedlitError
+from fedlit.errors import FedlitError, from_folder
+from fedlit.instructions.chat_templates import DATE, ChatTemplate
 
 LossOn = Literal["completion", "both"]
 _ANSWER = "ANSWER"
-DATE = "26 Jul 2024"
-"""What a template that writes the date (Llama 3) is told: today's would make other tokens each day."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,20 @@ class Dialogue:
     Args:
         tokenizer: Tokenizer of transformers.
         chat_template: Use the template; None: where the tokenizer has one.
+        today: What the template takes for today's date.
 
     Raises:
-        FedlitError: There is no template, or nothing that ends an answer.
+        FedlitError: There is no template, or one that cannot be used, or nothing that ends an answer.
     """
 
-    def __init__(self, tokenizer: Any, chat_template: bool | None = None) -> None:
+    def __init__(self, tokenizer: Any, chat_template: bool | None = None, today: date = DATE) -> None:
         self.tokenizer = tokenizer
         has = bool(getattr(tokenizer, "chat_template", None))
         if chat_template and not has:
             raise FedlitError("model.chat_template is true, and the tokenizer has none: leave it out, or set it false")
         self.chat_template = has if chat_template is None else chat_template
-        self._end: list[int] = self._written_after() if self.chat_template else []
+        self._template = ChatTemplate(tokenizer, today) if self.chat_template else None
+        self._end: list[int] = [] if self._template is None else self._written_after(self._template)
         if not self._end and tokenizer.eos_token_id is None:
             raise FedlitError("the tokenizer has no eos_token, so nothing would end an answer: set one in its folder")
         self._end = self._end or [tokenizer.eos_token_id]
@@ -94,14 +96,12 @@ class Dialogue:
 
     def prompt(self, question: str) -> list[int]:
         """Tokens of a question, up to where the answer begins."""
-        if not self.chat_template:
+        if self._template is None:
             tokens = self._plain(question)
             first = self.tokenizer.bos_token_id
-            adds = first is not None and self.tokenizer("")["input_ids"][:1] == [first]
+            adds = first is not None and self._read("")[:1] == [first]
             return [first, *tokens] if adds else tokens
-        turns = [{"role": "user", "content": question}]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
-        return self._tokens(text)
+        return self._tokens(self._template.prompt(question))
 
     def sequence(self, question: str, answer: str, max_length: int) -> TokenSequence:
         """A question with its answer; what is longer than ``max_length`` tokens is cut off at the end."""
@@ -124,12 +124,15 @@ class Dialogue:
 
     def _tokens(self, text: str, **options: bool) -> list[int]:
         # not verbose: whether a text is too long is said elsewhere
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False, **options)["input_ids"])
+        return self._read(text, add_special_tokens=False, verbose=False, **options)
 
-    def _written_after(self) -> list[int]:
+    def _read(self, text: str, **options: bool) -> list[int]:
+        with from_folder("the backbone's tokenizer", "copy its files again, or take another backbone"):
+            return list(self.tokenizer(text, **options)["input_ids"])
+
+    def _written_after(self, template: ChatTemplate) -> list[int]:
         """What the template writes after an answer, up to its first mark; nothing if it writes none."""
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
-        _, _, after = self.tokenizer.apply_chat_template(turns, tokenize=False, date_string=DATE).rpartition(_ANSWER)
+        _, _, after = template.dialogue("?", _ANSWER).rpartition(_ANSWER)
         tokens = self._tokens(after)
         marks = [i for i, token in enumerate(tokens) if token in self.tokenizer.added_tokens_decoder]
         return tokens[: marks[0] + 1] if marks else []

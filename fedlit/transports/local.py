@@ -14,6 +14,7 @@ import torch
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
 from fedlit.backbones.digest import frozen_digest, frozen_tensors
+from fedlit.backbones.lora import rank_stabilised
 from fedlit.compression import Channel
 from fedlit.data import FederatedDataModule
 from fedlit.engine.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
@@ -51,7 +52,8 @@ class LocalSites:
         settings: RunSettings,
         folder: Path,
     ) -> None:
-        self.data, self.engine, self.rules, self.settings, self.folder = data, engine, rules, settings, folder
+        self.data, self.engine, self.settings, self.folder = data, engine, settings, folder
+        self.rules = {run: rule.suited(rank_stabilised(engine.task)) for run, rule in rules.items()}
         self.channel = Channel(settings.compression or ())
         self.initial: Tree = tree.ordered(dict(engine.initial()))
         self.states = {run: ClientStates(RunFolder(folder / run).client_states) for run in rules}

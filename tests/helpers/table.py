@@ -231,7 +231,7 @@ TABLE: dict[str, Row] = {
     "FedExLoRA": Row(FedExLoRA(), LORA),
     "FedExLoRA mixed ranks": Row(FedExLoRA(ranks=RANKS, weighting="uniform"), LORA, skip={IDENTICAL: UNEQUAL}),
     "FLoRA": Row(FLoRA(), LORA),
-    "FLoRA mixed ranks": Row(FLoRA(ranks=RANKS, use_rslora=True), LORA, skip={IDENTICAL: UNEQUAL}),
+    "FLoRA mixed ranks": Row(FLoRA(ranks=RANKS), LORA, skip={IDENTICAL: UNEQUAL}),
     "FlexLoRA": Row(FlexLoRA(), LORA),
     "FlexLoRA mixed ranks": Row(FlexLoRA(ranks=RANKS), LORA, skip={IDENTICAL: UNEQUAL}),
     "HetLoRA mixed ranks": Row(HetLoRA(ranks=RANKS), LORA, skip={IDENTICAL: UNEQUAL}),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -30,19 +30,22 @@ class MixedRanks(Aggregator):
 
     Args:
         ranks: Rank of a client's adapters by its name; clients left out have the network's.
-        use_rslora: Whether adapters are scaled by ``alpha / sqrt(r)``, as in their own settings. It matters only
-            where ranks differ.
+        use_rslora: Whether adapters are scaled by ``alpha / sqrt(r)``. None, as a rule, takes that from the adapters
+            themselves (``model.adapter.use_rslora``); anything else than they have is refused where ranks differ.
         weighting: ``examples`` weighs a client by its number of training examples; ``uniform`` weighs all alike.
     """
 
     ranks: dict[str, int] | None = None
-    use_rslora: bool = False
+    use_rslora: bool | None = None
     weighting: Literal["examples", "uniform"] = "examples"
 
     def __post_init__(self) -> None:
         whole = all(isinstance(rank, int) and rank >= 1 for rank in (self.ranks or {}).values())
         require(self, whole, "ranks", "a whole rank of at least 1 for each client that it names")
         require(self, self.weighting in ("examples", "uniform"), "weighting", "'examples' or 'uniform'")
+
+    def suited(self, rank_stabilised: bool | None) -> Self:
+        return replace(self, use_rslora=_one_scaling(self, rank_stabilised))
 
     def weigh(self, num_examples: int, work: Work) -> float:
         return float(num_examples) if self.weighting == "examples" else 1.0
@@ -216,6 +219,15 @@ def norm(b: Tensor, a: Tensor) -> float:
     """Frobenius norm of ``b @ a``, from factors as small as their number of columns and rows."""
     left, right = (torch.linalg.qr(factor, mode="r").R for factor in (b, a.T))
     return math.sqrt(float((left @ right.T).square().sum()))
+
+
+def _one_scaling(rule: MixedRanks, rank_stabilised: bool | None) -> bool | None:
+    """What the adapters have; what the rule has where it makes no difference."""
+    if rule.use_rslora is None or rank_stabilised is None:
+        return rule.use_rslora if rank_stabilised is None else rank_stabilised
+    same, theirs = rule.use_rslora is rank_stabilised, str(rank_stabilised).lower()
+    require(rule, same or not rule.ranks, "use_rslora", f"{theirs}, as model.adapter.use_rslora is: leave it out here")
+    return rule.use_rslora
 
 
 def _factor(rule: MixedRanks, whole: int, own: int) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedlit.backbones.chronos import unwrap
 from fedlit.backbones.encoders.family import TINY, EncoderFamily
 from fedlit.backbones.folders import read_json, read_network
-from fedlit.errors import FedlitError, first_line
+from fedlit.errors import FedlitError, first_line, from_folder
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
@@ -70,7 +70,9 @@ class TextEncoder(EncoderFamily):
             raise FedlitError(f"texts are a list of strings for this backbone; the batch has {found}")
         if self.tokenizer is None:
             raise FedlitError("this text backbone has no vocabulary: it was made to be measured, not to be used")
-        rows = self.tokenizer(list(x), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
+        options = {"padding": True, "truncation": True, "max_length": self.max_length, "return_tensors": "pt"}
+        with from_folder("the backbone's tokenizer", "copy its files again, or take another backbone"):
+            rows = self.tokenizer(list(x), **options)
         device = next(network.parameters()).device
         return {name: rows[name].to(device) for name in ("input_ids", "attention_mask")}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from fedlit.backbones.folders import STAND_IN
 from fedlit.backbones.lora import LoRA
 from fedlit.data.documents.documents import Document
 from fedlit.errors import FedlitError
+from fedlit.instructions.chat_templates import DATE, date_of
 from fedlit.instructions.markup import Crossing
 from fedlit.instructions.schema import Schema
 from fedlit.instructions.sequences import Cuts, LossOn, TokenSequence
@@ -62,6 +63,8 @@ class InstructionTask(DocumentTask):
             may be as long as the backbone's window when answers are generated.
         packing: Put a batch into one row without padding, no question seeing another.
         chat_template: Use the tokenizer's chat template; None: if it has one.
+        prompt_date: What a chat template that writes the date takes for today, as ``2024-07-26``: the true date would
+            make other prompts on another day.
         max_new_tokens: Longest answer in tokens; an answer of that length counts as truncated.
         validation: ``"answers"`` are generated and scored, or ``"loss"`` alone, which is much faster. Test data are
             always answered.
@@ -75,6 +78,8 @@ class InstructionTask(DocumentTask):
     A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document whose
     question is longer than the backbone's window gets no answer, which counts as unparsable.
     """
+
+    added_arguments: ClassVar[Mapping[str, Any]] = {**DocumentTask.added_arguments, "prompt_date": DATE.isoformat()}
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class InstructionTask(DocumentTask):
         quantization: Quantization | None = None,
         dtype: Held | None = None,
         start_from: str | None = None,
+        prompt_date: str = DATE.isoformat(),
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, adapter, schedule=schedule, **kwargs)
@@ -121,6 +127,7 @@ class InstructionTask(DocumentTask):
         self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
         self.max_new_tokens, self.validation = max_new_tokens, validation
         self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from
+        self._today, self.prompt_date = date_of(prompt_date), prompt_date
         self._model: LanguageModel | None = None
         self._texts: list[str] = []
         self._at_hand: list[Document] = []
@@ -185,7 +192,7 @@ class InstructionTask(DocumentTask):
         network = self._fine_tunable(loaded.network, loaded.targets)
         if self.start_from is not None and not self._stand_in:
             load_adapter(network, self.start_from, self.backbone)
-        self._model = LanguageModel(network, loaded.family, self.chat_template)
+        self._model = LanguageModel(network, loaded.family, self.chat_template, self._today)
         self._source, self.network = loaded.source, network
         self._check_room()
         self.train(self.training)

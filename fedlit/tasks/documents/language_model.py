@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fedlit.backbones.chronos import unwrap
+from fedlit.instructions.chat_templates import DATE
 from fedlit.instructions.sequences import Dialogue, LossOn, TokenSequence, packed, padded
 from fedlit.tasks.row_owners import rows_of
 
@@ -24,11 +26,12 @@ class LanguageModel:
         network: Network of transformers, with its adapters.
         family: Tokenizer and window of the network.
         chat_template: See :class:`fedlit.instructions.sequences.Dialogue`.
+        today: Likewise.
     """
 
-    def __init__(self, network: Any, family: CausalLM, chat_template: bool | None) -> None:
+    def __init__(self, network: Any, family: CausalLM, chat_template: bool | None, today: date = DATE) -> None:
         self.network, self.family = network, family
-        self.dialogue = Dialogue(family.tokenizer, chat_template)
+        self.dialogue = Dialogue(family.tokenizer, chat_template, today)
 
     def losses(
         self, sequences: Sequence[TokenSequence], owners: Sequence[int], count: int, loss_on: LossOn, packing: bool

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fedlit.backbones.chronos import unwrap
 from fedlit.data.documents.documents import Document, Entity
+from fedlit.errors import from_folder
 from fedlit.instructions.bio import bio_spans, bio_tags
 from fedlit.instructions.markup import reading_order
 from fedlit.instructions.parsed import Counts, Parsed
@@ -138,7 +139,8 @@ class Tagger:
         texts = [marked(documents[i].text, focus) for i, focus in wanted]
         if not texts:
             return []
-        read = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        with from_folder("the backbone's tokenizer", "copy its files again, or take another backbone"):
+            read = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         rows = zip(wanted, read["input_ids"], read["offset_mapping"], strict=True)
         return [self._question(i, documents[i], focus, ids, places) for (i, focus), ids, places in rows]
 
