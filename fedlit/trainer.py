@@ -19,6 +19,7 @@ from fedlit.callbacks import CallbackHost
 from fedlit.compression import Transform
 from fedlit.data import FederatedDataModule
 from fedlit.data.base.module import Facts
+from fedlit.data.base.overview import Overview
 from fedlit.engine.serial import SerialEngine
 from fedlit.engine.vectorized.engine import VectorizedEngine
 from fedlit.engine.vectorized.heap import keep_freed_memory
@@ -29,6 +30,7 @@ from fedlit.federation.roster import Roster
 from fedlit.federation.scores import Row, nested, summaries
 from fedlit.federation.session import Session, labelled, suited
 from fedlit.reports.comparison import comparison, print_scores
+from fedlit.reports.data.show import show
 from fedlit.reports.export import export_models
 from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
@@ -43,6 +45,7 @@ from fedlit.transports.ranks import share_rows
 from fedlit.transports.stragglers import StragglingTransport
 
 WAIT = timedelta(days=30)
+NO_DATA = "no data: give a datamodule (on the command line: --data NAME or `data:` in the config)"
 
 
 class FederatedTrainer(CallbackHost):
@@ -255,6 +258,40 @@ class FederatedTrainer(CallbackHost):
         loop.session.engine.load({})
         return path
 
+    def data(
+        self,
+        model: L.LightningModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+        html: str | None = None,
+        json: str | None = None,
+        samples: int | None = None,
+    ) -> Overview:
+        """Show what would be read, without training: clients, splits, channels, classes, what was left out and why.
+
+        No backbone is loaded, and no run folder is made.
+
+        Args:
+            model: The task, whose classes or types the data must have.
+            datamodule: The clients and their data.
+            ckpt_path: Must be None: no run is looked at.
+            html: File for the same with charts, and, unless ``samples`` is 0, a few samples of each client's data.
+            json: File for the same as JSON, without samples.
+            samples: Samples of each client, and of each kind of signal, in ``html``; None: 3.
+        """
+        if ckpt_path is not None:
+            raise FedlitError(f"ckpt_path {ckpt_path}: `fedlit data` looks at data and at no run: leave it out")
+        if datamodule is None:
+            raise FedlitError(NO_DATA)
+
+        def made(count: int) -> Overview:
+            self._read(model, datamodule)
+            if (take_data := member(model, "take_data")) is not None:
+                take_data(datamodule)
+            return datamodule.overview(count)
+
+        return show(made, html, json, samples)
+
     # -- parts of the commands -------------------------------------------------------------------------------------
     def _open(self, ckpt_path: str | None) -> tuple[RunFolder, str]:
         """Launch, and settle on one folder on all ranks; and which of its committed rounds is meant."""
@@ -289,24 +326,11 @@ class FederatedTrainer(CallbackHost):
     ) -> Session:
         """What the run works with, its model loaded and its data read; said in a line or two."""
         if datamodule is None and transport is None:
-            raise FedlitError("no data: give a datamodule (on the command line: --data NAME or `data:` in the config)")
+            raise FedlitError(NO_DATA)
         if transport is not None and self.world_size > 1:
             raise FedlitError("sites elsewhere are asked by one rank: set trainer.devices to 1")
         settings = self.settings
-        parts: list[Any] = [model, datamodule]
-        for part in parts:
-            if getattr(part, "seed", settings.seed) is None:
-                part.seed = settings.seed
-        if settings.fast_dev_run:
-            model.use_stand_in()
-            self._stand_in_folder = tempfile.TemporaryDirectory(prefix="fedlit-stand-in-")
-            if datamodule is not None:
-                datamodule.use_stand_in(Path(self._stand_in_folder.name))
-        if datamodule is not None:
-            if self.fabric.is_global_zero:
-                datamodule.prepare_data()
-            self.fabric.barrier()
-            datamodule.setup("fit")
+        self._read(model, datamodule)
         remote = None if transport is None else Roster.of(transport.describe())
         if (take_data := member(model, "take_data")) is not None:
             take_data(datamodule if remote is None else Facts(remote.facts, remote.examples))
@@ -332,6 +356,23 @@ class FederatedTrainer(CallbackHost):
         self._announce(session)
         self.session = replace(session, settings=settle(session, trains))
         return self.session
+
+    def _read(self, model: Any, datamodule: FederatedDataModule | None) -> None:
+        """Read the data, or, in a ``fast_dev_run``, a stand-in."""
+        parts: list[Any] = [model, datamodule]
+        for part in parts:
+            if getattr(part, "seed", self.settings.seed) is None:
+                part.seed = self.settings.seed
+        if self.settings.fast_dev_run:
+            model.use_stand_in()
+            self._stand_in_folder = tempfile.TemporaryDirectory(prefix="fedlit-stand-in-")
+            if datamodule is not None:
+                datamodule.use_stand_in(Path(self._stand_in_folder.name))
+        if datamodule is not None:
+            if self.fabric.is_global_zero:
+                datamodule.prepare_data()
+            self.fabric.barrier()
+            datamodule.setup("fit")
 
     def _run(self, session: Session, run: str, watch: Stopwatch) -> list[Row]:
         """One rule to its end: its final scores on test data."""

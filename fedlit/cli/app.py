@@ -18,6 +18,11 @@ from fedlit.cli.start_up import collect_again, without_collection
 from fedlit.cli.suggestions import one_line
 from fedlit.errors import FedlitError, Interrupted
 
+ANYWHERE: Mapping[str, Any] = {
+    "accelerator": "cpu", "devices": None, "num_nodes": 1, "strategy": "auto", "precision": "32-true", "logger": None,
+}  # fmt: skip
+"""Settings of the trainer with which data are looked at on any machine, and nothing is logged."""
+
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
@@ -130,8 +135,14 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
             classes = (Aggregator, L.LightningModule, FederatedDataModule, Partition, Transform, Callback, Logger)
             raise FedlitError(one_line(message, known_names(self, *classes)))
 
+        def add_method_arguments(self, class_type: type, method_name: str, **settings: Any) -> list[str]:
+            """As the base does; without a heading where one has the subcommand's name, as the section ``data`` has."""
+            heading = method_name not in (self.groups or {})
+            added: list[str] = super().add_method_arguments(class_type, method_name, as_group=heading, **settings)
+            return added
+
     class FedlitCLI(LightningCLI):
-        """``fedlit fit|validate|test|predict``."""
+        """``fedlit fit|validate|test|predict|data``."""
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
@@ -194,6 +205,8 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
 
         def instantiate_trainer(self, **kwargs: Any) -> FederatedTrainer:  # type: ignore[override]
             config = {**self._get(self.config_init, "trainer"), **self._started()}
+            if self.config.subcommand == "data":
+                config |= ANYWHERE
             trainer = FederatedTrainer(
                 self._get(self.config_init, "aggregator"), **config, seed=self._get(self.config, "seed_everything")
             )

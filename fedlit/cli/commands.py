@@ -16,7 +16,7 @@ from fedlit.errors import FedlitError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-RUNS = {name: ("fedlit.trainer", "FederatedTrainer", name) for name in ("fit", "validate", "test", "predict")}
+RUNS = {name: ("fedlit.trainer", "FederatedTrainer", name) for name in ("fit", "validate", "test", "predict", "data")}
 """Subcommands that are methods of the trainer: module, class, method."""
 OTHERS = {
     "aggregators": "fedlit.cli.aggregators",

@@ -58,6 +58,16 @@ class ForecastingTask(FineTuned):
         self._family: Family | None = None
         self._told = False
 
+    def take_data(self, data: object) -> None:
+        """Refuse data whose horizon is another, before a backbone is loaded.
+
+        Raises:
+            FedlitError: They differ; with both.
+        """
+        horizon = getattr(data, "prediction_length", None)
+        if horizon is not None:
+            self._check_horizon(horizon)
+
     def configure_model(self) -> None:
         """Load the backbone and put the adapters on it.
 
@@ -175,10 +185,7 @@ class ForecastingTask(FineTuned):
                 "data to forecast, or another task (model: ClassificationTask)"
             )
         horizon, seen = batch["target"].shape[-1], batch["context"].shape[-1]
-        if horizon != self.prediction_length:
-            raise FedlitError(
-                f"data.prediction_length is {horizon}, model.prediction_length {self.prediction_length}: set both alike"
-            )
+        self._check_horizon(horizon)
         longest = self._model()[0].context_length
         if seen > longest and not self._told:
             warnings.warn(
@@ -188,6 +195,12 @@ class ForecastingTask(FineTuned):
                 stacklevel=2,
             )
             self._told = True
+
+    def _check_horizon(self, horizon: int) -> None:
+        if horizon != self.prediction_length:
+            raise FedlitError(
+                f"data.prediction_length is {horizon}, model.prediction_length {self.prediction_length}: set both alike"
+            )
 
     def _model(self) -> tuple[Family, nn.Module]:
         network = self.loaded_network()

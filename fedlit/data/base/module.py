@@ -12,6 +12,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from fedlit import seeds
+from fedlit.data.base.overview import Overview, Shown, Table, overview_of
 from fedlit.data.base.records import SPLITS
 
 
@@ -62,6 +63,23 @@ class FederatedDataModule(LightningDataModule):
     def describe(self) -> dict[str, Any]:
         """Contents of ``partition.json``."""
         return {"simulated": self.simulated, "clients": {client: {} for client in self.clients}}
+
+    def overview(self, samples: int = 0) -> Overview:
+        """What would be read, for ``fedlit data``: counts, channels, classes, what was left out, warnings.
+
+        Args:
+            samples: So many samples of each client's training data, where they can be drawn; 0: none.
+        """
+        self.setup()
+        return overview_of(type(self).__name__, self.describe(), self.shown(samples))
+
+    def shown(self, samples: int) -> Shown:
+        """What this kind of data shows of itself; arguments are those of :meth:`overview`."""
+        counts = {client: self.example_counts(client) for client in self.clients}
+        rows = tuple((client, split, counts[client][split]) for client in self.clients for split in SPLITS)
+        total = sum(sum(own.values()) for own in counts.values())
+        held = Table("Who holds what", ("client", "split", "examples"), rows)
+        return Shown({"clients": len(counts), "examples": total}, [held])
 
     def config(self) -> dict[str, object]:
         """Constructor arguments as JSON can hold them; part of a run's fingerprint."""

@@ -16,6 +16,7 @@ from fedlit.data.base.duplicates import content_key
 from fedlit.data.base.grouped import GroupedDataModule
 from fedlit.data.base.groups import ClassSplit
 from fedlit.data.base.names import few
+from fedlit.data.base.overview import Shown
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, BadRecord, natural
@@ -23,6 +24,7 @@ from fedlit.data.base.renaming import Rename, renamed
 from fedlit.data.base.skews import Dirichlet, PairwiseDirichlet
 from fedlit.data.classification import examples
 from fedlit.data.classification.examples import Example, Examples, Modality
+from fedlit.data.classification.overview import example_samples, examples_shown
 from fedlit.data.classification.protocol import ExampleProtocol, FHBenchExamples
 from fedlit.data.classification.value_store import ValueStore
 from fedlit.errors import FedlitError
@@ -125,6 +127,13 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         """Read generated files, all of them, in the place of the data."""
         super().use_stand_in(folder)
         self.fraction = 1.0
+
+    def shown(self, samples: int) -> Shown:
+        whole = {c: {s: [self.records[i] for i in own] for s, own in sides.items()} for c, sides in self._sides.items()}
+        rate = self.rate if self.modality in ("audio", "signal") else None
+        train = {client: parts["train"] for client, parts in self._parts.items()}
+        drawn = example_samples(train, rate, samples)
+        return examples_shown(whole, self._parts, self.classes, rate)._replace(samples=drawn)
 
     def facts(self) -> dict[str, Any]:
         """Classes, number of labels, modality, rate, and the training examples of each class at each client."""

@@ -16,6 +16,7 @@ from fedlit.data.base.batch import Batch
 from fedlit.data.base.duplicates import content_key
 from fedlit.data.base.grouped import GroupedDataModule, GroupProtocol
 from fedlit.data.base.names import few
+from fedlit.data.base.overview import Shown
 from fedlit.data.base.partitions import Assignment, Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, natural
@@ -29,6 +30,7 @@ from fedlit.data.documents.documents import (
 )
 from fedlit.data.documents.looked_for import Kinds, masked
 from fedlit.data.documents.masks import Masks, patterns
+from fedlit.data.documents.overview import documents_shown
 from fedlit.data.documents.schema_and_masks import (
     annotation_counts,
     held_by_server,
@@ -175,6 +177,10 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         """Read generated files in the place of the data. Types are those of the generated files."""
         super().use_stand_in(folder)
         self.types = self.given_schema = None
+
+    def shown(self, samples: int) -> Shown:
+        types = {c: {s: self._types.looked_for(own) for s, own in parts.items()} for c, parts in self._parts.items()}
+        return documents_shown(self._parts, types)
 
     def facts(self) -> dict[str, Any]:
         """The schema of the documents."""

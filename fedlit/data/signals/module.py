@@ -12,6 +12,7 @@ import numpy as np
 
 from fedlit.data.base import arguments
 from fedlit.data.base.names import few
+from fedlit.data.base.overview import Shown
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.reader import OnBadRecord, Reader
 from fedlit.data.base.records import SPLITS, Record, natural
@@ -19,6 +20,7 @@ from fedlit.data.base.renaming import Rename
 from fedlit.data.base.template import PartitionedDataModule
 from fedlit.data.signals import checks, windows
 from fedlit.data.signals.cutting import WindowCutter
+from fedlit.data.signals.overview import signals_shown, window_curves
 from fedlit.data.signals.protocol import PublishedSignals, SignalProtocol
 from fedlit.data.signals.splits import Part, SplitRule, held_back
 from fedlit.data.signals.store import SignalStore, Taken, passed_by, take
@@ -112,6 +114,13 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         """How signals are split and scaled."""
         kind = PublishedSignals if self.parity else SignalProtocol
         return kind(self.split, self.val_fraction, self.test_fraction, self.scale)
+
+    def shown(self, samples: int) -> Shown:
+        counts = {client: self.example_counts(client) for client in self.clients}
+        missing = {name: own["samples"] for name, own in self._gaps.items()}
+        train = {client: parts["train"] for client, parts in self._parts.items()}
+        curves = window_curves(self.records, train, self.context_length, self.prediction_length, samples)
+        return signals_shown(self.records, self._sides, counts, missing)._replace(samples=curves)
 
     def stand_in_seconds(self, rate: float) -> float:
         """Length at which every part of a split holds a few windows, for recordings made at ``rate`` (Hz)."""

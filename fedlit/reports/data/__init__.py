@@ -1,0 +1,1 @@
+"""``fedlit data``: what would be read, as text, HTML and JSON."""

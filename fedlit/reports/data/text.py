@@ -1,0 +1,74 @@
+"""What would be read, on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column
+from rich.table import Table as Drawn
+from rich.text import Text
+
+from fedlit.data.base.overview import Overview, Table
+from fedlit.reports.data.cells import (
+    clients_of,
+    headline,
+    left_out_in_all,
+    merged_column,
+    numeric,
+    totals,
+    written,
+)
+
+SHOWN_CLIENTS = 30
+
+
+def print_overview(overview: Overview, console: Console) -> None:
+    """Print it: names and reasons are text and never markup."""
+    console.print(Text(headline(overview), style="bold"))
+    for name, text in overview.facts.items():
+        console.print(Text(f"{name}: {text}"))
+    console.print(Text(f"in all: {totals(overview)}"))
+    for table in overview.shown.tables:
+        _print_table(table, console)
+    if overview.found:
+        console.print(_drawn("Found", ["what", "found"], [list(pair) for pair in overview.found.items()]))
+    if overview.left_out:
+        rows = [[str(count), reason, names] for count, reason, names in overview.left_out]
+        title = f"Left out: {left_out_in_all(overview)}"
+        console.print(_drawn(title, ["records", "why (of the first)", "which"], rows))
+    else:
+        console.print(Text("left out: nothing"))
+    console.print(Text(f"{len(overview.warnings) or 'no'} warning(s)", style="bold"))
+    for warning in overview.warnings:
+        console.print(Text(f"- {warning}"))
+
+
+def _print_table(table: Table, console: Console) -> None:
+    clients = clients_of(table)
+    last = set(clients[SHOWN_CLIENTS:])
+    rows = [[written(cell) for cell in row] for row in table.rows if str(row[0]) not in last]
+    console.print(_drawn(table.title, list(table.columns), rows, numeric(table)))
+    if last:
+        console.print(Text(f"{len(last)} more clients: --html or --json has them all"))
+    if table.note:
+        console.print(Text(table.note, style="dim"))
+
+
+def _drawn(title: str, columns: list[str], rows: list[list[str]], numbers: list[bool] | None = None) -> Drawn:
+    right = numbers or [False] * len(columns)
+    heads = [Column(n, justify="right" if r else "left", overflow="fold") for n, r in zip(columns, right, strict=True)]
+    drawn = Drawn(
+        *heads,
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        show_edge=False,
+    )
+    names = merged_column([row[0] for row in rows])
+    apart = not all(names)
+    for i, row in enumerate(rows):
+        last = apart and i + 1 < len(rows) and bool(names[i + 1])
+        drawn.add_row(*(Text(cell) for cell in (names[i], *row[1:])), end_section=last)
+    return drawn
