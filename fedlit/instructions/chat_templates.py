@@ -51,9 +51,12 @@ class ChatTemplate:
         self.tokenizer, self.what = tokenizer, f"the chat template of the tokenizer{f' in {place}' if place else ''}"
         self.options = {"date_string": f"{today.day:02d} {MONTHS[today.month - 1][:3]} {today.year}"}
         self.text = clock(today) + self._rendered(tokenizer.get_chat_template)
-        for turns, asks in ((_turns("?"), True), (_turns("?", "!"), False)):
-            if len({self._rendered(lambda t=turns, a=asks: self._apply(t, a)) for _ in range(TRIALS)}) > 1:
+        for _ in range(TRIALS):
+            if self.dialogue("?", "!") != self.dialogue("?", "!") or self._asked() != self._asked():
                 raise FedlitError(f"{self.what} draws at random, so that prompts would differ from run to run: {MEND}")
+
+    def _asked(self) -> str:
+        return self._rendered(lambda: self._apply(_turns("?"), True))
 
     def prompt(self, question: str) -> str:
         """A question as the user's turn, up to where the answer begins."""

@@ -16,6 +16,7 @@ from fedlit.instructions.sequences import Dialogue
 TURNS = "{% for m in messages %}{{ m['role'] + ':' + m['content'] + eos_token }}{% endfor %}"
 CODES = ["%a", "%A", "%w", "%u", "%d", "%-d", "%e", "%b", "%h", "%B", "%m", "%-m", "%y", "%Y", "%j", "%G", "%V", "%F",
          "%D", "%T", "%R", "%H", "%I", "%p", "%M", "%S", "%f", "%%", "%%d", "%n", "%t"]  # fmt: skip
+DAYS = st.dates(datetime.date(1900, 1, 1), datetime.date(2199, 12, 31))
 
 
 def with_template(text: str):

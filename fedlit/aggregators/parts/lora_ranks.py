@@ -19,8 +19,22 @@ NETWORK = "network"
 """Key of what is sent to clients that have the network's own rank."""
 
 
+class OneScaling(Aggregator):
+    """Base of rules that know how adapters are scaled: from the adapters themselves."""
+
+    use_rslora: bool | None = None
+
+    def suited(self, rank_stabilised: bool | None) -> Self:
+        own, ranks = self.use_rslora, getattr(self, "ranks", None)
+        theirs = str(rank_stabilised).lower()
+        fits = None in (own, rank_stabilised) or own is rank_stabilised or not ranks  # of one rank it has no effect
+        require(self, fits, "use_rslora", f"{theirs}, as model.adapter.use_rslora is: leave it out here")
+        rule: Any = self
+        return replace(rule, use_rslora=rank_stabilised) if own is None else self
+
+
 @dataclass(frozen=True)
-class MixedRanks(Aggregator):
+class MixedRanks(OneScaling):
     """Base of rules whose server forms ``sum_k p_k B_k A_k``, to which clients of any rank can add.
 
     All have one alpha, so client k's adapter is scaled by ``alpha / r_k`` where the network's is scaled by
@@ -43,9 +57,6 @@ class MixedRanks(Aggregator):
         whole = all(isinstance(rank, int) and rank >= 1 for rank in (self.ranks or {}).values())
         require(self, whole, "ranks", "a whole rank of at least 1 for each client that it names")
         require(self, self.weighting in ("examples", "uniform"), "weighting", "'examples' or 'uniform'")
-
-    def suited(self, rank_stabilised: bool | None) -> Self:
-        return replace(self, use_rslora=_one_scaling(self, rank_stabilised))
 
     def weigh(self, num_examples: int, work: Work) -> float:
         return float(num_examples) if self.weighting == "examples" else 1.0
@@ -219,15 +230,6 @@ def norm(b: Tensor, a: Tensor) -> float:
     """Frobenius norm of ``b @ a``, from factors as small as their number of columns and rows."""
     left, right = (torch.linalg.qr(factor, mode="r").R for factor in (b, a.T))
     return math.sqrt(float((left @ right.T).square().sum()))
-
-
-def _one_scaling(rule: MixedRanks, rank_stabilised: bool | None) -> bool | None:
-    """What the adapters have; what the rule has where it makes no difference."""
-    if rule.use_rslora is None or rank_stabilised is None:
-        return rule.use_rslora if rank_stabilised is None else rank_stabilised
-    same, theirs = rule.use_rslora is rank_stabilised, str(rank_stabilised).lower()
-    require(rule, same or not rule.ranks, "use_rslora", f"{theirs}, as model.adapter.use_rslora is: leave it out here")
-    return rule.use_rslora
 
 
 def _factor(rule: MixedRanks, whole: int, own: int) -> float:
