@@ -103,7 +103,8 @@ class Reader(FederatedDataModule):
 
     def pattern_of(self, record_id: str) -> str | None:
         """The first pattern in ``exclude`` that names the record; nothing is noted."""
-        return next((p for p in self.exclude if fnmatch.fnmatchcase(record_id, p)), None)
+        # An id with brackets in it is no pattern of itself.
+        return next((p for p in self.exclude if p == record_id or fnmatch.fnmatchcase(record_id, p)), None)
 
     def refuse(self, record_id: str, reason: str) -> None:
         """Leave a record out, or stop, as ``on_bad_record`` says.

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal
 
 from fedlit.data.base import arguments
-from fedlit.data.base.listing import nothing_to_read
+from fedlit.data.base.listing import folder_proposal, nothing_to_read
 from fedlit.data.base.names import FOLDS, NameRule, few
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.data.base.tables import encodable
@@ -33,7 +33,8 @@ class DocumentFiles(DocumentDataModule):
         site_by: What names the site: the ``file`` (without ending and fold: ``clinic-a_train.tsv`` is of ``clinic-a``),
             or the ``folder`` (without folds); None: the folder where each document has files of its own, else the file.
         site_pattern: Regular expression whose group, searched in the file's path in ``root``, is the site instead.
-        subject_pattern: The same for the subject, searched in the document's id; None: each document is of another one.
+        subject_pattern: The same for the subject, searched in the document's id, and where that has it not in the
+            file's path; None: each document is of another one.
         encoding: Encoding of the files, by Python's name; a byte order mark counts before it.
         kwargs: See :class:`fedlit.data.documents.module.DocumentDataModule`.
     """
@@ -108,11 +109,13 @@ class DocumentFiles(DocumentDataModule):
                 return
             subject = own.subject
             if self.subject_pattern is not None:
-                subject = NameRule("data.subject_pattern", self.subject_pattern).of(own.id)
+                inside = path.with_suffix("").as_posix()
+                subject = NameRule("data.subject_pattern", self.subject_pattern).of(own.id, inside)
             site = self.site(path) if own.site == "site-unknown" else own.site
             out.append(replace(own, subject=subject, site=site, fold=own.fold or fold_of(self.fold_path(path))))
             before.append((piece.where, own))
             self.ignored.update(piece.not_kept)
+            self._folders.add(path.parent)
         except BadRecord as error:
             self.refuse(name, str(error))
 
@@ -127,6 +130,12 @@ class DocumentFiles(DocumentDataModule):
 
     def _look_over(self) -> None:
         super()._look_over()
+        root = Path(self.root or "")
+        # Names of their own: only what folders are called is looked at.
+        files = [root / folder / str(number) for number, folder in enumerate(sorted(self._folders))]
+        proposal = "" if self.subject_pattern or self.stand_in else folder_proposal(files, root)
+        if "data.subject_pattern" in proposal and self.split == "subject":
+            self.say(f"each document counts as of another subject, and {proposal}")
         if self._copies:
             self.say(
                 f"{len(self._copies)} document(s) are there again, to the letter, and count once, where they are read "
@@ -175,6 +184,7 @@ class DocumentFiles(DocumentDataModule):
         super()._forget()
         self._read: dict[str, list[tuple[str, Document]]] = {}
         self._copies: list[str] = []
+        self._folders: set[PurePath] = set()
 
 
 class FileOfDocuments(DocumentFiles):

@@ -99,7 +99,8 @@ def masked(document: Document, mask: LookedFor) -> Document | None:
 
 def mask_of(client: str, annotated: Mapping[str, LookedFor]) -> tuple[str, LookedFor] | None:
     """The first pattern that names a client, and what it looked for; None where no pattern does."""
-    return next(((pattern, mask) for pattern, mask in annotated.items() if fnmatchcase(client, pattern)), None)
+    named = (pattern for pattern in annotated if pattern == client or fnmatchcase(client, pattern))
+    return next(((pattern, annotated[pattern]) for pattern in named), None)
 
 
 def check_types(pattern: str, mask: LookedFor, schema: Mapping[str, Any]) -> None:

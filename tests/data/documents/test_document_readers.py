@@ -86,8 +86,9 @@ def test_pubtator_files(tmp_path):
     assert {own.site for own in PubTatorFolder(tmp_path, site_by="folder").read()} == {"a"}
     assert {own.site for own in PubTatorFolder(tmp_path, site_pattern="(.)/").read()} == {"a"}
     assert [own.subject for own in PubTatorFolder(tmp_path, subject_pattern="([0-9])").read()] == ["1", "2"]
-    with pytest.raises(BadRecord, match=r"record '1' does not match data.subject_pattern '\(x\)': widen it"):
-        PubTatorFolder(tmp_path, subject_pattern="(x)").read()
+    assert {own.subject for own in PubTatorFolder(tmp_path, subject_pattern="(a)/x").read()} == {"a"}
+    with pytest.raises(BadRecord, match=r"record '1', or its path 'a/x', does not match data.subject_pattern '\(q\)'"):
+        PubTatorFolder(tmp_path, subject_pattern="(q)").read()
     put(tmp_path / "b" / "x.PubTator", TWO.replace("|a|c", "|a|d"))
     message = r"b/x.PubTator: line 1: document '1' is also in .*a/x.PubTator: line 1, with other contents, ids must"
     with pytest.raises(FedlitError, match=message):
@@ -245,3 +246,25 @@ def test_a_reader_from_a_config(reader):
 def test_every_reader_of_documents_that_is_exported_is_here():
     made = {cls for cls in vars(fedlit.data).values() if isinstance(cls, type) and issubclass(cls, DocumentDataModule)}
     assert made - {DocumentDataModule} == CONFIGS.keys()
+
+
+def test_folders_of_patients_are_proposed_as_subjects(tmp_path):
+    for patient in range(1, 9):
+        for note in "ab":
+            put(tmp_path / f"patient{patient:03d}" / f"{note}.txt", f"fever {patient} {note}")
+            put(tmp_path / f"patient{patient:03d}" / f"{note}.ann", "T1\tSign 0 5\tfever\n")
+    data = BratFolder(tmp_path, partition=IID(2))
+    with pytest.warns(
+        UserWarning, match=r"patient001, patient002, .* look like subjects: set data.subject_pattern '\^\("
+    ):
+        data.setup()
+    mended = BratFolder(tmp_path, partition=IID(2), subject_pattern="^([^/]+)/").describe()
+    assert not [said for said in mended["warnings"] if "look like" in said]
+    assert mended["clients"]["client-1"]["subjects"] == 4
+
+
+def test_an_id_with_brackets_is_left_out_by_its_name(tmp_path):
+    put(tmp_path / "a.jsonl", '{"id": "n[x]", "text": " "}\n{"id": "n1", "text": "b", "entities": []}\n')
+    with pytest.raises(BadRecord, match=r"data.exclude \['n\[x\]'\]"):
+        JSONLDocuments(tmp_path).read()
+    assert [own.id for own in JSONLDocuments(tmp_path, exclude=["n[x]"]).read()] == ["n1"]
