@@ -73,6 +73,20 @@ class WFDBRecord:
                 found.setdefault(f"{key}#{turns[key]}", signal.name)
         return list(found.values())
 
+    @property
+    def seconds(self) -> float:
+        """Length (s); where no header tells it, of the first signal.
+
+        Raises:
+            BadRecord: That cannot be read.
+        """
+        frames = 0.0
+        for header, count in ((piece.header, piece.frames) for piece in self._pieces):
+            if count is None and header is not None and header.signals:
+                count = len(_steps(header, None, [0])[0]) // header.signals[0].each
+            frames += count or 0
+        return frames / self.header.rate
+
     def find(self, wanted: str | Sequence[str]) -> str:
         """The channel to read: the name, or the first of several that is there.
 

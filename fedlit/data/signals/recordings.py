@@ -51,9 +51,11 @@ class Recordings:
         self._site = None if site_pattern is None else NameRule("data.site_pattern", site_pattern)
         self._subject = None if subject_pattern is None else NameRule("data.subject_pattern", subject_pattern)
         self._rows: dict[str, Mapping[str, str]] = {}
+        self.columns: set[str] = set()
         if table is not None:
             known = {name: path for path in paths for name in (self.names[path], inside(path, root))}
             self._rows = table_rows(table, record_column, columns, known)
+            self.columns = set(next(iter(self._rows.values())))
             absent = [name for path, name in self.names.items() if not self.row(path)]
             if absent:
                 reader.say(f"{table}: {len(absent)} of {len(self.names)} records have no row: {few(absent)}")

@@ -83,7 +83,7 @@ def test_records_without_a_diagnosis_are_left_out_and_counted(folder, line):
     data = WFDBLabels(folder, **SMALL)
     with pytest.warns(UserWarning, match=r"1 record\(s\) without a diagnosis in the header \(Dx\) are left out: A99"):
         data.setup()
-    assert data.describe()["excluded"] == [{"record": "A99", "reason": "has no diagnosis in its header"}]
+    assert data.describe()["excluded"] == [{"record": "A99", "reason": "has no diagnosis in the header (Dx)"}]
 
 
 def test_labels_from_names(folder):
@@ -195,7 +195,7 @@ def test_missing_samples_and_empty_files(folder):
         WFDBLabels(folder, **SMALL).setup()
     (folder / "empty").mkdir()
     (folder / "empty" / "x").write_text("")
-    with pytest.raises(FedlitError, match="no .hea file in it"):
+    with pytest.raises(FedlitError, match=r"no WFDB record \(.hea\), it holds"):
         WFDBLabels(folder / "empty").setup()
 
 

@@ -1,0 +1,321 @@
+"""Recordings of a folder to classify: labels by name, by a table, by stretches of time, or as the file gives them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlit.data.base.listing import inside
+from fedlit.data.base.names import NameRule, few
+from fedlit.data.base.partitions import BySite, Partition
+from fedlit.data.base.records import BadRecord, natural
+from fedlit.data.base.renaming import renamed
+from fedlit.data.base.tables import read_table
+from fedlit.data.classification.examples import Example
+from fedlit.data.classification.signals import SignalClasses, Signals, named_by
+from fedlit.data.classification.stretches import Stretch, unambiguous
+from fedlit.data.files.channels import Recording
+from fedlit.data.signals import checks
+from fedlit.data.signals.recordings import Recordings
+from fedlit.errors import FedlitError
+
+
+class RecordingClasses(SignalClasses):
+    """Recordings of a folder and all folders in it, with several channels, to classify.
+
+    A reader adds ``files``, ``opened``, and ``own_labels`` or ``marks``.
+
+    Args:
+        root: The folder.
+        channels: In the order wanted, any case; alternatives in a list, of which the first that is there counts.
+        label_pattern: Regular expression whose group, searched in the record's name and then in its path, is its label.
+        classes: Labels that are classes, in order; None for those found.
+        min_count: Labels of fewer records are no classes, where ``classes`` is not given.
+        names: Label to the name of its class.
+        site_pattern: Regular expression for the site; None: unknown.
+        subject_pattern: The same for the subject; None: each record is of another subject, which is said.
+        table: A table with columns of the record and of its label, ``site`` or ``subject``.
+        record_column: Its column of records' names, or of their paths below ``root``.
+        label_column: Its column of labels.
+        label_separator: What separates several labels in a cell of it; None: each record has one.
+        rest_label: Label of the parts of a recording that nothing marks; None: they have none and are left out.
+        rate: Hz.
+        window_seconds: None for whole records, which must then be of one length.
+        kwargs: See :class:`fedlit.data.classification.signals.SignalClasses`.
+    """
+
+    kind: ClassVar[str] = "ecg"
+    default_partition: ClassVar[Partition] = BySite(min_records=3)
+    held_as: ClassVar[Mapping[str, str]] = {"classes": "given_classes"}
+
+    def __init__(
+        self,
+        root: Path,
+        channels: Sequence[str | list[str]],
+        label_pattern: str | None,
+        classes: list[str] | None,
+        min_count: int,
+        names: dict[str, str] | None,
+        site_pattern: str | None,
+        subject_pattern: str | None,
+        table: Path | None,
+        record_column: str,
+        label_column: str,
+        label_separator: str | None,
+        rest_label: str | None,
+        rate: float,
+        window_seconds: float | None,
+        **kwargs: Any,
+    ) -> None:
+        self.root = Path(root)
+        self.channels = list(channels)
+        self.label_pattern = label_pattern
+        self.given_classes = None if classes is None else list(classes)
+        self.min_count = min_count
+        self.names = {str(label): name for label, name in (names or {}).items()}
+        self.site_pattern, self.subject_pattern = site_pattern, subject_pattern
+        self.table = None if table is None else Path(table)
+        self.record_column, self.label_column, self.label_separator = record_column, label_column, label_separator
+        named_channels(self.channels)
+        for argument in ("label_pattern", "site_pattern", "subject_pattern"):
+            named_by(argument, getattr(self, argument))
+        if min_count < 1:
+            raise FedlitError(f"data.min_count is {min_count}: give 1 or more")
+        self.rest_label = rest_label
+        if len(self.sources) > 1:
+            raise FedlitError(f"{' and '.join(self.sources)} both say where labels are: give one")
+        idle = {"record_column": "record", "label_column": "label", "label_separator": None}
+        for argument, usual in idle.items():
+            if table is None and getattr(self, argument) != usual:
+                raise FedlitError(f"data.{argument} is of a table: give data.table, or leave it out")
+        super().__init__(rate=rate, window_seconds=window_seconds, **kwargs)
+        self.class_names = self.given_classes
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The recordings in ``root``.
+
+        Raises:
+            FedlitError: There is none.
+        """
+
+    @abstractmethod
+    def opened(self, path: Path) -> Recording:
+        """A recording.
+
+        Raises:
+            BadRecord: It cannot be read.
+        """
+
+    def own_labels(self, path: Path) -> tuple[str, ...]:
+        """Labels that the file itself gives to the whole of it; empty without one.
+
+        Raises:
+            BadRecord: It cannot be read.
+        """
+        return ()
+
+    def marks(self, path: Path) -> tuple[list[Stretch], float]:
+        """Stretches of the recording with a label, and its length (s), where ``by_stretches``.
+
+        Raises:
+            BadRecord: They cannot be read.
+        """
+        raise NotImplementedError
+
+    @property
+    def sources(self) -> list[str]:
+        """Arguments that are given and say where labels are."""
+        return [] if self.label_pattern is None else ["data.label_pattern"]
+
+    @property
+    def by_stretches(self) -> bool:
+        """Whether labels are of parts of a recording."""
+        return False
+
+    @property
+    def label_noun(self) -> str:
+        """What is a label, for warnings of records without one."""
+        return f"label in {self.table}" if self._by_table else "part of its name that data.label_pattern finds"
+
+    def read(self) -> list[Example]:
+        """One example per recording that has a label, or per stretch with one."""
+        assert self.root is not None
+        where = (self.files(), self.root, self.site_pattern, self.subject_pattern)
+        columns = ("site", "subject", self.label_column)
+        self._recordings = Recordings(self, *where, self.table, self.record_column, columns)
+        self._by_table = self.label_column in self._recordings.columns
+        if self._by_table and self.sources:
+            raise FedlitError(f"{self.table} has labels, and {self.sources[0]} is given: leave one out")
+        if self.table is not None and self._by_table:
+            self.multi_label = self.label_separator is not None
+        out = []
+        for path, name in self._recordings.names.items():
+            if self.excluded(name):
+                continue
+            try:
+                site, subject = self._recordings.site(path), self._recordings.subject(path)
+                parts = self._parts_of(name, path)
+            except BadRecord as error:
+                self.refuse(name, str(error))
+                continue
+            out += [Example(i, subject, site, self.kind, own, values, self.rate) for i, own, values in parts]
+            if not parts:
+                self._left_out[name] = f"has no {self.label_noun}"
+                self._bare.append(name)
+        if self._bare:
+            self.say(f"{len(self._bare)} record(s) without a {self.label_noun} are left out: {few(self._bare)}")
+        if self.by_stretches and not self._by_table:
+            self._say_what_stretches_leave()
+        self._recordings.say_what_subjects_are()
+        return self._of_classes(out)
+
+    def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], Mapping[str, float]]:
+        """The channels of a record; voltages in mV."""
+        recording, name = self.opened(path), self._recordings.names[path]
+        chosen = [recording.find(asked) for asked in self.channels]
+        read = recording.read(chosen)
+        self._recordings.note(name, read.notes)
+        for asked, used in zip(self.channels, chosen, strict=True):
+            self._recordings.unit(name, first_name(asked), read.units[used])
+            if not isinstance(asked, str):
+                self._recordings.used[first_name(asked)][used].append(name)
+        if self.scale == "none":
+            low, high = np.nanpercentile(read.values[chosen[0]], [1, 99])
+            self._amplitudes[read.gains[chosen[0]]][name] = float(high - low)
+        return read.values, read.rates
+
+    def _parts_of(self, name: str, path: Path) -> list[tuple[str, tuple[str, ...], Callable[[], Signals]]]:
+        """Id, labels and values of what a recording is to classify: the whole, or stretches; none without a label."""
+        if self.by_stretches and not self._by_table:
+            return self._stretches(name, path)
+        if self._by_table:
+            cell = self._recordings.row(path).get(self.label_column, "")
+            separated = [cell] if self.label_separator is None else cell.split(self.label_separator)
+            labels = tuple(one.strip() for one in separated)
+        elif self.label_pattern is not None:
+            rule = NameRule("data.label_pattern", self.label_pattern)
+            labels = (rule.of(name, inside(path, self._recordings.root)),)
+        else:
+            labels = self.own_labels(path)
+        named = tuple(dict.fromkeys(self.names.get(one, one) for one in labels if one))
+        return [(name, named, self.values_of(name, path))] if named else []
+
+    def _stretches(self, name: str, path: Path) -> list[tuple[str, tuple[str, ...], Callable[[], Signals]]]:
+        marks, seconds = self.marks(path)
+        marks = [replace(mark, label=self.names.get(mark.label, mark.label)) for mark in marks]
+        found, doubled = unambiguous(marks, seconds, self.rest_label)
+        shortest = float(self.window_seconds or 0.0)
+        kept = [one for one in found if one.stop - one.start >= shortest * (1 - 1e-9)]
+        self._unused["short"] += len(found) - len(kept)
+        self._unused["doubled"] += doubled
+        self._unused["seconds"] += seconds - sum((one.stop - one.start) // shortest * shortest for one in kept)
+        self._unused["given"] += seconds
+        return [
+            (f"{name}/{number}", (one.label,), partial(self._stretch, name, path, one.start, one.stop))
+            for number, one in enumerate(kept)
+        ]
+
+    def _stretch(self, name: str, path: Path, start: float, stop: float) -> Signals:
+        """Samples of a stretch, of the whole recording's scale."""
+        whole = self._values(name, path)
+        return whole[:, round(start * self.rate) : round(stop * self.rate)].copy()
+
+    def _say_what_stretches_leave(self) -> None:
+        short, doubled = int(self._unused["short"]), self._unused["doubled"]
+        if short or doubled:
+            self.say(
+                f"{short} stretch(es) shorter than data.window_seconds {self.window_seconds:g}, and {doubled:g} s with "
+                f"several labels at once, are left out"
+            )
+
+    def _of_classes(self, read: Sequence[Example]) -> list[Example]:
+        """The records with those of their labels that are classes; sets the classes where they are not given."""
+        change = self.rename.get("labels", {})
+        count = Counter(name for example in read for name in renamed(example.labels, change))
+        noun = "diagnosis" if self.multi_label else "label"
+        kept = set(self.given_classes or (name for name, n in count.items() if n >= self.min_count))
+        if self.given_classes is None:
+            self.class_names = sorted(kept, key=natural) if self.multi_label else None
+            if not kept and count:
+                most = max(count.values())
+                raise FedlitError(
+                    f"no {noun} is in data.min_count = {self.min_count} records, at most {most}: lower it"
+                )
+        absent = [name for name in self.given_classes or () if not count[name]]
+        if absent:
+            self.say(f"data.classes: no record has {few(absent)}; there are {few(sorted(count))}")
+        other = {name: n for name, n in count.items() if name not in kept}
+        if other:
+            nouns = "diagnoses" if self.multi_label else "labels"
+            self.say(f"{len(other)} {nouns} ({sum(other.values())} times) are no classes: {few(sorted(other))}")
+        out = []
+        for example in read:
+            labels = tuple(name for name in example.labels if kept.issuperset(renamed((name,), change)))
+            if labels or self.multi_label:
+                out.append(replace(example, labels=labels))
+            else:
+                self._left_out[example.id] = f"has the label {example.label!r}, which is no class"
+        return out
+
+    @property
+    def names_are_given(self) -> bool:
+        """Whether the user lists the classes."""
+        return self.given_classes is not None
+
+    def _describe_findings(self) -> dict[str, Any]:
+        used = {key: dict(sorted(own.items())) for key, own in self._recordings.used.items()}
+        stretches = {name: round(value, 3) for name, value in self._unused.items()}
+        found = {"channels_used": used} if used else {}
+        return super()._describe_findings() | found | ({"stretches_left_out": stretches} if stretches else {})
+
+    def _look_over(self) -> None:
+        super()._look_over()
+        self._recordings.say_notes()
+        sizes = {gain: list(own.values()) for gain, own in self._amplitudes.items()}
+        for gain, ratio in checks.gain_ratios(sizes).items():
+            named = few(list(self._amplitudes[gain]), most=16)
+            self.say(
+                f"records with gain {gain:g} in the header have {ratio:.2g} times the median amplitude of those with "
+                f"the commonest gain: check it, or set data.scale to record: {named}"
+            )
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._amplitudes: dict[float, dict[str, float]] = defaultdict(dict)
+        self._bare: list[str] = []
+        self._unused: dict[str, float] = defaultdict(float)
+        self._by_table = False
+
+
+def first_name(asked: str | Sequence[str]) -> str:
+    """The name of a channel, or the first of several."""
+    return asked if isinstance(asked, str) else asked[0]
+
+
+def named_channels(channels: Sequence[str | list[str]]) -> list[str]:
+    """All names in a list of channels and alternatives.
+
+    Raises:
+        FedlitError: There is none, or one twice.
+    """
+    names = [name for asked in channels for name in ([asked] if isinstance(asked, str) else asked)]
+    if not channels or not all(channels) or len({name.strip().lower() for name in names}) < len(names):
+        raise FedlitError(f"data.channels is {', '.join(names) or 'empty'}: name each channel once, any case")
+    return names
+
+
+def has_column(table: Path, column: str) -> bool:
+    """Whether a table has a column, or may have it, as it cannot be read."""
+    try:
+        return column in read_table(table).columns
+    except FedlitError:
+        return True
