@@ -5,6 +5,7 @@ from fedlit.data.base.partitions import IID, BySite, BySubject, FileList, Modali
 from fedlit.data.base.records import BadRecord, Record
 from fedlit.data.base.skews import Dirichlet, PairwiseDirichlet, QuantitySkew
 from fedlit.data.classification.adftd import ADFTD
+from fedlit.data.classification.edf import EDFClasses
 from fedlit.data.classification.examples import Example, Examples
 from fedlit.data.classification.fed_isic import FedISIC2019
 from fedlit.data.classification.icbhi import ICBHI
@@ -21,6 +22,7 @@ from fedlit.data.documents.module import DocumentDataModule, Documents
 from fedlit.data.documents.partitions import RareTagBalanced
 from fedlit.data.documents.readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
 from fedlit.data.documents.simulated import SimulatedNotes
+from fedlit.data.signals.edf_folder import EDFFolder
 from fedlit.data.signals.module import SignalDataModule
 from fedlit.data.signals.ptbxl import PTBXL
 from fedlit.data.signals.simulated import SimulatedVitals
@@ -31,7 +33,8 @@ from fedlit.data.signals.windows import Windows
 
 __all__ = [
     "ADFTD", "BadRecord", "BratFolder", "BySite", "BySubject", "ClassificationDataModule", "ConllFolder",
-    "Dirichlet", "Document", "DocumentDataModule", "Documents", "Entity", "Example", "Examples",
+    "Dirichlet", "Document", "DocumentDataModule", "Documents", "EDFClasses", "EDFFolder", "Entity", "Example",
+    "Examples",
     "FederatedDataModule", "FedISIC2019", "FileList", "I2B2Folder", "ICBHI", "IID", "ImageTable", "JSONLDocuments",
     "MedicalAbstracts", "MedMNIST", "Modality", "Nested", "PairwiseDirichlet", "Partition", "PTBXL", "PTBXLClasses",
     "PubMedRCT", "PubTatorFolder", "QuantitySkew", "RareTagBalanced", "Record", "Relation", "SignalDataModule",

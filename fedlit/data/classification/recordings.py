@@ -52,7 +52,7 @@ class RecordingClasses(SignalClasses):
         kwargs: See :class:`fedlit.data.classification.signals.SignalClasses`.
     """
 
-    kind: ClassVar[str] = "ecg"
+    kind: str = "ecg"
     default_partition: ClassVar[Partition] = BySite(min_records=3)
     held_as: ClassVar[Mapping[str, str]] = {"classes": "given_classes"}
 
@@ -155,6 +155,8 @@ class RecordingClasses(SignalClasses):
         self._by_table = self.label_column in self._recordings.columns
         if self._by_table and self.sources:
             raise FedlitError(f"{self.table} has labels, and {self.sources[0]} is given: leave one out")
+        if self._by_table and self.rest_label is not None:
+            raise FedlitError(f"{self.table} has labels, and data.rest_label is given: leave one out")
         if self.table is not None and self._by_table:
             self.multi_label = self.label_separator is not None
         out = []

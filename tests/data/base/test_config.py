@@ -17,6 +17,7 @@ PLACES = {
 }
 """Arguments that a fingerprint leaves out, and why."""
 NEEDED = {"columns": {"a": "ecg"}, "table_rate": 250.0, "name": "bloodmnist", "rate": 100.0}
+CHANNELS = {"EDFFolder": {"ECG": "ecg"}, "EDFClasses": ["Cz"]}
 OTHER = {
     "annotated": {"a": ["entities"]}, "assertions": True, "batch_size": 7, "channels": ["Fz"], "check_md5": False,
     "classes": ["a", "b"], "columns": {"b": "icg"}, "context_length": 99, "default_type": "x", "eval_batch_size": 3,
@@ -37,6 +38,8 @@ OTHER = {
     "unit": "sentence", "val_fraction": 0.1, "window_seconds": 4.0,
     "decimal": ",", "delimiter": ";", "encoding": "latin-1", "time_column": "clock", "time_format": "%H",
     "time_unit": "ms", "time_zone": "Europe/Berlin",
+    "annotation_pattern": "(b)", "comment_pattern": "(c)", "kind": "emg", "pair_pattern": "(d)", "record_column": "r",
+    "rest_label": "none", "rhythms": "atr",
 }  # fmt: skip
 """A value of each argument that is nowhere the default."""
 
@@ -58,7 +61,8 @@ def arguments(cls: type) -> dict[str, inspect.Parameter]:
 
 def made(cls: type, **given: object) -> FederatedDataModule:
     needed = {n for n, p in arguments(cls).items() if n in NEEDED and (p.default is p.empty or n == "table_rate")}
-    places = {"root": Path("data")} if "root" in arguments(cls) else {}
+    places: dict[str, object] = {"root": Path("data")} if "root" in arguments(cls) else {}
+    places |= {"channels": CHANNELS[cls.__name__]} if cls.__name__ in CHANNELS else {}
     return cls(**(places | {name: NEEDED[name] for name in needed} | given))
 
 
@@ -68,10 +72,15 @@ def test_every_argument_of_a_reader_is_in_its_config(reader):
     names = arguments(reader)
     assert usual.keys() == {"class", *names}
     for name in names.keys() - PLACES.keys():
-        value = {"a": "icg"} if (reader.__name__, name) == ("WFDBFolder", "channels") else OTHER[name]
+        kinds = name == "channels" and reader.__name__ in ("WFDBFolder", "EDFFolder")
+        value = {"a": "icg"} if kinds else OTHER[name]
         value = ["tfm_icg"] if (reader.__name__, name) == ("VitalSigns", "channels") else value
         more = {"window_seconds": 4.0} if name == "max_windows" else {}
         more = {"time_column": "clock"} if name in ("time_unit", "time_zone", "time_format") else more
+        if "record_column" in names and name in ("record_column", "label_column", "label_separator"):
+            more = {"table": Path("t.csv")}
+        if name == "rest_label" and "rhythms" in names:
+            more = {"rhythms": "atr"}
         changed = made(reader, **{name: value}, **more).config()
         wanted = value.config() if isinstance(value, Partition) else str(value) if name == "table" else value
         assert changed[name] == wanted != usual[name], name

@@ -11,6 +11,8 @@ from fedlit.data import (
     BySite,
     ClassificationDataModule,
     DocumentDataModule,
+    EDFClasses,
+    EDFFolder,
     FederatedDataModule,
     FedISIC2019,
     ImageTable,
@@ -38,7 +40,8 @@ CONFIGS = {
     SimulatedVitals: {"kinds": ["ecg", "icg"], "rate": 50},
     PTBXL: {"root": "data", "lead": "V2"},
     VitalSigns: {"root": "data", "channels": ["tfm_icg"]},
-    WFDBFolder: {"root": "data", "channels": {"V2": "ecg"}, "site_pattern": "(.)"},
+    WFDBFolder: {"root": "data", "channels": {"V2": "ecg", "bp": ["ABP", "ART"]}, "site_pattern": "(.)"},
+    EDFFolder: {"root": "data", "channels": {"eeg": ["Cz", "Fz"]}, "subject_pattern": "(.)"},
     SignalTable: {"root": "data", "columns": {"a": "ecg"}, "table_rate": 250},
 }
 
@@ -61,6 +64,7 @@ def test_a_reader_and_its_partition_from_a_config(reader):
 
 CLASSIFIED = {
     ADFTD: {"root": "data", "channels": ["Fp1"], "window_seconds": 2.0},
+    EDFClasses: {"root": "data", "channels": [["C3", "C4"], "O1"], "annotation_pattern": "Sleep stage (.)"},
     FedISIC2019: {"root": "data", "size": 128},
     ICBHI: {"root": "data", "padding": "zeros"},
     ImageTable: {"root": "a.csv", "path_column": "file", "resize": "squash"},
@@ -75,7 +79,7 @@ CLASSIFIED = {
     SoundTable: {"root": "a.csv", "rate": 8000.0, "seconds": 2.0},
     SPRSound: {"root": "data", "level": "record", "test_part": "inter"},
     TextTable: {"root": "a.csv", "text_column": "note", "label_separator": ";"},
-    WFDBLabels: {"root": "data", "label_pattern": "^(.)", "channels": ["I"], "site_pattern": "(.)"},
+    WFDBLabels: {"root": "data", "label_pattern": "^(.)", "channels": [["I", "II"]], "site_pattern": "(.)"},
 }
 
 
