@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -137,12 +138,17 @@ def label_fault(example: Example, class_names: Sequence[str] | None, multi_label
     return None
 
 
-def value_fault(value: object, modality: Modality) -> str | None:
-    """Why a value cannot be used, or None."""
+def is_empty(text: str) -> bool:
+    """Whether a text shows nothing: it has only white space, marks of control and format (zero-width blanks)."""
+    return all(unicodedata.category(character)[0] in "ZC" for character in text)
+
+
+def value_fault(value: object, modality: Modality, gaps: bool = False) -> str | None:
+    """Why a value cannot be used, or None; with ``gaps``, missing samples (NaN) are no fault."""
     if modality == "text":
         if not isinstance(value, str):
             return f"is {type(value).__name__}, not text: mend the cell"
-        return None if value.strip() else "has an empty text: fill it in"
+        return "has an empty text: fill it in" if is_empty(value) else None
     if not isinstance(value, np.ndarray):
         return f"is {type(value).__name__}, not an array: mend the reader"
     if modality == "image":
@@ -154,5 +160,24 @@ def value_fault(value: object, modality: Modality) -> str | None:
         return f"is {value.dtype} {value.shape}, not float32 ({', '.join(axes)}): mend the reader"
     if not value.size:
         return "holds no samples: leave it out"
-    bad = int((~np.isfinite(value)).sum())
-    return f"holds {bad} missing or infinite sample(s): mend them" if bad else None
+    bad = int((np.isinf(value) if gaps else ~np.isfinite(value)).sum())
+    return f"holds {bad} {'' if gaps else 'missing or '}infinite sample(s): mend them" if bad else None
+
+
+def blank(value: object, modality: Modality) -> str | None:
+    """What a value of a kind that can be used says where it holds nothing: it does not vary. None where it does.
+
+    A silent stretch of a sound, a margin of an image, or one constant channel among others is no fault.
+    """
+    if not isinstance(value, np.ndarray):
+        return None
+    if modality == "image":
+        first = value[0, 0]
+        one = bool((value[-1, -1] == first).all() and (value == first).all())
+        return f"is of one colour, {tuple(int(part) for part in first)}: leave it out" if one else None
+    flat = (value == value[..., :1]).all()
+    if not flat:
+        return None
+    if modality == "audio":
+        return f"is silent, every sample is {value[0]:g}: leave it out"
+    return "is flat, every channel is constant: leave it out"

@@ -12,7 +12,8 @@ import numpy as np
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.data.classification.examples import Example
-from fedlit.data.classification.sounds import SoundReader, read_header, span_fault
+from fedlit.data.classification.sounds import SoundReader, span_fault
+from fedlit.data.files.sounds import read_header
 from fedlit.data.generated.examples import stand_in_sound, write_sound
 from fedlit.errors import FedlitError
 

@@ -26,6 +26,8 @@ from fedlit.data.classification import examples
 from fedlit.data.classification.examples import Example, Examples, Modality
 from fedlit.data.classification.overview import example_samples, examples_shown
 from fedlit.data.classification.protocol import ExampleProtocol, FHBenchExamples
+from fedlit.data.classification.reach import Reach, cut_off, told
+from fedlit.data.classification.review import absent_classes, blanks_kept, duplicates_and_leaks, idle_with_parity, rare
 from fedlit.data.classification.value_store import ValueStore
 from fedlit.errors import FedlitError
 
@@ -44,7 +46,8 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         fraction: Share of the subjects to use, the same in every class; with ``parity``, of the examples.
         parity: Do as the code of FHBench (arXiv 2504.10817): official parts pooled, windows cut before the partition
             and dealt out whatever subject they are from, 40 % train, 30 % test, 30 % val of each client and class.
-            Subjects and duplicates leak between train and test; ``describe()["leaks"]`` counts them.
+            Subjects and duplicates leak between train and test; ``describe()["leaks"]`` counts them. Blank examples
+            are kept and counted; otherwise they are bad records.
         exclude: Patterns (``HR0*``) of record ids to leave out.
         on_bad_record: ``error`` stops at a record that cannot be used, ``skip`` leaves it out and says so.
         merge_duplicates: Keep examples with equal values, and the subjects that hold them, on one side of the split.
@@ -70,6 +73,8 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
     rate: float | None = None
     """Samples per second (Hz) of the values, where they are sampled."""
     class_names: Sequence[str] | None = None
+    unit: ClassVar[str] = ""
+    """What the length of a record is counted in, where some of it may be cut off; see ``_reach``."""
     cache_values: ClassVar[bool] = True
     """Whether values that are read by a function are read once and kept; False where reading is cheap."""
 
@@ -118,6 +123,18 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
     def examples(self) -> list[Example]:
         """The records of clients."""
         return self.records
+
+    def mend_of_fold(self, example: Example) -> str:
+        """What to do about an example without a fold, with ``split`` ``fold``."""
+        return "set data.split to subject"
+
+    def mend_of_cuts(self) -> str:
+        """What to do about what is cut off; a reader with a ``unit`` says it."""
+        return "see partition.json"
+
+    def value_fault(self, value: object) -> str | None:
+        """Why a value cannot be used, or None."""
+        return examples.value_fault(value, self.modality)
 
     def usual_partition(self) -> Partition:
         """The partition where none is given."""
@@ -174,6 +191,8 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
             if self.excluded(example.id):
                 continue
             fault = examples.label_fault(example, self.class_names, self.multi_label)
+            if fault is None and self.protocol.follows_source and example.fold is None:
+                fault = f"has no fold: {self.mend_of_fold(example)}"
             if fault is None:
                 usable.append(example)
             else:
@@ -199,23 +218,30 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         """Read and check every value once; keep what was read by a function."""
         store = ValueStore(self.cache_folder)
         usable: list[tuple[Example, int | None]] = []
+        pieces = self.protocol.windows_first and self._cuts
         for example in drawn:
+            self._reach = None
             try:
                 value = example.value
             except BadRecord as error:
                 self.refuse(example.id, str(error))
                 continue
-            fault = examples.value_fault(value, self.modality)
+            fault = self.value_fault(value)
+            if fault is None and (blank := examples.blank(value, self.modality)) is not None:
+                self._blank += [example.id] * self.parity
+                fault = None if self.parity else blank
             if fault is not None:
                 self.refuse(example.id, f"record {example.id!r} {fault}")
                 continue
+            if not pieces:
+                self._note_reach(example)
             self._keys[example.id] = content_key(value)
             # A window that is kept must not keep its whole record with it.
-            window = self.protocol.windows_first and self._cuts and not callable(example.values)
+            window = pieces and not callable(example.values)
             value = value.copy() if window and isinstance(value, np.ndarray) else value
             kept = window or (callable(example.values) and self.cache_values)
             usable.append((example, store.add(value) if kept else None))
-            if self.protocol.windows_first or not self._cuts:
+            if pieces or not self._cuts:
                 self._shapes[example.id] = getattr(value, "shape", ())
         values = store.values()
         loaded = [e if number is None else replace(e, values=values[number]) for e, number in usable]
@@ -242,17 +268,24 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
             return list(records)
         out: list[Example] = []
         for record in records:
+            self._reach = None
             try:
                 pieces = self.cut(record)
             except BadRecord as error:
                 self.refuse(record.id, str(error))
                 continue
+            self._note_reach(record)
             for piece in pieces:
                 fault = examples.label_fault(piece, self.classes, self.multi_label)
                 if fault is not None:
                     raise FedlitError(f"record {piece.id!r} {fault}")
             out += pieces
         return out
+
+    def _note_reach(self, record: Example) -> None:
+        """Keep what reading or cutting the record said of how much of it is used."""
+        if self._reach is not None:
+            self._reaches[record.id] = self._reach
 
     def _drawn_for_server(self, used: Sequence[Example], groups_of: Sequence[str]) -> tuple[list[int], set[int]]:
         by_fold = self.protocol.follows_source
@@ -284,12 +317,20 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         }
 
     def _describe_findings(self) -> dict[str, Any]:
-        return super()._describe_findings() | {"absent_classes": self._absent}
+        cut = {"cut": cut_off(self._reaches.values(), self.unit)} if self._reaches else {}
+        own = {"absent_classes": self._absent, "blank": self._blank, "official_test_in_training": self._official_test()}
+        return super()._describe_findings() | own | cut
+
+    def _official_test(self) -> int:
+        """Records of the source's own test part that clients train on."""
+        return sum(self.records[i].fold == "test" for sides in self._sides.values() for i in sides["train"])
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         sides = {split: [self.records[i] for i in self._sides[client][split]] for split in SPLITS}
         held = [example for own in sides.values() for example in own]
-        return {
+        reaches = [self._reaches[example.id] for example in held if example.id in self._reaches]
+        cut = {"cut": cut_off(reaches, self.unit)} if reaches else {}
+        return cut | {
             "records": {split: [example.id for example in own] for split, own in sides.items()},
             "examples": {split: len(self._parts[client][split]) for split in SPLITS},
             "class_counts": {split: self._class_counts(client, split) for split in SPLITS},
@@ -300,41 +341,32 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
 
     def _look_over(self) -> None:
         super()._look_over()
-        for client, parts in self._parts.items():
-            lacking = sorted(
-                {n for e in parts["test"] for n in e.labels} - {n for e in parts["train"] for n in e.labels}
-            )
-            if lacking:
-                self._absent[client] = lacking
+        self._absent = absent_classes(self._parts)
+        count = Counter(name for example in self.records for name in example.labels)
+        tested = {name for parts in self._parts.values() for example in parts["test"] for name in example.labels}
+        if self.parity:
+            self._say_if(idle_with_parity(self))
         if self._absent:
             named = [f"{client} ({few(lacking, 3)})" for client, lacking in self._absent.items()]
             self.say(f"{len(named)} client(s) test classes that they have no training example of: {few(named)}")
-        tested = {name for parts in self._parts.values() for example in parts["test"] for name in example.labels}
         if len(tested) == 1 and not self.multi_label:
             self.say(f"all test examples are of one class ({tested.pop()}): scores tell nothing of the others")
         if self.class_names is None and self.protocol.by_subject:
-            count = Counter(name for example in self.records for name in example.labels)
-            rare = [f"{name} ({count[name]})" for name in self.classes if count[name] < len(SPLITS)]
-            if rare:
-                self.say(
-                    f"{len(rare)} class(es) of fewer than {len(SPLITS)} records, too few to train, validate and test "
-                    f"on: {few(rare)}; mend labels that are misspelt"
-                )
+            self._say_if(rare(self.classes, count))
+        self._say_if(told(cut_off(self._reaches.values(), self.unit), self.mend_of_cuts()))
+        self._say_if(blanks_kept(self._blank))
         self._warn_of_left_out(len(self.records))
-        if self._duplicates["repeats"]:
-            done = "kept on one side of the split" if self._merges else "not kept on one side of the split"
-            self.say(
-                f"{self._duplicates['values']} value(s) occur more than once ({self._duplicates['repeats']} repeats), "
-                f"{self._duplicates['with_different_labels']} of them under different labels: {done}"
-            )
-        if self._leaks["subjects"] or self._leaks["duplicates"]:
-            self.say(
-                f"{self.protocol.label}{self._leaks['subjects']} subject(s) and "
-                f"{self._leaks['duplicates']} duplicated value(s) are in more than one of train, val and test: figures "
-                f"on unseen subjects will be lower; data.split subject with merge_duplicates keeps them apart"
-            )
+        for message in duplicates_and_leaks(self._duplicates, self._leaks, self._merges, self.protocol.label):
+            self.say(message)
+
+    def _say_if(self, message: str | None) -> None:
+        if message is not None:
+            self.say(message)
 
     def _forget(self) -> None:
         super()._forget()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._absent: dict[str, list[str]] = {}
+        self._blank: list[str] = []
+        self._reach: Reach | None = None
+        self._reaches: dict[str, Reach] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -14,61 +14,40 @@ import numpy.typing as npt
 from fedlit.data.base import arguments
 from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.records import BadRecord
+from fedlit.data.classification import examples
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
-from fedlit.data.signals.flat import FLAT
+from fedlit.data.classification.reach import Reach
+from fedlit.data.classification.windows import Signals, Window, faults, filled, runs, standardised
 from fedlit.errors import FedlitError
 
 SignalScale = Literal["record", "window", "none"]
-Signals = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Samples ``[start, stop)`` of a recording, copied when called, so that a window does not keep its recording.
-
-    Attributes:
-        source: Shape ``(channels, samples)``, or a function that gives it.
-        start: First sample.
-        stop: One after the last.
-        scaled: Whether each channel is brought to mean 0 and deviation 1 over the window.
-    """
-
-    source: Signals | Callable[[], Signals]
-    start: int
-    stop: int
-    scaled: bool
-
-    def __call__(self) -> Signals:
-        whole = self.source() if callable(self.source) else self.source
-        part = whole[:, self.start : self.stop]
-        return standardised(part) if self.scaled else part.copy()
-
-
-def standardised(values: Signals) -> Signals:
-    """Each channel at mean 0 and (population) deviation 1; a constant one becomes 0. Shape ``(channels, samples)``."""
-    wide = values.astype(np.float64)
-    deviation = wide.std(axis=1, keepdims=True)
-    flat = deviation <= FLAT * np.abs(wide).max(axis=1, keepdims=True)
-    out = (wide - wide.mean(axis=1, keepdims=True)) / np.where(flat, 1.0, deviation)
-    return np.where(flat, 0.0, out).astype(np.float32)
 
 
 class SignalClasses(ClassificationDataModule):
     """Recordings of several channels to classify. A reader gives each example ``self.values_of(id, file)`` as values.
 
+    Missing samples (NaN) are no fault of a recording that is cut into windows: those that hold one are left out, and so
+    are those in which no channel moves (with ``parity`` these are kept), both counted in ``partition.json``; a
+    recording without a window left is a bad record. A recording that is one example must be whole.
+
     Args:
         rate: Hz that all recordings are brought to: polyphase with a filter against aliasing; with ``parity``, by
             straight lines without one, as the code of FHBench (arXiv 2504.10817).
         window_seconds: Length of the windows that a recording is cut into, one after the other from its first sample,
-            each an example of its own; what is left at the end is dropped. None: a recording is one example.
-        max_windows: At most so many windows a recording, evenly spaced; None: all.
+            each an example of its own; what is left at the end is dropped, and counted. None: a recording is one
+            example.
+        max_windows: At most so many windows a recording, evenly spaced among those that can be used; None: all.
         scale: Mean 0 and deviation 1 of each channel over its ``record`` or ``window``, or ``none``. A constant channel
             becomes 0 and is counted.
+        fill_gaps_seconds: Gaps (missing samples) of at most this length become straight lines between their
+            neighbours; None: none do.
         kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "signal"
+    unit: ClassVar[str] = "s"
+    added_arguments: ClassVar[Mapping[str, object]] = {"fill_gaps_seconds": None}
     rate: float
     _last: tuple[str, Signals] | None
     _constant: dict[str, list[str]]
@@ -79,13 +58,16 @@ class SignalClasses(ClassificationDataModule):
         window_seconds: float | None = None,
         max_windows: int | None = None,
         scale: SignalScale = "record",
+        fill_gaps_seconds: float | None = None,
         **kwargs: Any,
     ) -> None:
         self.rate = float(rate)
         self.window_seconds = window_seconds
         self.max_windows = max_windows
         self.scale = scale
+        self.fill_gaps_seconds = fill_gaps_seconds
         arguments.above_zero(rate=self.rate, window_seconds=window_seconds, max_windows=max_windows)
+        arguments.above_zero(fill_gaps_seconds=fill_gaps_seconds)
         if self.window_samples == 0:
             raise FedlitError(f"data.window_seconds is {window_seconds}: less than a sample at data.rate {rate:g} Hz")
         arguments.one_of("scale", scale, SignalScale)
@@ -115,15 +97,27 @@ class SignalClasses(ClassificationDataModule):
         length = self.window_samples
         if length is None:
             return [example]
-        count = np.shape(example.value)[1] // length
-        most = min(count, int(self.max_windows or count))
-        numbers = [(2 * k + 1) * count // (2 * most) for k in range(most)]
+        value = cast(Signals, example.value)
+        numbers = self._usable_windows(value)
+        most = min(len(numbers), int(self.max_windows or len(numbers)))
+        chosen = [numbers[(2 * k + 1) * len(numbers) // (2 * most)] for k in range(most)]
+        self._reach = Reach(value.shape[1] / self.rate, most * length / self.rate)
         source = cast(Signals | Callable[[], Signals], example.values)
         scaled = self.scale == "window"
         return [
             replace(example, id=f"{example.id}/{k}", values=Window(source, k * length, (k + 1) * length, scaled))
-            for k in numbers
+            for k in chosen
         ]
+
+    def value_fault(self, value: object) -> str | None:
+        """Why a value cannot be used, or None; windows with missing samples are left out when it is cut."""
+        return examples.value_fault(value, self.modality, gaps=self._cuts)
+
+    def mend_of_cuts(self) -> str:
+        """The recordings' ends and faulty windows are lost, or windows that were not asked for."""
+        if self.max_windows is not None:
+            return "raise data.max_windows, or leave it out"
+        return "set a smaller data.window_seconds, or one that divides the recordings' length"
 
     def describe(self) -> dict[str, Any]:
         """Contents of ``partition.json``, with what was done to the signals."""
@@ -134,7 +128,10 @@ class SignalClasses(ClassificationDataModule):
                 "window_seconds": self.window_seconds,
                 "max_windows": self.max_windows,
                 "scale": self.scale,
+                "fill_gaps_seconds": self.fill_gaps_seconds,
                 "constant_channels": dict(sorted(self._constant.items())),
+                "gaps": dict(sorted(self._gaps.items())),
+                "windows_left_out": dict(sorted(self._faulty.items())),
             }
         }
 
@@ -151,16 +148,15 @@ class SignalClasses(ClassificationDataModule):
     def _prepared(self, record_id: str, path: Path) -> Signals:
         channels, rate = self.read_signals(path)
         rates = rate if isinstance(rate, Mapping) else dict.fromkeys(channels, rate)
+        self._check_samples(path, channels)
+        whole_channels, gaps = filled(channels, rates, self.fill_gaps_seconds)
+        if not self._cuts:
+            self._check_whole(path, whole_channels, rates)
         rows, constant = [], []
-        for name, values in channels.items():
-            bad = int((~np.isfinite(values)).sum())
-            if bad:
-                raise BadRecord(f"{path}: channel {name} has {bad} missing or infinite sample(s): mend them")
-            if not len(values):
-                raise BadRecord(f"{path}: channel {name} holds no samples: copy the file again")
+        for name, values in whole_channels.items():
             rows.append(self.protocol.resample(np.asarray(values, np.float32), rates[name], self.rate))
-            if values.min() == values.max():
-                rows[-1] = np.full_like(rows[-1], values[0])
+            if np.nanmin(values) == np.nanmax(values):
+                rows[-1] = np.where(np.isnan(rows[-1]), rows[-1], np.float32(np.nanmin(values)))
                 constant.append(name)
         out = np.stack(_of_one_length(path, dict(zip(channels, rows, strict=True))))
         if len(constant) == len(rows):
@@ -170,10 +166,69 @@ class SignalClasses(ClassificationDataModule):
                 f"{path}: {out.shape[1] / self.rate:g} s long, shorter than data.window_seconds "
                 f"{self.window_seconds}: lower it, or leave the record out"
             )
+        scaled = self.scale == "record" or (self.scale == "window" and self.window_seconds is None)
+        out = standardised(out) if scaled else out
+        self._note_faults(record_id, path, out)
+        if gaps is not None:
+            self._gaps[record_id] = gaps
         if constant:
             self._constant[record_id] = constant
-        whole = self.scale == "record" or (self.scale == "window" and self.window_seconds is None)
-        return standardised(out) if whole else out
+        return out
+
+    @staticmethod
+    def _check_samples(path: Path, channels: Mapping[str, npt.NDArray[np.floating]]) -> None:
+        """Refuse channels without a sample, and infinite samples."""
+        for name, values in channels.items():
+            if not len(values):
+                raise BadRecord(f"{path}: channel {name} holds no samples: copy the file again")
+            if np.isnan(values).all():
+                raise BadRecord(f"{path}: channel {name} has no sample that is not missing: leave the record out")
+            if bad := int(np.isinf(values).sum()):
+                raise BadRecord(f"{path}: channel {name} has {bad} infinite sample(s): mend them")
+
+    @staticmethod
+    def _check_whole(
+        path: Path, channels: Mapping[str, npt.NDArray[np.floating]], rates: Mapping[str, float]
+    ) -> None:
+        """Refuse missing samples where a recording is one example."""
+        for name, values in channels.items():
+            if len(gaps := runs(values)):
+                lengths = np.diff(gaps)
+                longest = f"{lengths.max() / rates[name]:.4g}"
+                ends = gaps[0, 0] == 0 or gaps[-1, 1] == len(values)
+                fill = "" if ends else f"data.fill_gaps_seconds to {longest}, or "
+                raise BadRecord(
+                    f"{path}: channel {name} has {lengths.sum()} missing sample(s) in {len(gaps)} gap(s) of up to "
+                    f"{longest} s{' (at its start or end)' if ends else ''}: set {fill}data.window_seconds, so that "
+                    f"only windows with missing samples are left out"
+                )
+
+    def _note_faults(self, record_id: str, path: Path, values: Signals) -> None:
+        """Count the windows that cannot be used; a recording of no other ones is refused."""
+        if self.window_samples is None:
+            return
+        counts = faults(values, self.window_samples).counts()
+        if not self._usable_windows(values):
+            filling = "data.fill_gaps_seconds, or a smaller data.window_seconds"
+            mend = f"set {filling}" if counts["missing"] else "leave the record out"
+            raise BadRecord(
+                f"{path}: none of its {sum(counts.values())} windows can be used, {counts['missing']} have missing "
+                f"samples, in {counts['flat']} no channel moves: {mend}"
+            )
+        if any(counts.values()):
+            self._faulty[record_id] = counts
+
+    def _usable_windows(self, values: Signals) -> list[int]:
+        """Numbers of the windows that become examples; with ``parity``, those that do not move are among them."""
+        assert self.window_samples is not None  # a recording is cut
+        found = faults(values, self.window_samples)
+        return [int(k) for k in np.flatnonzero(~found.missing)] if self.parity else found.usable
+
+    def _describe_client(self, client: str) -> dict[str, Any]:
+        held = {self.records[i].id for side in self._sides[client].values() for i in side}
+        own = [counts for name, counts in self._faulty.items() if name in held]
+        left_out = {fault: sum(counts[fault] for counts in own) for fault in ("missing", "flat")}
+        return super()._describe_client(client) | ({"windows_left_out": left_out} if self._cuts else {})
 
     def _look_over(self) -> None:
         super()._look_over()
@@ -181,10 +236,23 @@ class SignalClasses(ClassificationDataModule):
             done = "left as they are" if self.scale == "none" else "scaled to 0"
             named = [f"{name} ({few(channels)})" for name, channels in sorted(self._constant.items())]
             self.say(f"{len(named)} record(s) have constant channels, which are {done}: {few(named)}")
+        if self._faulty:
+            missing, flat = (sum(own[fault] for own in self._faulty.values()) for fault in ("missing", "flat"))
+            kept = " (which parity keeps)" if self.parity else ""
+            self.say(
+                f"{missing} window(s) with missing samples and {flat} in which no channel moves{kept} are left out of "
+                f"{len(self._faulty)} record(s): {few(sorted(self._faulty))}; see partition.json"
+            )
+        samples = sum(own["filled_samples"] for own in self._gaps.values())
+        if samples:
+            gaps = sum(own["filled_gaps"] for own in self._gaps.values())
+            self.say(f"{samples} missing sample(s) in {gaps} gap(s) are filled by straight lines (fill_gaps_seconds)")
 
     def _forget(self) -> None:
         super()._forget()
         self._constant = {}
+        self._gaps: dict[str, dict[str, int]] = {}
+        self._faulty: dict[str, dict[str, int]] = {}
         self._last = None
 
 

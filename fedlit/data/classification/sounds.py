@@ -1,97 +1,31 @@
-"""Sound files to waveforms of one rate and length: decoded, mixed to mono, resampled, cut or padded."""
+"""Sounds to waveforms of one rate and length: resampled, cut or padded."""
 
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from fedlit.data.base import arguments
+from fedlit.data.base.names import few
 from fedlit.data.base.records import BadRecord
-from fedlit.data.classification.examples import Modality
+from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
+from fedlit.data.classification.reach import Reach
+from fedlit.data.files.sounds import Waveform, read_sound
 from fedlit.data.signals.resampling import resample
 from fedlit.errors import FedlitError
 
-Waveform = npt.NDArray[np.float32]
 Padding = Literal["circular", "zeros", "crop"]
+Long = Literal["cut", "pieces"]
 FADE_SECONDS = 1 / 16
 OVERHANG_SECONDS = 0.05
 """How far an annotation may reach beyond the end of its sound: times are written by hand, and rounded."""
-_UNKNOWN_SIZE = 0xFFFFFFFF
-
-
-@dataclass(frozen=True)
-class SoundHeader:
-    """What a file says of its sound.
-
-    Attributes:
-        rate: Samples per second (Hz).
-        frames: Samples of each channel.
-    """
-
-    rate: int
-    frames: int
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return self.frames / self.rate
-
-
-def read_header(path: Path) -> SoundHeader:
-    """Rate and length of a sound file, which must be whole.
-
-    Raises:
-        BadRecord: It is absent, no sound, empty, or cut short.
-    """
-    import soundfile
-
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            lacking = _lacking(file, size)
-        if not size:
-            raise BadRecord(f"{path}: is empty (0 bytes): copy it again, or leave it out")
-        if lacking:
-            raise BadRecord(f"{path}: ends {lacking} bytes before the end of its sound: copy the whole file again")
-        about = soundfile.info(str(path))
-    except OSError as error:
-        raise BadRecord(f"{path}: {error.strerror}: copy it there, or leave its record out") from error
-    except soundfile.SoundFileError as error:
-        raise BadRecord(_unreadable(path, error)) from error
-    if not about.frames or not about.samplerate:
-        raise BadRecord(f"{path}: holds no samples: copy it again, or leave it out")
-    return SoundHeader(int(about.samplerate), int(about.frames))
-
-
-def read_sound(path: Path) -> tuple[Waveform, int]:
-    """Decode a file: WAV of 8, 16, 24, 32 bits or floats, and what else libsndfile reads.
-
-    Returns:
-        The mean of the channels, shape ``(samples,)``, integers scaled to [-1, 1); and its rate (Hz).
-
-    Raises:
-        BadRecord: It cannot be read whole, or holds NaN or infinite samples.
-    """
-    import soundfile
-
-    header = read_header(path)
-    try:
-        values, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise BadRecord(_unreadable(path, error)) from error
-    if len(values) < header.frames:
-        raise BadRecord(f"{path}: holds {len(values)} of {header.frames} samples: copy the whole file again")
-    if not np.isfinite(values).all():
-        raise BadRecord(f"{path}: holds {int((~np.isfinite(values)).sum())} NaN or infinite sample(s): mend them")
-    return np.ascontiguousarray(values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)), int(rate)
 
 
 def fitted(values: Waveform, rate: float, seconds: float, padding: Padding) -> Waveform:
@@ -121,13 +55,34 @@ def fitted(values: Waveform, rate: float, seconds: float, padding: Padding) -> W
             raise FedlitError(f"{lasts}: lower it, or set data.padding to circular or zeros")
         return values[:size].copy()
     ramp = round(rate * FADE_SECONDS)
-    whole = _faded(_faded(values, ramp)[::-1], ramp)[::-1]
+    whole = _faded_at_both_ends(values, rate)
     if len(whole) > size:
         return np.ascontiguousarray(whole[:size])
     if padding == "zeros":
         return np.pad(whole, (0, size - len(whole)))
     repeated = np.tile(whole, math.ceil(size / len(whole)))[:size]
     return np.ascontiguousarray(_faded(repeated[::-1], ramp)[::-1])
+
+
+def pieces(values: Waveform, rate: float, seconds: float, padding: Padding) -> Waveform:
+    """A waveform as pieces of ``seconds``, evenly spaced from its start to its end, as few as hold every sample.
+
+    Neighbours overlap where the length is no multiple of ``seconds``. The first is what :func:`fitted` gives of a
+    longer sound, and all of a shorter one is a single piece.
+
+    Returns:
+        Shape ``(pieces, round(seconds * rate))``.
+
+    Raises:
+        FedlitError: A shorter sound where ``padding`` is ``crop``.
+    """
+    size = round(seconds * rate)
+    if len(values) <= size:
+        return fitted(values, rate, seconds, padding)[None]
+    whole = values if padding == "crop" else _faded_at_both_ends(values, rate)
+    count = math.ceil(len(whole) / size)
+    starts = np.linspace(0, len(whole) - size, count).round().astype(np.int64)
+    return np.stack([whole[start : start + size] for start in starts])
 
 
 def span_fault(start: float, stop: float, seconds: float) -> str | None:
@@ -147,38 +102,82 @@ class SoundReader(ClassificationDataModule):
     """Sounds to classify, as waveforms of one rate and length.
 
     Each sound is resampled (polyphase, with an anti-alias filter) and padded once, when it is loaded; 8 s at 16 kHz are
-    0.5 MB in memory, or in ``cache_folder``.
+    0.5 MB in memory, or in ``cache_folder``. What is cut off is counted in ``partition.json``.
 
     Args:
         rate: Samples per second (Hz) that the backbone wants: 16000 for wav2vec2 and AST.
-        seconds: Length of each example; longer sounds lose their end.
+        seconds: Length of each example.
         padding: What shorter sounds get: ``circular`` repeats them, ``zeros`` adds silence, ``crop`` takes none.
+        long: What longer sounds become: ``cut`` drops their end; ``pieces`` makes evenly spaced examples of them,
+            ``<id>/0``, ``<id>/1``, ..., which stay on one side of the split, see :func:`pieces`.
         kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
     modality: ClassVar[Modality] = "audio"
+    unit: ClassVar[str] = "s"
+    added_arguments: ClassVar[Mapping[str, object]] = {"long": "cut"}
     rate: float
 
     def __init__(
-        self, rate: float = 16000.0, seconds: float = 8.0, padding: Padding = "circular", **kwargs: Any
+        self,
+        rate: float = 16000.0,
+        seconds: float = 8.0,
+        padding: Padding = "circular",
+        long: Long = "cut",
+        **kwargs: Any,
     ) -> None:
         arguments.above_zero(rate=rate, seconds=seconds)
         arguments.one_of("padding", padding, Padding)
+        arguments.one_of("long", long, Long)
         if round(seconds * rate) < 1:
             raise FedlitError(f"data.seconds is {seconds}: at {rate:g} Hz that is no sample, raise it")
         self.rate = rate
         self.seconds = seconds
         self.padding = padding
-        self._decoded: tuple[Path, Waveform, int] | None = None
+        self.long = long
         super().__init__(**kwargs)
 
+    @property
+    def _cuts(self) -> bool:
+        return self.long == "pieces"
+
+    def cut(self, example: Example) -> list[Example]:
+        """The pieces of a sound, named ``<id>/<number>``; silent ones are left out and counted, but with ``parity``."""
+        if not self._cuts:
+            return [example]
+        value = cast(Waveform, example.value).reshape(-1, self._samples)
+        moves = np.ptp(value, axis=1) > 0
+        if (still := int((~moves).sum())) and not self.parity:
+            self._silent[example.id] = still
+        source = partial(self._whole_of, example) if callable(example.values) else value
+        return [
+            replace(example, id=f"{example.id}/{k}", values=partial(_piece, source, k))
+            for k in range(len(value))
+            if moves[k] or self.parity
+        ]
+
+    def _whole_of(self, example: Example) -> Waveform:
+        """All pieces of a sound, (pieces, samples); the last sound's are kept for the next piece."""
+        if self._whole is None or self._whole[0] != example.id:
+            self._whole = (example.id, cast(Waveform, example.value).reshape(-1, self._samples))
+        return self._whole[1]
+
+    def mend_of_cuts(self) -> str:
+        """Sounds lose their ends."""
+        return "raise data.seconds, or set data.long to pieces"
+
+    @property
+    def _samples(self) -> int:
+        """Samples of an example."""
+        return round(self.seconds * self.rate)
+
     def excerpt(self, path: Path, start: float = 0.0, stop: float | None = None) -> Waveform:
-        """Part of a file, from ``start`` to ``stop`` (s), at ``rate`` and of ``seconds``.
+        """Part of a file, from ``start`` to ``stop`` (s), at ``rate``, cut to ``seconds`` or into pieces of them.
 
         The last file is kept decoded, so that its parts, asked for one after the other, cost one decoding.
 
         Returns:
-            Shape ``(round(seconds * rate),)``.
+            Shape ``(pieces * round(seconds * rate),)``; one piece unless ``long`` is ``pieces``.
 
         Raises:
             BadRecord: The file cannot be read, or the part holds no sample.
@@ -189,19 +188,50 @@ class SoundReader(ClassificationDataModule):
         part = values[round(start * rate) : None if stop is None else round(stop * rate)]
         if not len(part):
             raise BadRecord(f"{path}: holds no sample from {start:g} s to {stop:g} s: mend the times")
+        make = pieces if self._cuts else fitted
         try:
-            return fitted(resample(part, rate, self.rate), self.rate, self.seconds, self.padding)
+            out = make(resample(part, rate, self.rate), self.rate, self.seconds, self.padding).ravel()
         except FedlitError as error:
             raise BadRecord(f"{path}: {error}") from error
+        lasts = len(part) / rate
+        self._reach = Reach(lasts, lasts if self._cuts else min(lasts, self.seconds))
+        return out
 
     def part(self, path: Path, start: float = 0.0, stop: float | None = None) -> partial[Waveform]:
         """A function that gives the :meth:`excerpt`, for ``Example.values``."""
         return partial(self.excerpt, path, start, stop)
 
+    def describe(self) -> dict[str, Any]:
+        """Contents of ``partition.json``, with what was done to the sounds."""
+        own = {"rate": self.rate, "seconds": self.seconds, "padding": self.padding, "long": self.long}
+        return super().describe() | {"sounds": own | {"silent_pieces_left_out": dict(sorted(self._silent.items()))}}
+
+    def _look_over(self) -> None:
+        super()._look_over()
+        if self._silent:
+            named = few(sorted(self._silent))
+            self.say(f"{sum(self._silent.values())} silent piece(s) of {len(self._silent)} sound(s) left out: {named}")
+
     def setup(self, stage: str | None = None) -> None:
         """Read, check, partition, split."""
         super().setup(stage)
-        self._decoded = None
+        self._decoded = self._whole = None
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._decoded: tuple[Path, Waveform, int] | None = None
+        self._whole: tuple[str, Waveform] | None = None
+        self._silent: dict[str, int] = {}
+
+
+def _piece(pieces_of: Callable[[], Waveform] | Waveform, number: int) -> Waveform:
+    whole = pieces_of() if callable(pieces_of) else pieces_of
+    return whole[number]
+
+
+def _faded_at_both_ends(values: Waveform, rate: float) -> Waveform:
+    ramp = round(rate * FADE_SECONDS)
+    return _faded(_faded(values, ramp)[::-1], ramp)[::-1]
 
 
 def _faded(values: Waveform, samples: int) -> Waveform:
@@ -210,23 +240,3 @@ def _faded(values: Waveform, samples: int) -> Waveform:
     length = min(samples, len(values) // 2)
     out[:length] *= np.linspace(0, 1, length, dtype=np.float32)
     return out
-
-
-def _lacking(file: BinaryIO, size: int) -> int:
-    """Bytes of sound that a RIFF file announces and does not hold: libsndfile would read the rest without a word."""
-    mark, _, form = file.read(4), file.read(4), file.read(4)
-    if mark not in (b"RIFF", b"RIFX") or form != b"WAVE":
-        return 0
-    order: Literal["little", "big"] = "little" if mark == b"RIFF" else "big"
-    while len(chunk := file.read(8)) == 8:
-        length = int.from_bytes(chunk[4:], order)
-        if chunk[:4] == b"data":
-            # Programs that write to a pipe do not know the length.
-            return 0 if length == _UNKNOWN_SIZE else max(0, length - (size - file.tell()))
-        file.seek(length + length % 2, os.SEEK_CUR)
-    return 0
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    what = str(error).rpartition(": ")[2].strip().rstrip(".") or type(error).__name__
-    return f"{path}: cannot be read as sound ({what}): give a WAV file, or leave it out"

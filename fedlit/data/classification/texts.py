@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from fedlit.data.base.records import Fold
 from fedlit.data.base.tables import read_columns
-from fedlit.data.classification.examples import Example, Modality
+from fedlit.data.classification.examples import Example, Modality, is_empty
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.data.generated.examples import stand_in_text
 from fedlit.errors import FedlitError
@@ -160,8 +160,9 @@ class PubMedRCT(ClassificationDataModule):
 
 def has_text(reader: ClassificationDataModule, path: Path, row: int, name: str, text: str, unit: str = "row") -> bool:
     """Whether there is one; the row is refused otherwise, unless it is excluded."""
-    if text.strip() or reader.excluded(name):
-        return bool(text.strip())
+    empty = is_empty(text)
+    if not empty or reader.excluded(name):
+        return not empty
     reader.refuse(name, f"{path}: {unit} {row} has an empty text: fill it in")
     return False
 

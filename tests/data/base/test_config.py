@@ -36,7 +36,7 @@ OTHER = {
     "subject_column": "s", "subject_pattern": "(y)", "subjects": 90, "table": Path("t.csv"), "table_rate": 60.0,
     "tag_column": 2, "test_fraction": 0.3, "test_part": "inter", "text_column": "t", "types": ["a"],
     "unit": "sentence", "val_fraction": 0.1, "window_seconds": 4.0,
-    "decimal": ",", "delimiter": ";", "encoding": "latin-1", "time_column": "clock", "time_format": "%H",
+    "decimal": ",", "delimiter": ";", "time_column": "clock", "time_format": "%H",
     "time_unit": "ms", "time_zone": "Europe/Berlin",
     "annotation_pattern": "(b)", "comment_pattern": "(c)", "kind": "emg", "pair_pattern": "(d)", "record_column": "r",
     "rest_label": "none", "rhythms": "atr",

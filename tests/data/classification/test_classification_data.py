@@ -405,7 +405,7 @@ def test_the_usual_partition_is_named_where_it_does_not_fit():
 
 
 def image(name, shape=(4, 4, 3), dtype=np.uint8, values=None):
-    made = np.full(shape, len(name), dtype) if values is None else values
+    made = (np.arange(np.prod(shape)) + len(name)).reshape(shape).astype(dtype) if values is None else values
     return Example(name, name, "s", "image", (name[0],), made)
 
 

@@ -9,7 +9,8 @@ from signal_files import waves
 
 from fedlit.data.base.partitions import IID
 from fedlit.data.classification.examples import Example
-from fedlit.data.classification.signals import SignalClasses, Window, standardised
+from fedlit.data.classification.signals import SignalClasses
+from fedlit.data.classification.windows import Window, standardised
 from fedlit.data.signals.resampling import resample, resample_linear
 
 

@@ -11,7 +11,8 @@ import soundfile
 
 from fedlit.data.base.records import BadRecord
 from fedlit.data.classification.examples import Example
-from fedlit.data.classification.sounds import SoundReader, fitted, read_header, read_sound, span_fault
+from fedlit.data.classification.sounds import SoundReader, fitted, span_fault
+from fedlit.data.files.sounds import read_header, read_sound
 from fedlit.errors import FedlitError
 
 

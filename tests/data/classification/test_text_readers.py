@@ -282,7 +282,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     with pytest.raises(FedlitError, match="rows are longer than the header"):
         TextTable(path).read()
     path.write_text("text;label\na;b\n")
-    with pytest.raises(FedlitError, match="separate the columns by commas"):
+    with pytest.raises(FedlitError, match="semicolons separate its columns.: set data.delimiter to ';'"):
         TextTable(path).read()
 
 
