@@ -75,6 +75,9 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
     class_names: Sequence[str] | None = None
     unit: ClassVar[str] = ""
     """What the length of a record is counted in, where some of it may be cut off; see ``_reach``."""
+    _absent: dict[str, list[str]]
+    _reach: Reach | None
+    _reaches: dict[str, Reach]
     cache_values: ClassVar[bool] = True
     """Whether values that are read by a function are read once and kept; False where reading is cheap."""
 
@@ -366,7 +369,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
     def _forget(self) -> None:
         super()._forget()
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._absent: dict[str, list[str]] = {}
+        self._absent = {}
         self._blank: list[str] = []
-        self._reach: Reach | None = None
-        self._reaches: dict[str, Reach] = {}
+        self._reach = None
+        self._reaches = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fedlit.data.base.names import few
 from fedlit.data.base.records import SPLITS
@@ -50,7 +50,7 @@ def blanks_kept(blank: Sequence[str]) -> str | None:
 
 
 def duplicates_and_leaks(
-    duplicates: Mapping[str, int], leaks: Mapping[str, int], merged: bool, label: str
+    duplicates: Mapping[str, int], leaks: Mapping[Literal["subjects", "duplicates"], int], merged: bool, label: str
 ) -> Iterator[str]:
     """Warnings of values that occur more than once, and of what is on several sides of the split."""
     if duplicates["repeats"]:

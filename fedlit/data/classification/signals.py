@@ -51,6 +51,8 @@ class SignalClasses(ClassificationDataModule):
     rate: float
     _last: tuple[str, Signals] | None
     _constant: dict[str, list[str]]
+    _gaps: dict[str, dict[str, int]]
+    _faulty: dict[str, dict[str, int]]
 
     def __init__(
         self,
@@ -251,8 +253,8 @@ class SignalClasses(ClassificationDataModule):
     def _forget(self) -> None:
         super()._forget()
         self._constant = {}
-        self._gaps: dict[str, dict[str, int]] = {}
-        self._faulty: dict[str, dict[str, int]] = {}
+        self._gaps = {}
+        self._faulty = {}
         self._last = None
 
 

@@ -117,6 +117,9 @@ class SoundReader(ClassificationDataModule):
     unit: ClassVar[str] = "s"
     added_arguments: ClassVar[Mapping[str, object]] = {"long": "cut"}
     rate: float
+    _decoded: tuple[Path, Waveform, int] | None
+    _whole: tuple[str, Waveform] | None
+    _silent: dict[str, int]
 
     def __init__(
         self,
@@ -219,14 +222,13 @@ class SoundReader(ClassificationDataModule):
 
     def _forget(self) -> None:
         super()._forget()
-        self._decoded: tuple[Path, Waveform, int] | None = None
-        self._whole: tuple[str, Waveform] | None = None
-        self._silent: dict[str, int] = {}
+        self._decoded = self._whole = None
+        self._silent = {}
 
 
 def _piece(pieces_of: Callable[[], Waveform] | Waveform, number: int) -> Waveform:
     whole = pieces_of() if callable(pieces_of) else pieces_of
-    return whole[number]
+    return np.asarray(whole[number])
 
 
 def _faded_at_both_ends(values: Waveform, rate: float) -> Waveform:

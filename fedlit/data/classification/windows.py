@@ -78,10 +78,10 @@ def faults(values: Signals, length: int) -> Faults:
     """
     count = values.shape[1] // length
     each = values[:, : count * length].reshape(len(values), count, length)
-    missing = np.isnan(each).any(axis=(0, 2))
+    missing = np.asarray(np.isnan(each).any(axis=(0, 2)))
     reach = np.where(missing, 0, each.max(axis=2) - each.min(axis=2))
     peak = np.nan_to_num(np.fmax.reduce(np.abs(values), axis=1))
-    flat = (reach <= FLAT * peak[:, None]).all(axis=0) & ~missing
+    flat = np.asarray((reach <= FLAT * peak[:, None]).all(axis=0) & ~missing)
     return Faults(missing, flat)
 
 

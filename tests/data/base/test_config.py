@@ -40,6 +40,7 @@ OTHER = {
     "time_unit": "ms", "time_zone": "Europe/Berlin",
     "annotation_pattern": "(b)", "comment_pattern": "(c)", "kind": "emg", "pair_pattern": "(d)", "record_column": "r",
     "rest_label": "none", "rhythms": "atr",
+    "dicom_window": "percentile", "fill_gaps_seconds": 0.5, "long": "pieces",
 }  # fmt: skip
 """A value of each argument that is nowhere the default."""
 
