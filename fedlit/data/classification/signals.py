@@ -164,8 +164,9 @@ class SignalClasses(ClassificationDataModule):
         if len(constant) == len(rows):
             raise BadRecord(f"{path}: every channel is constant: leave the record out")
         if out.shape[1] < (self.window_samples or 1):
+            lasts = max(len(values) / rates[name] for name, values in channels.items())
             raise BadRecord(
-                f"{path}: {out.shape[1] / self.rate:g} s long, shorter than data.window_seconds "
+                f"{path}: {lasts:g} s long, shorter than data.window_seconds "
                 f"{self.window_seconds}: lower it, or leave the record out"
             )
         scaled = self.scale == "record" or (self.scale == "window" and self.window_seconds is None)
@@ -189,9 +190,7 @@ class SignalClasses(ClassificationDataModule):
                 raise BadRecord(f"{path}: channel {name} has {bad} infinite sample(s): mend them")
 
     @staticmethod
-    def _check_whole(
-        path: Path, channels: Mapping[str, npt.NDArray[np.floating]], rates: Mapping[str, float]
-    ) -> None:
+    def _check_whole(path: Path, channels: Mapping[str, npt.NDArray[np.floating]], rates: Mapping[str, float]) -> None:
         """Refuse missing samples where a recording is one example."""
         for name, values in channels.items():
             if len(gaps := runs(values)):

@@ -21,7 +21,7 @@ CHANNELS = {"EDFFolder": {"ECG": "ecg"}, "EDFClasses": ["Cz"]}
 OTHER = {
     "annotated": {"a": ["entities"]}, "assertions": True, "batch_size": 7, "channels": ["Fz"], "check_md5": False,
     "classes": ["a", "b"], "columns": {"b": "icg"}, "context_length": 99, "default_type": "x", "eval_batch_size": 3,
-    "offsets": "utf16",
+    "encoding": "latin-1", "offsets": "utf16",
     "eval_stride": 5, "eval_windows": 6, "exclude": ["a*"], "files": ["*.x"], "fold_column": "f", "fraction": 0.5,
     "group_column": "g", "id_column": "i", "kinds": ["ecg", "icg"], "label_column": "l", "label_pattern": "(a)",
     "label_separator": ";", "labels": "statements", "lead": "V2", "leads": ["V2"], "level": "record",
