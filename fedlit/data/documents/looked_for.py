@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,6 +12,8 @@ from fedlit.errors import FedlitError
 
 Kinds = list[Annotation] | dict[Annotation, list[str] | None]
 """Kinds of annotation, or each with its types; None for all of its types."""
+SURPRISE = 3
+"""Documents with a mention or relation that have to be expected for none to be taken for not looked for."""
 FORM = "[entities, relations], or {entities: [Disease], relations: [CID]} where not all types were looked for"
 
 
@@ -144,15 +145,24 @@ def without_any(documents: Sequence[Document]) -> dict[str, list[Annotation]]:
     """Sites, and what not one of their documents holds although it counts as looked for: mentions, or relations.
 
     Most files cannot say that something was looked for and not found. A set without a single one was hardly looked
-    through for it: all readers whose format does not say what was looked for take it so.
+    through for it: all readers whose format does not say what was looked for take it so. Where other sites do hold
+    some, a set so small that none is no surprise (fewer than :data:`SURPRISE` expected by their share) was.
     """
-    held: dict[str, dict[Annotation, bool]] = defaultdict(dict)
+    counts: dict[Annotation, dict[str, list[int]]] = {"entities": {}, "relations": {}}
     for own in documents:
         for kind, there in (("entities", own.entities), ("relations", own.relations)):
             if kind in own.annotated:
-                held[own.site][kind] = held[own.site].get(kind, False) or bool(there)
-    found = {site: [kind for kind, there in kinds.items() if not there] for site, kinds in held.items()}
-    return {site: kinds for site, kinds in found.items() if kinds}
+                both = counts[kind].setdefault(own.site, [0, 0])
+                both[0] += 1
+                both[1] += bool(there)
+    found: dict[str, list[Annotation]] = {}
+    for kind, sites in counts.items():
+        holding = [both for both in sites.values() if both[1]]
+        size, some = (sum(both[i] for both in holding) for i in (0, 1))
+        for site, (documents_of_site, held) in sites.items():
+            if not held and (not size or documents_of_site * some / size >= SURPRISE):
+                found.setdefault(site, []).append(kind)
+    return found
 
 
 def server_mask(masks: Sequence[LookedFor], site: Sequence[Document]) -> LookedFor:

@@ -32,9 +32,11 @@ from fedlit.data.documents.looked_for import Kinds, masked
 from fedlit.data.documents.masks import Masks, patterns
 from fedlit.data.documents.overview import documents_shown
 from fedlit.data.documents.schema_and_masks import (
+    DocumentTypes,
     annotation_counts,
     held_by_server,
     of_types,
+    searched_for,
     type_counts,
     types_given,
     types_in,
@@ -89,8 +91,8 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             the source (where it has no validation part, that share of its training part).
         val_fraction: Share for validation; 0 for none.
         test_fraction: Share for test.
-        types: Types of mention and relation to keep, others are dropped; a relation goes with its ends. Without any
-            type of relation, documents are as ones in which nobody looked for relations.
+        types: Types of mention and relation to keep, others are dropped; a relation goes with its ends. Documents are
+            then as ones in which nobody looked for the others.
         schema: Types of mention, and of relation with the pairs of types that they link, as
             ``{entities: [Chemical, Disease], relations: {CID: [[Chemical, Disease]]}}``, and ``symmetric: [Same]`` for
             relations without a direction; a document that does not keep to them is a bad record. None: those that
@@ -239,10 +241,11 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         return with_types(document, self.rename.get("types", {}))
 
     def _of_types(self, documents: list[Document]) -> list[Document]:
-        """Documents without what ``types`` does not name."""
-        if self.types is None:
-            return documents
+        """Documents without what ``types`` does not name; what is dropped, also by ``rename``, is not looked for."""
         there = types_in(documents)
+        if self.types is None:
+            dropped = None in self.rename.get("types", {}).values()
+            return [searched_for(own, there) for own in documents] if dropped else documents
         known = [*there.entities, *there.relations]
         odd = next((name for name in self.types if name not in known), None)
         if odd is not None:
@@ -251,15 +254,13 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
             )
         if not set(self.types) & set(there.entities):
             raise FedlitError(f"data.types names no type of mention: add one of {', '.join(there.entities)}")
-        linked = any(
-            name in self.types and any(set(pair) <= set(self.types) for pair in pairs)
-            for name, pairs in there.relations.items()
+        kept = DocumentTypes(
+            tuple(name for name in there.entities if name in self.types),
+            {name: pairs for name, pairs in there.relations.items() if name in self.types},
         )
-        looked_for = BOTH if linked else BOTH - {"relations"}
         out = []
         for own in documents:
-            left = of_types(own, self.types)
-            left = replace(left, annotated=left.annotated & looked_for)
+            left = searched_for(of_types(own, self.types), kept)
             if left.annotated:
                 out.append(left)
             else:

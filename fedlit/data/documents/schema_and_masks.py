@@ -113,23 +113,27 @@ def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
 
 
 def of_types(document: Document, types: Sequence[str]) -> Document:
-    """Only mentions and relations of these types; a relation goes with its ends.
-
-    Kinds of annotation of which no type is left count as not looked for.
-    """
+    """Only mentions and relations of these types; a relation goes with its ends."""
     entities = tuple(entity for entity in document.entities if entity.type in types)
     there = {entity.id for entity in entities}
     relations = tuple(r for r in document.relations if r.type in types and r.head in there and r.tail in there)
-    kinds = {"entities": document.entity_types, "relations": document.relation_types}
-    left = {kind: None if own is None else own & set(types) for kind, own in kinds.items()}
-    return replace(
-        document,
-        entities=entities,
-        relations=relations,
-        annotated=frozenset(kind for kind in document.annotated if left[kind] is None or left[kind]),
-        entity_types=left["entities"] or None,
-        relation_types=left["relations"] or None,
-    )
+    return replace(document, entities=entities, relations=relations)
+
+
+def searched_for(document: Document, types: DocumentTypes) -> Document:
+    """A document in which nothing but these types was looked for.
+
+    A kind of annotation of which no type is left, or no relation between what is left, was not looked for.
+    """
+    entities = frozenset(types.entities)
+    if document.entity_types is not None:
+        entities &= document.entity_types
+    relations = frozenset(name for name, pairs in types.relations.items() if any(set(p) <= entities for p in pairs))
+    if document.relation_types is not None:
+        relations &= document.relation_types
+    left = {"entities": entities, "relations": relations}
+    kinds = frozenset(kind for kind in document.annotated if left[kind])
+    return replace(document, annotated=kinds, entity_types=entities, relation_types=relations)
 
 
 def with_types(document: Document, given: Mapping[str, str | None]) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -65,11 +66,29 @@ def take_schema(given: Schema, data: object, stand_in: bool) -> Schema:
                 f"{given.name!r} lacks: name another schema in model.schema ({OF_DATA}: that of the data), or the "
                 f"types to keep in data.types"
             )
+    _tell_of_idle_types(given, held, data)
     symmetric = [name for name in held.get("symmetric", ()) if not given.relation[name].symmetric]
     if not symmetric:
         return given
     links = (kind.both_ways() if kind.name in symmetric else kind for kind in given.relations)
     return replace(given, relations=tuple(links))
+
+
+def _tell_of_idle_types(given: Schema, held: dict[str, Any], data: Any) -> None:
+    """Warn of types that documents are asked for and none holds: each teaches that there is nothing of the kind."""
+    asked: set[str] = set()
+    for own in data.dataset(data.clients, "train").documents if hasattr(data, "dataset") else []:
+        schema = given.of(own)
+        if schema is not None and "entities" in own.annotated:
+            asked |= {kind.name for kind in schema.main} - set(held["entities"])
+        if schema is not None and "relations" in own.annotated:
+            asked |= {kind.name for kind in schema.relations} - set(held.get("relations", {}))
+    if asked:
+        say = getattr(data, "say", warnings.warn)
+        say(
+            f"no document holds any {few(sorted(asked))}, which schema {given.name!r} asks for: it is taught that there "
+            f"is none; if nobody looked for it: model.schema {OF_DATA}, or a schema without it"
+        )
 
 
 def schema_of(held: dict[str, Any]) -> Schema:

@@ -116,7 +116,7 @@ def test_a_set_without_a_single_relation_was_not_looked_through(tmp_path):
         put(tmp_path / "north" / f"n{i}.txt", f"Fever {i}")
         put(tmp_path / "north" / f"n{i}.ann", "T1\tSign 0 5\tFever\n")
         put(tmp_path / "south" / f"s{i}.txt", f"Fever hurt {i}")
-        link = "R1\tR Arg1:T1 Arg2:T2\n" if i == 0 else ""
+        link = "R1\tR Arg1:T1 Arg2:T2\n" if i % 3 == 0 else ""
         put(tmp_path / "south" / f"s{i}.ann", f"T1\tSign 0 5\tFever\nT2\tSign 6 10\thurt\n{link}")
     data = BratFolder(tmp_path)
     with pytest.warns(UserWarning, match=r"not one relation in 12 document\(s\) of north: they count as not lo"):
@@ -138,8 +138,10 @@ def test_readers_whose_files_say_it_are_believed():
     assert not BratFolder.says_what_was_looked_for
     assert JSONLDocuments.says_what_was_looked_for
     assert I2B2Folder.says_what_was_looked_for
-    some = [doc("1"), Document("2", "a", site="b"), Document("3", "a", site="c", annotated=frozenset({"entities"}))]
-    assert without_any(some) == {"b": ["entities", "relations"], "c": ["entities"]}
+    none = [Document("2", "a", site="b"), Document("3", "a", site="c", annotated=frozenset({"entities"}))]
+    assert without_any(none) == {"b": ["entities", "relations"], "c": ["entities"]}
+    assert without_any([doc("1"), *none]) == {}  # so few that none is no surprise
+    assert without_any([doc("1"), *none[:1] * 3, none[1]]) == {"b": ["entities", "relations"]}
 
 
 def test_types_to_keep_and_types_that_were_looked_for():
@@ -148,6 +150,15 @@ def test_types_to_keep_and_types_that_were_looked_for():
     data = ready(given, types=["drug", "problem", "treats"])
     (kept,) = (d for d in data.documents if d.id == "1")
     assert (kept.entity_types, kept.relation_types) == (frozenset({"drug", "problem"}), frozenset({"treats"}))
+    assert (kept.annotated, data.describe()["clients"]["site-a"]["types"]) == (
+        BOTH,
+        {"entities": ["drug", "problem"], "relations": ["treats"]},
+    )
+    # What is dropped was not looked for: a task is not taught that there is none.
+    assert {d.entity_types for d in ready(many(), types=["drug"]).documents} == {frozenset({"drug"})}
+    dropped = ready(many(), rename={"types": {"test": None}}).documents
+    assert {d.entity_types for d in dropped} == {frozenset({"drug", "problem"})}
+    assert {d.relation_types for d in dropped} == {frozenset({"treats"})}
     # Nothing can be found between mentions that are left out.
     assert {d.annotated for d in ready(many(), types=["drug", "treats"]).documents} == {frozenset({"entities"})}
 

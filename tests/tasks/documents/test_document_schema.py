@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from fedlit.data import SimulatedNotes
 from fedlit.errors import FedlitError
-from fedlit.instructions import Schema
+from fedlit.instructions import EntityType, Schema
 from fedlit.tasks import InstructionTask, TokenClassificationTask
 from fedlit.tasks.documents.schema import UNKNOWN, load_schema, schema_file, schema_of, take_schema
 
@@ -80,3 +82,19 @@ def test_relations_without_a_direction_in_the_data_have_none_in_the_schema():
     (cid,) = take_schema(SCHEMA, data, False).relations
     assert (cid.symmetric, cid.heads, cid.tails) == (True, ("Chemical", "Disease"), ("Chemical", "Disease"))
     assert schema_of(data.schema).relation["CID"].symmetric
+
+
+def test_types_that_no_document_holds_and_all_are_asked_for_are_told():
+    data = SimulatedNotes(notes=24, sites=2, types=["Disease"])
+    data.setup()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        take_schema(SCHEMA, data, False)  # dropped by data.types: not asked for
+    data = SimulatedNotes(notes=24, sites=2)
+    data.setup()
+    wide = Schema(SCHEMA.name, (*SCHEMA.entities, EntityType("Gene", "A gene.")), SCHEMA.relations)
+    with pytest.warns(
+        UserWarning, match="no document holds any Gene, which schema 'bc5cdr' asks for: it is taught that"
+    ):
+        take_schema(wide, data, False)
+    assert "no document holds any Gene" in data.describe()["warnings"][-1]
