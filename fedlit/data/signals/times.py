@@ -34,6 +34,7 @@ _EPOCH = (3e8, 4.2e9)
 _ISO = re.compile(r"\d{4}[-/]\d\d[-/]\d\d([T ]\d\d:?\d\d.*)?")
 _ZONE = r"\d\s*(?:Z|[+-]\d\d:?(?:\d\d)?)$"
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2}|[A-Za-z]{3})\2(\d{4})")
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
 _TIME = re.compile(r"\d{1,3}:\d\d(:\d\d([.,]\d+)?)?(\s*[AP]\.?M\.?)?", re.IGNORECASE)
 
 
@@ -106,7 +107,7 @@ def read_times(path: Path, name: str, values: pd.Series[Any], format: TimeFormat
         raise _bad(
             path, name, f"has {len(empty)} cell(s) without a time, the first in row {empty[0] + 2}", "fill them in"
         )
-    if pd.api.types.is_object_dtype(values) or pd.api.types.is_string_dtype(values):
+    if isinstance(values.iloc[0], (int, float)) or _NUMBER.fullmatch(str(values.iloc[0]).strip()):
         as_numbers = pd.to_numeric(values, errors="coerce")
         values = values if as_numbers.isna().any() else as_numbers
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
@@ -200,33 +201,47 @@ def _parsed(path: Path, name: str, text: pd.Series[Any], form: str | None) -> tu
             raise FedlitError(f"data.time_format {form!r} cannot be used ({error}): mend it") from error
     first = text.iloc[0]
     if _ISO.fullmatch(first):
-        zoned = text.str.contains(_ZONE)
-        if zoned.any() and not zoned.all():
-            row = int(np.flatnonzero(zoned != zoned.iloc[0])[0]) + 2
-            raise _bad(path, name, f"states a zone in some rows only, first otherwise in row {row}", "state it in all")
-        if "," in first:
-            text = text.str.replace(",", ".", regex=False)
-        if "/" in first:
-            text = text.str.replace("/", "-", regex=False)
-        aware = bool(zoned.iloc[0])
-        return pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601", errors="coerce", utc=aware)), aware
+        return _of_iso(path, name, text)
     day = _DAY.match(first)
     if day is None:
         mend = "set data.time_format (as '%d.%m.%Y %H:%M:%S'), or data.decimal if these are numbers"
         raise _bad(path, name, "is neither numbers nor date and time in a form that is known", mend)
-    split = text.str.split(r"[ T]+", n=1, expand=True, regex=True)
-    dates = {date: _DAY.fullmatch(str(date)) for date in split[0].unique()}
-    form = _day_form(path, name, [match for match in dates.values() if match])
+    # Cut where the first cell has its date end, as long as all others do so.
+    dates, times = text.str.slice(0, day.end()), text.str.slice(day.end())
+    if not all(_DAY.fullmatch(str(date)) for date in dates.unique()):
+        split = text.str.split(r"[ T]+", n=1, expand=True, regex=True).reindex(columns=[0, 1])
+        dates, times = split[0], split[1].fillna("")
+    matches = {str(date): _DAY.fullmatch(str(date)) for date in dates.unique()}
+    form = _day_form(path, name, [match for match in matches.values() if match])
     days = {}
-    for date, match in dates.items():
+    for date, match in matches.items():
         try:
-            days[date] = datetime.strptime(str(date), form) if match else pd.NaT
+            days[date] = datetime.strptime(date, form) if match else pd.NaT
         except ValueError:
             days[date] = pd.NaT
-    index = pd.DatetimeIndex(split[0].map(days))
-    if split.shape[1] > 1:
-        index = index + pd.TimedeltaIndex(_times_of_day(path, name, split[1].fillna("0:00")).astype("timedelta64[ns]"))
+    index = pd.DatetimeIndex(dates.map(days)).as_unit("ns")
+    if len(first) > day.end():
+        index = index + pd.TimedeltaIndex(_times_of_day(path, name, times.str.strip(" T,")).astype("timedelta64[ns]"))
     return index, False
+
+
+def _of_iso(path: Path, name: str, text: pd.Series[Any]) -> tuple[pd.DatetimeIndex, bool]:
+    """As :func:`_parsed`, of date and time by ISO 8601, and with slashes in dates and commas in seconds."""
+    import pandas as pd
+
+    first = text.iloc[0]
+    for mark, usual in ((",", "."), ("/", "-")):
+        text = text.str.replace(mark, usual, regex=False) if mark in first else text
+    aware = re.search(_ZONE, first) is not None
+    try:
+        # Raises where some state a zone and others do not, or where zones differ, as in summer and winter.
+        return pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601")), aware
+    except ValueError:
+        zoned = text.str.contains(_ZONE)
+    if not zoned.all() and zoned.any():
+        row = int(np.flatnonzero(zoned != zoned.iloc[0])[0]) + 2
+        raise _bad(path, name, f"states a zone in some rows only, first otherwise in row {row}", "state it in all")
+    return pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601", errors="coerce", utc=aware)), aware
 
 
 def _day_form(path: Path, name: str, dates: list[re.Match[str]]) -> str:
@@ -245,7 +260,11 @@ def _times_of_day(path: Path, name: str, text: pd.Series[Any]) -> npt.NDArray[np
     """Nanoseconds since midnight."""
     import pandas as pd
 
-    upper = text.str.upper()
+    try:  # much faster than durations
+        since = pd.DatetimeIndex(pd.to_datetime("1970-01-01T" + text, format="ISO8601"))
+        return np.asarray(since.as_unit("ns").asi8)
+    except (ValueError, TypeError):
+        upper = text.str.upper()
     half = upper.str.extract(r"([AP])\.?M\.?$", expand=False)
     clean = upper.str.replace(r"\s*[AP]\.?M\.?$", "", regex=True).str.replace(",", ".", regex=False)
     clean = clean.where(clean.str.count(":") > 1, clean + ":00")
