@@ -47,7 +47,7 @@ def data_fingerprint(data: Any, partition: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of data for a resume: arguments, and who holds which records.
 
     The folder that they lie in is no part of it, since it may move; nor are arguments that came later than some runs
-    (``added_arguments``) where they hold their default.
+    (``added_arguments``) where they hold their default, or facts that did (``added_facts``).
 
     Args:
         data: A data module.
@@ -60,8 +60,18 @@ def data_fingerprint(data: Any, partition: Mapping[str, Any]) -> dict[str, Any]:
         for name, usual in vars(base).get("added_arguments", {}).items():
             if described.get(name) == describe(usual):
                 described.pop(name, None)
-    held = json.dumps(partition.get("clients"), sort_keys=True, default=str)
+    added = {name: old for base in type(data).__mro__ for name, old in vars(base).get("added_facts", {}).items()}
+    clients = partition.get("clients")
+    if clients is not None:
+        clients = {client: _as_before(facts, added) for client, facts in clients.items()}
+    held = json.dumps(clients, sort_keys=True, default=str)
     return {**described, "records_sha256": hashlib.sha256(held.encode()).hexdigest()}
+
+
+def _as_before(facts: Mapping[str, Any], added: Mapping[str, str | None]) -> dict[str, Any]:
+    """What a client holds, by the names that runs before ``added_facts`` have."""
+    renamed = {old: facts[name] for name, old in added.items() if old is not None and name in facts}
+    return {name: value for name, value in facts.items() if name not in added} | renamed
 
 
 def check_same(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fedlit.aggregators import FedAvg, FedLA, FedProx, Stage, Stages
 from fedlit.backbones import LoRA
 from fedlit.data import SimulatedImages
-from fedlit.runs.fingerprint import describe, differences
+from fedlit.data.base.module import FederatedDataModule
+from fedlit.runs.fingerprint import data_fingerprint, describe, differences
 from fedlit.tasks import ClassificationTask
 
 
@@ -103,3 +105,20 @@ def test_a_run_made_before_digests_were_kept_goes_on(fit):
     del held["fingerprint"]["model"]["frozen_sha256"], held["fingerprint"]["trainer"]["stragglers"]
     meta.write_text(json.dumps(held))
     assert fit(FedAvg(), max_rounds=2, ckpt_path=str(folder.path)).checkpoints.read().round == 2
+
+
+def test_facts_of_clients_that_came_later_do_not_refuse_older_runs():
+    class Older(FederatedDataModule):
+        def setup(self, stage=None): ...
+        def dataset(self, clients, split): ...
+
+    class Data(Older):
+        added_facts: ClassVar = {"channel_seconds": "seconds", "windows_flat": None}
+
+    old = {"clients": {"a": {"records": ["r"], "seconds": 20.0}}}
+    new = {"clients": {"a": {"records": ["r"], "seconds": 10.0, "channel_seconds": 20.0, "windows_flat": 3}}}
+    other = {"clients": {"a": {"records": ["s"], "seconds": 10.0, "channel_seconds": 20.0, "windows_flat": 3}}}
+    seen = [
+        data_fingerprint(kind(), facts)["records_sha256"] for kind, facts in ((Older, old), (Data, new), (Data, other))
+    ]
+    assert seen[0] == seen[1] != seen[2]

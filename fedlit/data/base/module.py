@@ -32,6 +32,9 @@ class FederatedDataModule(LightningDataModule):
     added_arguments: ClassVar[Mapping[str, object]] = {}
     """Constructor arguments of this class that came later than some runs, with the values under which nothing changed:
     a run's fingerprint leaves those out."""
+    added_facts: ClassVar[Mapping[str, str | None]] = {}
+    """Facts of a client in :meth:`describe` that came later than some runs, with the name that such runs have them
+    under, or None: a run's fingerprint takes them as those runs did."""
     batch_size: int = 32
     eval_batch_size: int | None = None
     seed: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -69,6 +69,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
     split: ClassSplit
     split_choices: ClassVar[object] = ClassSplit
     usual_clients: ClassVar[int] = 20
+    added_facts: ClassVar[Mapping[str, str | None]] = {"cut": None}
     multi_label: bool = False
     rate: float | None = None
     """Samples per second (Hz) of the values, where they are sampled."""

@@ -124,6 +124,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
     split: DocumentSplit
     split_choices: ClassVar[object] = DocumentSplit
     usual_clients: ClassVar[int] = 3
+    added_facts: ClassVar[Mapping[str, str | None]] = {"types": None}
     held_as: ClassVar[Mapping[str, str]] = {"schema": "given_schema"}
     says_what_was_looked_for: ClassVar[bool] = True
     """Whether the format says if something was looked for and not found."""

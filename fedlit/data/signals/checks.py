@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedlit.data.base.names import few
-from fedlit.data.base.records import Record
+from fedlit.data.base.records import SPLITS, Record
+from fedlit.data.signals.splits import Parts
 
 AMPLITUDE_FACTOR = 4.0
 """A record this many times larger or smaller than the median of its kind is named: gains go wrong by 5, 10 or 1000."""
@@ -55,6 +56,15 @@ def gaps(record: Record) -> tuple[int, int]:
     if not missing.any():
         return 0, 0
     return int(missing[0]) + int(np.count_nonzero(missing[1:] & ~missing[:-1])), int(missing.sum())
+
+
+def recorded_seconds(records: Sequence[Record]) -> float:
+    """How long was recorded, without pauses; channels of one recording run side by side."""
+    longest: dict[str, float] = {}
+    for record in records:
+        name = record.recording or record.id
+        longest[name] = max(longest.get(name, 0.0), record.seconds)
+    return sum(longest.values())
 
 
 def amplitude(record: Record) -> float:
@@ -160,4 +170,27 @@ def say_flat(flat: Mapping[str, int], kept: Mapping[str, int]) -> list[str]:
         f"{len(many)} client(s) have many windows whose context does not move, which are left out: {few(many)}: look "
         f"at `flat` in partition.json for sensors that were off; where the signal holds its value, give a longer "
         f"data.context_length, or data.scale none"
+    ]
+
+
+def say_shared_subjects(records: Sequence[Record], sides: Mapping[str, Parts], rules: Mapping[str, str]) -> list[str]:
+    """A warning of subjects with whole records in several splits, which makes errors look smaller than they are.
+
+    Args:
+        records: All that clients hold.
+        sides: Parts of them in each split, by client.
+        rules: How each client was split; one that was split in time is not looked at.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for client, own in sides.items():
+        if "time" not in rules[client]:
+            for split in SPLITS:
+                for part in own[split]:
+                    found[records[part.record].subject].add(split)
+    shared = sorted(subject for subject, splits in found.items() if len(splits) > 1)
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} subject(s) have records in several splits: {few(shared)}: "
+        f"set data.split to subject for errors on subjects never seen"
     ]

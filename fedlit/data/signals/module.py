@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fedlit.data.base import arguments
-from fedlit.data.base.names import few
 from fedlit.data.base.overview import Shown
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.reader import OnBadRecord, Reader
@@ -65,6 +63,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
     split: SplitRule
     scale: Scale
     split_choices: ClassVar[object] = SplitRule
+    added_facts: ClassVar[Mapping[str, str | None]] = {"windows_flat": None, "channel_seconds": "seconds"}
     server_reason: ClassVar[str] = "of a subject whose records the server holds"
 
     def __init__(
@@ -139,7 +138,8 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
 
     def _divided(self) -> dict[str, dict[str, list[Run]]]:
         self._sides, self._rules = self.protocol.split(self.records, self.assignment, self.seed or 0)
-        self._warn_of_shared_subjects()
+        for message in checks.say_shared_subjects(self.records, self._sides, self._rules):
+            self.say(message)
         return {
             client: {
                 split: self._cut(client, split, [(self.records[p.record], p) for p in own])
@@ -192,10 +192,6 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         held = [self.records[i] for i in self.assignment[client]]
-        lengths: dict[str, float] = {}  # channels of a recording run side by side
-        for record in held:
-            recording = record.recording or record.id
-            lengths[recording] = max(lengths.get(recording, 0.0), record.seconds)
         return {
             "records": {s: [self.records[part.record].id for part in self._sides[client][s]] for s in SPLITS},
             "split": self._rules[client],
@@ -203,7 +199,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             "sites": sorted({record.site for record in held}, key=natural),
             "kinds": sorted({record.kind for record in held}),
             "rates": sorted({record.rate for record in held}),
-            "seconds": round(sum(lengths.values()), 3),
+            "seconds": round(checks.recorded_seconds(held), 3),
             "channel_seconds": round(sum(record.seconds for record in held), 3),
             "windows": {split: len(self.dataset(client, split)) for split in SPLITS},
             "windows_missing": self._cutter.missing[client],
@@ -212,10 +208,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
 
     def _usable(self, read: Iterable[Record]) -> list[Record]:
         """Records that pass the checks, at the common rate, in natural order of their ids; their values are mapped."""
-        why, idle = self.protocol.idle
-        given = [f"data.{name}" for name in arguments.differ_from_default(self, Reader, idle)]
-        if given:
-            self.say(f"{', '.join(given)}: no effect beside {why}: leave out one or the other")
+        self._warn_of_idle()
         self._cutter = WindowCutter(self.context_length, self.prediction_length, self.max_missing, self.protocol)
         with SignalStore() as store:
             usable = self._judge([self._take(record, store) for record in read])
@@ -259,27 +252,19 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         self._demand_some(usable)
         return usable
 
+    def _warn_of_idle(self) -> None:
+        """Warn of arguments that have no effect beside others."""
+        why, idle = self.protocol.idle
+        given = [f"data.{name}" for name in arguments.differ_from_default(self, Reader, idle)]
+        if given:
+            self.say(f"{', '.join(given)}: no effect beside {why}: leave out one or the other")
+
     def _warn_of_odd(self, usable: Sequence[Record]) -> None:
         """Warn of what is odd, but not wrong in itself."""
         self._warn_of_left_out(len(usable))
         self._odd = checks.amplitude_outliers(usable)
         for message in checks.say_odd(self._odd, usable, self._codes):
             self.say(message)
-
-    def _warn_of_shared_subjects(self) -> None:
-        """Whole records of one subject for training and for test make errors look smaller than they are."""
-        found: dict[str, set[str]] = defaultdict(set)
-        for client, sides in self._sides.items():
-            if "time" not in self._rules[client]:
-                for split in SPLITS:
-                    for part in sides[split]:
-                        found[self.records[part.record].subject].add(split)
-        shared = sorted(subject for subject, splits in found.items() if len(splits) > 1)
-        if shared:
-            self.say(
-                f"{len(shared)} subject(s) have records in several splits: {few(shared)}: "
-                f"set data.split to subject for errors on subjects never seen"
-            )
 
     def _stride(self, split: str) -> int:
         given = self.stride if split == "train" else self.eval_stride
