@@ -114,7 +114,13 @@ class EDFClasses(RecordingClasses):
         """What is a label, for warnings of records without one."""
         if self._by_table or not self.by_stretches:
             return super().label_noun
-        return "annotation like data.annotation_pattern that is as long as a window"
+        return "an annotation like data.annotation_pattern that is as long as a window"
+
+    @property
+    def label_mend(self) -> str:
+        """What to set where no record has a label."""
+        files = "" if self.pair_pattern else "data.pair_pattern where annotations are in files of their own; or "
+        return f"mend data.annotation_pattern, or set {files}{super().label_mend.removeprefix('set ')}"
 
     def files(self) -> list[Path]:
         """Files that hold signals; those of annotations alone are kept beside them."""

@@ -144,7 +144,12 @@ class RecordingClasses(SignalClasses):
     @property
     def label_noun(self) -> str:
         """What is a label, for warnings of records without one."""
-        return f"label in {self.table}" if self._by_table else "part of its name that data.label_pattern finds"
+        return f"a label in {self.table}" if self._by_table else "a part of its name that data.label_pattern finds"
+
+    @property
+    def label_mend(self) -> str:
+        """What to set where no record has a label."""
+        return "set data.label_pattern to a part of the names, or data.table to a table of records and labels"
 
     def read(self) -> list[Example]:
         """One example per recording that has a label, or per stretch with one."""
@@ -171,10 +176,12 @@ class RecordingClasses(SignalClasses):
                 continue
             out += [Example(i, subject, site, self.kind, own, values, self.rate) for i, own, values in parts]
             if not parts:
-                self._left_out[name] = f"has no {self.label_noun}"
+                self._left_out[name] = f"is without {self.label_noun}"
                 self._bare.append(name)
+        if self._bare and not out:
+            raise FedlitError(f"{self.root}: no record has {self.label_noun}: {self.label_mend}")
         if self._bare:
-            self.say(f"{len(self._bare)} record(s) without a {self.label_noun} are left out: {few(self._bare)}")
+            self.say(f"{len(self._bare)} record(s) without {self.label_noun} are left out: {few(self._bare)}")
         if self.by_stretches and not self._by_table:
             self._say_what_stretches_leave()
         self._recordings.say_what_subjects_are()

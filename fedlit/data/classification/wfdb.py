@@ -141,8 +141,15 @@ class WFDBLabels(RecordingClasses):
         if self._by_table or self.label_pattern is not None:
             return super().label_noun
         if self.rhythms is not None:
-            return "stretch of a rhythm that is as long as a window"
-        return "diagnosis in the header (Dx)" if self.comment_pattern is None else "comment like data.comment_pattern"
+            return "a stretch of one rhythm that is as long as a window"
+        return (
+            "a diagnosis in the header (Dx)" if self.comment_pattern is None else "a comment like data.comment_pattern"
+        )
+
+    @property
+    def label_mend(self) -> str:
+        """What to set where no record has a label."""
+        return f"{super().label_mend}, data.comment_pattern to what comments of headers say, or data.rhythms to atr"
 
     def usual_partition(self) -> Partition:
         """By site; where labels are in the names too, by label, for the site may be the label."""

@@ -83,7 +83,7 @@ def test_records_without_a_diagnosis_are_left_out_and_counted(folder, line):
     data = WFDBLabels(folder, **SMALL)
     with pytest.warns(UserWarning, match=r"1 record\(s\) without a diagnosis in the header \(Dx\) are left out: A99"):
         data.setup()
-    assert data.describe()["excluded"] == [{"record": "A99", "reason": "has no diagnosis in the header (Dx)"}]
+    assert data.describe()["excluded"] == [{"record": "A99", "reason": "is without a diagnosis in the header (Dx)"}]
 
 
 def test_labels_from_names(folder):
