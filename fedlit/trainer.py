@@ -79,6 +79,9 @@ class FederatedTrainer(CallbackHost):
         limit_eval_batches: Evaluate on the first so many batches of each client only; None: on all.
         monitor: Summary figure whose best round is kept as ``checkpoints/best``, for instance
             ``val/personal/rmse``.
+        naive: Compare with predictors that need no network, made from each client's own training examples: the last
+            value, the context's mean and its last period of signals; the commonest class and a linear model; a
+            dictionary of the mentions. They train nothing and change no other figure.
         gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors.
         accumulate_grad_batches: Batches of an optimizer step, whose gradients are averaged. An epoch then has fewer
             steps; where it does not go, its last step takes batches of the next.
@@ -123,6 +126,7 @@ class FederatedTrainer(CallbackHost):
         limit_eval_clients: int | None = None,
         limit_eval_batches: int | None = None,
         monitor: str | None = None,
+        naive: bool = True,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
         fast_dev_run: bool | int = False,
@@ -218,6 +222,7 @@ class FederatedTrainer(CallbackHost):
             self.lightning(hook)
         try:
             results = {session.label(run): self._run(session, run, watch) for run in session.rules}
+            naive = FederatedLoop(session, "").naive_scores("test") if self.settings.naive else {}
         except BaseException as error:
             self.lightning("on_exception", error)
             raise
@@ -230,7 +235,7 @@ class FederatedTrainer(CallbackHost):
             logger.finalize("success")
         if self.fabric.is_global_zero:
             said = [*labels(session), f"one seed: {self.settings.seed}"]
-            comparison(results, folder, said, session.task.test_metrics)
+            comparison(results, folder, said, session.task.test_metrics, naive)
         return folder
 
     def validate(

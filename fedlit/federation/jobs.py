@@ -76,6 +76,12 @@ class Jobs:
         for _, job in self._serving(kind, state, rounds, ((0, client) for client in clients)):
             yield job
 
+    def naive(self, rounds: int, split: str) -> Iterator[Job]:
+        """Score predictors that need no network on every client's split."""
+        for group, client in self.plan.scored(split):
+            job = self._job("naive", client, rounds, b"")
+            yield replace(job, ticket=f"{job.ticket}-{split}", split=split, group=group)
+
     def _serving(
         self, kind: Kind, state: Tree, rounds: int, clients: Iterable[tuple[int, str]]
     ) -> Iterator[tuple[int, Job]]:

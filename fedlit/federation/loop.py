@@ -239,6 +239,15 @@ class FederatedLoop:
         replies = self._answers(self.jobs.evaluation(self.state, rounds, split))
         return score_rows(rounds, stage, split, replies, self.session.metrics(split))
 
+    def naive_scores(self, split: str) -> dict[str, list[Row]]:
+        """Scores of predictors that need no network on every client's split, by their names, as of personal models."""
+        replies = self._answers(self.jobs.naive(self.rounds_done, split))
+        out: dict[str, list[Row]] = {}
+        for name in dict.fromkeys(name for reply in replies for name in reply.scores):
+            own = [replace(r, scores={"personal": r.scores[name]}) for r in replies if name in r.scores]
+            out[name] = score_rows(self.rounds_done, "naive", split, own, self.session.metrics(split))
+        return out
+
     def ask(self, kind: Kind) -> list[Reply]:
         """Have clients ``export`` the models that they serve, or ``predict`` by them; their replies in order."""
         return self._answers(self.jobs.serving(kind, self.state, self.rounds_done))

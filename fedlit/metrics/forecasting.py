@@ -42,6 +42,11 @@ class ForecastMetrics(Metric):
     full_state_update = False
     headline: ClassVar[tuple[str, ...]] = ("rmse", "mae", "smape")
     """What tables show, the primary one first."""
+    note: ClassVar[str] = (
+        "errors are of values as data.scale gives them (context: 1 is the range of a window's context); so is smape, "
+        "in percent of such values and not of the signal's own unit"
+    )
+    """What tables say of the figures."""
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from fedlit.errors import writing
 from fedlit.federation.scores import Row, higher_is_better
 from fedlit.reports.communication import lines
+from fedlit.reports.tables import fitted
 from fedlit.runs.folder import SUMMARY_ROWS, RunFolder
 
 SHOWN_CLIENTS = 30
@@ -34,7 +35,11 @@ def _number(value: float) -> str:
 
 
 def comparison(
-    results: Mapping[str, Sequence[Row]], folder: RunFolder, labels: Sequence[str], test_metrics: Any
+    results: Mapping[str, Sequence[Row]],
+    folder: RunFolder,
+    labels: Sequence[str],
+    test_metrics: Any,
+    naive: Mapping[str, Sequence[Row]] | None = None,
 ) -> None:
     """Print the tables and write ``comparison.csv``.
 
@@ -43,7 +48,8 @@ def comparison(
         folder: The run folder.
         labels: What is simulated or a stand-in; said in every title.
         test_metrics: The task's: which way they point, and in ``headline``, if they have it, which ones are shown, the
-            primary one first.
+            primary one first; in ``note`` what the figures are of.
+        naive: Rows of predictors without a network, by name: they come first.
 
     Raises:
         FedlitError: The disk is full or ``comparison.csv`` cannot be written.
@@ -56,27 +62,51 @@ def comparison(
         return
     title = "Test data after the last round; the model each client serves (personal); mean: all clients alike\n"
     title += "; ".join(labels)
-    table = Table(Column("rule", no_wrap=True), title=title)
     shown = [(m, row) for m in metrics for row in ("mean", "worst")]
     if len(metrics) > 3:  # a terminal is no wider
         shown = [(m, row) for m, row in shown if row == "mean" or m == metrics[0]]
-    for metric, row in shown:
-        name = metric if len(metrics) <= 3 else metric.replace("_", " ")
-        table.add_column(f"{name}\n{'mean' if row == 'mean' else 'worst client'}", justify="right")
-    ordered = [*list(results)[1:], next(iter(results))]
+    spaced = [(m if len(metrics) <= 3 else m.replace("_", " "), row) for m, row in shown]
+    headers = [f"{m}\n{'mean' if row == 'mean' else 'worst client'}" for m, row in spaced]
+    floors = {f"naive: {name}": rows for name, rows in (naive or {}).items()}
+    everything = {**floors, **results}
+    ordered = [*floors, *list(results)[1:], next(iter(results))]
+    rows = []
     for name in ordered:
-        value = cells(results[name])
-        nan = math.nan
-        numbers = [_number(value.get((row, m), nan)) for m, row in shown]
-        table.add_row(name, *numbers)
-    console.print(table)
-    _write(results, ordered, folder)
-    if len(ordered) > 1:
-        upwards = higher_is_better(test_metrics, metrics[0])
-        _by_client(results, ordered, metrics[0], upwards, folder, console, "; ".join(labels))
-    for sent in lines(folder, ordered):
+        value = cells(everything[name])
+        rows.append([name, *(_number(value.get((row, m), math.nan)) for m, row in shown)])
+    _print(console, title, ["rule", *headers], rows)
+    if note := getattr(test_metrics, "note", ""):
+        console.print(note, soft_wrap=True)
+    _write(everything, ordered, folder)
+    upwards = higher_is_better(test_metrics, metrics[0])
+    compared = _with_best_floor(ordered, floors, metrics[0], upwards)
+    if len(compared) > 1:
+        _by_client(everything, compared, metrics[0], upwards, folder, console, "; ".join(labels))
+    for sent in lines(folder, ordered[len(floors) :]):
         console.print(sent, soft_wrap=True)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
+
+
+def _print(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose names stay apart however narrow the terminal is."""
+    heads, short = fitted(headers, rows, console.width)
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(1, len(headers))]
+    numbers = [Column(h, justify="right", min_width=n) for h, n in zip(heads[1:], widths, strict=True)]
+    columns = [Column(heads[0], no_wrap=True), *numbers]
+    table = Table(*columns, title=title)
+    for row in short:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _with_best_floor(
+    ordered: Sequence[str], floors: Mapping[str, Sequence[Row]], metric: str, higher_is_better: bool
+) -> list[str]:
+    """Names of rules, and before them that of the best predictor without a network: the one that is to be beaten."""
+    sign = -1 if higher_is_better else 1
+    means = {name: sign * cells(rows).get(("mean", metric), math.nan) for name, rows in floors.items()}
+    known = [name for name, mean in means.items() if not math.isnan(mean)]
+    return [*([min(known, key=lambda name: means[name])] if known else []), *ordered[len(floors) :]]
 
 
 def _write(results: Mapping[str, Sequence[Row]], ordered: Sequence[str], folder: RunFolder) -> None:
@@ -108,13 +138,14 @@ def _by_client(
     values = {name: cells(rows) for name, rows in results.items()}
     clients = _clients(values)
     sign = -1 if higher_is_better else 1
-    table = Table("client", *ordered, "best", title=f"{metric} of each client on test data\n{labels}")
+    rows = []
     for client in clients[:SHOWN_CLIENTS]:
         row = {name: values[name].get((client, metric), math.nan) for name in ordered}
         known = {name: sign * v for name, v in row.items() if not math.isnan(v)}
-        best = " = ".join(name for name, v in known.items() if v == min(known.values()))
-        table.add_row(client, *(_number(v) for v in row.values()), best or "-")
-    console.print(table)
+        least = min(known.values(), default=math.nan)
+        rows.append([client, *(_number(v) + (" *" if sign * v == least else "  ") for v in row.values())])
+    title = f"{metric} of each client on test data; * the best, or equal to it\n{labels}"
+    _print(console, title, ["client", *ordered], rows)
     if len(clients) > SHOWN_CLIENTS:
         console.print(f"{len(clients) - SHOWN_CLIENTS} more clients in {folder.path / 'comparison.csv'}")
     mine = values[ordered[-1]]
@@ -128,10 +159,10 @@ def _by_client(
 def print_scores(rows: Sequence[Row], what: str, labels: Sequence[str], path: Path) -> None:
     """Summary figures of each model, for ``fedlit validate`` and ``fedlit test``."""
     console = Console()
-    table = Table("model", "metric", *SUMMARY_ROWS, title=f"{what}\n{'; '.join(labels)}")
+    table = []
     for model in dict.fromkeys(row[2] for row in rows):
         value = cells(rows, model)
         for metric in headline(rows):
-            table.add_row(model, metric, *(_number(value[name, metric]) for name in SUMMARY_ROWS))
-    console.print(table)
+            table.append([f"{model} {metric}", *(_number(value[name, metric]) for name in SUMMARY_ROWS)])
+    _print(console, f"{what}\n{'; '.join(labels)}", ["model and metric", *SUMMARY_ROWS], table)
     console.print(f"run folder: {path}", soft_wrap=True)

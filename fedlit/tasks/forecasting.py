@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +15,8 @@ from fedlit.backbones.lora import LoRA
 from fedlit.errors import FedlitError
 from fedlit.metrics.forecasting import QUANTILES, ForecastMetrics
 from fedlit.tasks.fine_tuned import FineTuned
-from fedlit.tasks.task import Batch
+from fedlit.tasks.naive.forecasting import FORECASTS, Forecast
+from fedlit.tasks.task import Batch, Naive
 
 
 class ForecastingTask(FineTuned):
@@ -124,6 +125,18 @@ class ForecastingTask(FineTuned):
 
     def score_outputs(self, outputs: Tensor, batch: Batch, metrics: Metric) -> None:
         metrics.update(outputs, batch["target"], batch["context"], batch["kind"])
+
+    def naive(self, training: Iterable[Batch]) -> Mapping[str, Naive]:
+        """The last value, the mean of the context and its last period; nothing of ``training`` is needed."""
+
+        def scored_by(forecast: Forecast) -> Naive:
+            def score(batch: Batch, metrics: Metric) -> None:
+                point = forecast(batch["context"], batch["target"].shape[1])
+                self.score_outputs(point[:, None].expand(-1, len(self.quantiles), -1), batch, metrics)
+
+            return score
+
+        return {name: scored_by(forecast) for name, forecast in FORECASTS.items()}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Forecasts in the original units.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,8 @@ from fedlit.data.base.arguments import constructor_arguments
 from fedlit.errors import FedlitError
 
 Batch = Mapping[str, Any]
+Naive = Callable[[Batch, Metric], None]
+"""Adds a batch, and what a predictor without a network says of it, to metrics."""
 
 
 class Tally(Protocol):
@@ -37,6 +39,7 @@ class Task(lightning.LightningModule):
     - :meth:`take_data`, before ``configure_model``; :meth:`use_stand_in`, before it, by ``fast_dev_run``.
     - ``num_targets``, on each training batch, for rules that weigh clients by it.
     - :meth:`features` and :meth:`logits`, on a training batch, by rules that look at more than the loss.
+    - :meth:`naive`, at the end of a run, for predictors without a network in the comparison.
     - ``gradient_checkpointing``, by the engine that trains several clients in one pass, which cannot have it.
     - ``tally``, before a report, to put the counts of all ranks together; :meth:`describe`, by reports.
     - :meth:`prediction_columns`, :meth:`score_prediction` and ``prediction_file``, beside Lightning's ``predict_step``,
@@ -80,6 +83,17 @@ class Task(lightning.LightningModule):
     def evaluate(self, batch: Batch, metrics: Metric) -> None:
         """Add the batch to ``metrics``. Where a subclass overrides this, its clients are scored one after the other."""
         self.score_outputs(self.outputs(batch), batch, metrics)
+
+    def naive(self, training: Iterable[Batch]) -> Mapping[str, Naive]:
+        """Predictors without the network, to compare the rules with; none by default.
+
+        Args:
+            training: Batches of one client's training examples, gone through once at most, and kept by nobody.
+
+        Returns:
+            By the name in tables, for instance ``last value``.
+        """
+        return {}
 
     def take_data(self, data: object) -> None:
         """Take from the data what the model depends on, such as the classes. Nothing by default.

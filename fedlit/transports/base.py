@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from fedlit.engine.engine import Assignment
 
-Kind = Literal["train", "evaluate", "export", "predict"]
+Kind = Literal["train", "evaluate", "export", "predict", "naive"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Job:
         client: The client's name.
         round: Index of the round, from 0.
         kind: ``train``; ``evaluate`` the models that were sent; ``export`` the client's own model, or write what it
-            ``predict``s, to files that stay at the site.
+            ``predict``s, to files that stay at the site; score predictors that need no network (``naive``).
         payload: A tree as bytes: for ``train`` what the rule sends down; otherwise ``{"down": ...}`` and, where the
-            rule has one, ``{"global": ...}``.
+            rule has one, ``{"global": ...}``; for ``naive`` nothing.
         split: Data that evaluation runs on: ``val`` or ``test``; for ``train``, evaluate the trained model on it
             before the reply, or None.
         members: Clients whose data are used; more than one for reference rules that pool.

@@ -26,10 +26,11 @@ from fedlit.runs.fingerprint import data_fingerprint
 from fedlit.runs.folder import RunFolder
 from fedlit.runs.settings import RunSettings
 from fedlit.runs.versions import versions
+from fedlit.tasks.task import member
 from fedlit.transports.base import Description, Job, Kind, Reply
 from fedlit.tree import Tree
 
-JOBS: tuple[Kind, ...] = ("train", "evaluate", "export", "predict")
+JOBS: tuple[Kind, ...] = ("train", "evaluate", "export", "predict", "naive")
 PACKAGES = ("fedlit", "torch", "lightning", "peft", "transformers")
 
 
@@ -110,7 +111,7 @@ class LocalSites:
         Raises:
             FedlitError: A job is on data, or of a rule, that are not here.
         """
-        work = {"train": self.train, "evaluate": self.evaluate, "export": self.export, "predict": self.predict}
+        work = {kind: getattr(self, kind) for kind in JOBS}
         for (kind, _), group in groupby(map(self._checked, jobs), key=lambda job: (job.kind, job.group)):
             yield from work[kind](list(group))
 
@@ -226,6 +227,24 @@ class LocalSites:
             count = self._predict(jobs[-1], predictions)
         scores = {"pooled": pooled} if (pooled := predictions.pooled()) else {}
         yield Reply(jobs[-1].ticket, jobs[-1].client, scores=scores, num_examples=count)
+
+    def naive(self, jobs: list[Job]) -> Iterator[Reply]:
+        """Scores of the task's predictors without a network, made from the clients' own training examples."""
+        task: Any = self.engine.task
+        make = member(task, "naive")
+        for job in jobs:
+            datasets = [self.data.dataset(job.members, split) for split in ("train", job.split or "test")]
+            metrics = task.test_metrics if job.split == "test" else task.val_metrics
+            training = evaluation_loader(self.data, datasets[0])
+            scored = evaluation_loader(self.data, datasets[1], self.settings.limit_eval_batches)
+            count, values = len(cast(Any, datasets[1])), {}
+            for name, add in (make(training) if make is not None and count else {}).items():
+                metrics.reset()
+                for batch in scored:
+                    add(batch, metrics)
+                values[name] = {metric: float(value) for metric, value in metrics.compute().items()}
+                metrics.reset()
+            yield Reply(job.ticket, job.client, scores=values, num_examples=count)
 
     def _predict(self, job: Job, predictions: Predictions) -> int:
         dataset = self.data.dataset(job.members, "test")

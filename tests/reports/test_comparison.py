@@ -26,7 +26,7 @@ def rows(**values):
 
 @pytest.mark.parametrize(
     ("higher", "best", "wins"),
-    [(True, ["Mine", "Other", "Other = Mine"], 1), (False, ["Other", "Mine", "Other = Mine"], 1)],
+    [(True, ["Mine", "Other", "Other Mine"], 1), (False, ["Other", "Mine", "Other Mine"], 1)],
 )
 def test_best_follows_the_way_that_the_metric_points(tmp_path, capsys, higher, best, wins):
     nan = float("nan")
@@ -34,7 +34,8 @@ def test_best_follows_the_way_that_the_metric_points(tmp_path, capsys, higher, b
     comparison(results, RunFolder(tmp_path), ["data: SIMULATED"], Metrics(higher))
     out = capsys.readouterr().out
     shown = {
-        line.split("│")[1].strip(): line.split("│")[-2].strip() for line in out.splitlines() if line.count("│") == 5
+        own[1].strip(): " ".join(name for name, cell in zip(("Other", "Mine"), own[2:4], strict=True) if "*" in cell)
+        for own in (line.split("│") for line in out.splitlines() if line.count("│") == 4)
     }
     assert [shown[c] for c in "abc"] == best
     assert shown["d"] == "Other"

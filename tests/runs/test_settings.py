@@ -14,8 +14,8 @@ from fedlit.runs.settings import RunSettings
 from fedlit.runs.stragglers import Stragglers
 from fedlit.trainer import FederatedTrainer
 
-NOT_REPEATED = {"max_rounds", "min_replies", "deadline_s", "name", "default_root_dir"}
-"""A run may be made longer, waited for differently, and moved."""
+NOT_REPEATED = {"max_rounds", "min_replies", "deadline_s", "naive", "name", "default_root_dir"}
+"""A run may be made longer, waited for differently, compared with more, and moved."""
 ELSEWHERE = {
     "self", "aggregator", "baselines", "logger", "callbacks", "enable_progress_bar", "accelerator", "devices",
     "num_nodes", "strategy",

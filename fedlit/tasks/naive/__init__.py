@@ -1,0 +1,1 @@
+"""Predictors without a network, for the floor of a comparison."""

@@ -1,0 +1,99 @@
+"""Tables in a narrow terminal: names stay apart, numbers whole."""
+
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from fedlit.reports import comparison
+from fedlit.reports.tables import apart, fitted
+
+LONG = [f"subject-Participant_{i:04d}_Baseline_recording_of_the_day" for i in range(10)]
+WORDS = st.text("abAB01-_ ", min_size=1, max_size=40)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=30, unique=True), st.integers(3, 45))
+def test_short_names_differ_and_none_is_the_whole_name_of_another(names, width):
+    short = apart(names, width)
+    assert list(short) == names
+    assert len(set(short.values())) == len(names)
+    assert all(own == name or own not in short for name, own in short.items())
+    assert all(len(own) <= max(width, len(str(len(names))) + 2) for own in short.values())
+    assert all(own == name for name, own in short.items()) or any(len(name) > width for name in names)
+
+
+def test_what_names_share_at_their_beginning_gives_way_and_their_end_stays():
+    short = apart(LONG, 24)
+    assert all(f"{i:04d}" in own for i, own in enumerate(short.values()))
+    assert apart(["site-a", "site-b"], 10) == {"site-a": "site-a", "site-b": "site-b"}
+    assert apart([], 5) == {}
+
+
+@given(
+    st.lists(WORDS.map(lambda name: f"client-{name}"), min_size=1, max_size=20, unique=True),
+    st.lists(WORDS.map(str.strip).filter(bool), min_size=1, max_size=6, unique=True),
+    st.integers(60, 140),
+)
+def test_no_header_and_no_name_is_there_twice(names, rules, width):
+    rows = [[name, *("0.1234 *" for _ in rules)] for name in names]
+    heads, short = fitted(["client", *rules], rows, width)
+    assert len(set(heads[1:])) == len(rules)
+    assert len({row[0] for row in short}) == len(names)
+    assert [row[1:] for row in short] == [row[1:] for row in rows]
+
+
+def printed(width, results, naive=None, tmp_path=None, metrics=None):
+    console = Console(file=io.StringIO(), width=width)
+    comparison.Console, before = (lambda: console), comparison.Console
+    try:
+        folder = type("Folder", (), {"path": tmp_path})()
+        comparison.lines, kept = (lambda folder, ordered: []), comparison.lines
+        comparison.comparison(results, folder, ["data: SIMULATED"], metrics, naive)
+    finally:
+        comparison.Console, comparison.lines = before, kept
+    return console.file.getvalue()
+
+
+def row(client, value, metric="rmse"):
+    return (1, "after_aggregation", "personal", client, "test", metric, value, 5)
+
+
+class Metrics:
+    headline = ("rmse",)
+    higher_is_better = False
+    note = "of scaled values"
+
+
+def test_ten_clients_of_long_names_can_be_told_apart_at_80_columns(tmp_path):
+    rules = {
+        name: [row(c, 0.1 * k + 0.01 * i) for i, c in enumerate(LONG)] + [row("mean", 0.1 * k), row("worst", 0.2 * k)]
+        for k, name in enumerate(["FedMedLoRAPlus", "ZeroShot", "LocalOnly", "Centralized"], 1)
+    }
+    naive = {"last value": [row(c, 0.02) for c in LONG] + [row("mean", 0.02), row("worst", 0.03)],
+             "context mean": [row(c, 0.5) for c in LONG] + [row("mean", 0.5), row("worst", 0.5)]}  # fmt: skip
+    text = printed(80, rules, naive, tmp_path, Metrics())
+    assert max(map(len, text.splitlines())) <= 80
+    firsts = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│ …")]
+    assert len(firsts) == len(set(firsts)) == 10
+    assert all(f"{i:04d}" in own for i, own in enumerate(firsts))
+    assert "0.1100" in text
+    assert "of scaled values" in text
+    table = (tmp_path / "comparison.csv").read_text().splitlines()
+    assert table[0] == (
+        "client,metric,naive: last value,naive: context mean,ZeroShot,LocalOnly,Centralized,FedMedLoRAPlus"
+    )
+    by_client = text.split("rmse of each client")[1]
+    assert "last" in by_client
+    assert "context" not in by_client, "only the naive predictor that is to be beaten"
+    assert "FedMedLoRAPlus beats naive: last value in rmse at 0 of 10 clients" in text
+
+
+def test_numbers_are_never_cut(tmp_path):
+    rows = {"FedAvg": [row(c, v, m) for c, v in (("a", 123.45678), ("mean", 40.5721), ("worst", 51.2412))
+                       for m in ("rmse", "mae", "smape")]}  # fmt: skip
+    metrics = type("M", (), {"headline": ("rmse", "mae", "smape"), "higher_is_better": False})()
+    naive = {f"forecast of kind {i}": rows["FedAvg"] for i in range(3)}
+    text = printed(80, rows, naive, tmp_path, metrics)
+    assert text.count("51.2412") == 12
+    assert not [cell for line in text.splitlines() for cell in line.split("│")[2:] if "…" in cell]
