@@ -282,7 +282,8 @@ class FederatedTrainer(CallbackHost):
             ckpt_path: Must be None: no run is looked at.
             html: File for the same with charts, and, unless ``samples`` is 0, a few samples of each client's data.
             json: File for the same as JSON, without samples.
-            samples: Samples of each client, and of each kind of signal, in ``html``; None: 3.
+            samples: Samples of each client, and of each kind of signal, in ``html``, of images twice as many, of texts
+                and documents none; None: 4.
         """
         if ckpt_path is not None:
             raise FedlitError(f"ckpt_path {ckpt_path}: `fedlit data` looks at data and at no run: leave it out")

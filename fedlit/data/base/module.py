@@ -71,7 +71,7 @@ class FederatedDataModule(LightningDataModule):
         """What would be read, for ``fedlit data``: counts, channels, classes, what was left out, warnings.
 
         Args:
-            samples: So many samples of each client's training data, where they can be drawn; 0: none.
+            samples: So many samples of each client's training data, of images twice as many; 0: none.
         """
         self.setup()
         return overview_of(type(self).__name__, self.describe(), self.shown(samples))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ from fedlit.data.classification.examples import Example, class_counts
 
 LOOKED_AT = 200
 """Records of a client, evenly spaced, whose amplitude is looked at."""
+PIXELS, SAMPLES = 64, 20_000
+"""An image is looked at in about so many rows and columns, a sound or signal in about so many samples."""
 Sides = Mapping[str, Mapping[str, Sequence[Example]]]
 
 
@@ -68,11 +69,11 @@ def example_samples(train: Mapping[str, Sequence[Example]], rate: float | None, 
     Args:
         train: Training examples by client.
         rate: Samples per second (Hz) of sounds and signals.
-        most: Examples of each client.
+        most: Examples of each client; of images twice as many.
     """
     out: list[Curve | Thumbnail] = []
     for client, held in train.items():
-        for example in in_turn(held, most):
+        for example in in_turn(held, 2 * most if rate is None else most):
             value: Any = example.value
             caption = f"{example.label}, {example.id}"
             if isinstance(value, str):
@@ -126,11 +127,11 @@ def _sizes(records: Sides) -> Table:
     rows = []
     for client, sides in records.items():
         held = [own for side in sides.values() for own in side]
-        shapes = Counter(np.shape(own.value)[:2] for own in held)
-        for (height, width), count in sorted(shapes.items()):
-            some = [held[i].value for i in evenly_spaced(len(held), LOOKED_AT)]
-            low, high = np.percentile(np.stack([own for own in some if np.shape(own)[:2] == (height, width)]), [1, 99])
-            rows.append((client, f"{height} x {width}", count, int(low), int(high)))
+        some: list[Any] = [held[i].value for i in evenly_spaced(len(held), LOOKED_AT)]
+        height, width = some[0].shape[:2]
+        step = max(1, max(height, width) // PIXELS)
+        low, high = np.percentile(np.stack([own[::step, ::step] for own in some]), [1, 99])
+        rows.append((client, f"{height} x {width}", len(held), int(low), int(high)))
     columns = ("client", "height x width", "images", "1 %", "99 %")
     return Table("Sizes", columns, tuple(rows), "1 % and 99 %: percentiles of the pixels' values, of 0 to 255")
 
@@ -140,15 +141,19 @@ def _amplitudes(records: Sides, rate: float) -> Table:
     for client, sides in records.items():
         held = [own for side in sides.values() for own in side]
         some: list[Any] = [np.atleast_2d(held[i].value) for i in evenly_spaced(len(held), LOOKED_AT)]
-        low, high = np.percentile(np.concatenate([own.ravel() for own in some]), [1, 99])
-        flat = sum(int((own.max(1) == own.min(1)).sum()) for own in some) / sum(len(own) for own in some)
+        values = np.concatenate([own[:, :: max(1, own.size // SAMPLES)].ravel() for own in some])
+        known = values[np.isfinite(values)]
+        low, high = np.percentile(known, [1, 99]) if len(known) else (np.nan, np.nan)
+        still = [np.fmax.reduce(own, axis=1) == np.fmin.reduce(own, axis=1) for own in some]
         seconds = sorted(length(own, rate) for own in held)
         spread = f"{seconds[0]:.3g}" + (f" to {seconds[-1]:.3g}" if seconds[-1] > seconds[0] else "")
         kinds = ", ".join(sorted({own.kind for own in held}))
         channels = ", ".join(str(n) for n in sorted({len(own) for own in some}))
-        rows.append((client, kinds, channels, f"{rate:g}", spread, float(low), float(high), 100 * flat))
+        flat = 100 * float(np.concatenate(still).mean())
+        rows.append((client, kinds, channels, f"{rate:g}", spread, float(low), float(high), flat))
     columns = ("client", "kind", "channels", "Hz", "seconds", "1 %", "99 %", "flat %")
     note = (
-        "as the model is given them; 1 % and 99 %: percentiles of the values; flat: share of channels without movement"
+        "as the model is given them; 1 % and 99 %: percentiles of the values; flat: share of channels without "
+        f"movement; of up to {LOOKED_AT} records of a client, evenly spaced"
     )
     return Table("Channels", columns, tuple(rows), note)

@@ -42,7 +42,7 @@ def documents_shown(documents: Sides, looked_for: Mapping[str, Mapping[str, Look
         if not names:
             continue
         by_type = tuple(
-            (c, s, ", ".join(f"{name} {n}" for name, n in own[s][what].items()))
+            (c, s, ", ".join(f"{name} {n}" for name, n in own[s][what].items()) or "none")
             for c, own in counts.items()
             for s in own
         )

@@ -15,8 +15,9 @@ from fedlit.data.signals.flat import is_flat
 from fedlit.data.signals.splits import Part
 from fedlit.data.signals.windows import Run
 
-STRETCHES = 64
-"""Seconds of a record, evenly spaced, from which amplitude and flat share are taken; a shorter record whole."""
+STRETCHES, MOST = 64, 4096
+"""Seconds of a record, evenly spaced, from which amplitude and flat share are taken, and about so many of all records
+of a kind at a client; a record of fewer is looked at whole."""
 Signal = npt.NDArray[np.float32]
 
 
@@ -124,7 +125,8 @@ def _channels(
         for i in held:
             groups[records[i].kind, records[i].unit].append(records[i])
         for (kind, unit), same in sorted(groups.items(), key=lambda pair: (natural(pair[0][0]), pair[0][1])):
-            looks = [look(record.values, record.rate) for record in same]
+            stretches = max(1, min(STRETCHES, MOST // len(same)))
+            looks = [look(record.values, record.rate, stretches) for record in same]
             values = np.concatenate([own.values for own in looks])
             low, high = np.percentile(values, [1, 99]) if len(values) else (np.nan, np.nan)
             rates = sorted({record.rate for record in same})
@@ -136,22 +138,23 @@ def _channels(
     columns = ("client", "kind", "unit", "Hz", "records", "1 %", "99 %", "missing %", "flat %")
     note = (
         "1 % and 99 %: percentiles of the values; missing: share of all samples; flat: share of seconds in which "
-        f"nothing moves. Percentiles and flat share are of {STRETCHES} seconds of each record, evenly spaced"
+        f"nothing moves. Percentiles and flat share are of up to {STRETCHES} seconds of each record, evenly spaced"
     )
     return Table("Channels", columns, tuple(rows), note)
 
 
-def look(values: Signal, rate: float) -> Look:
-    """Look at a record: at :data:`STRETCHES` seconds of it, or at all of a shorter one.
+def look(values: Signal, rate: float, stretches: int = STRETCHES) -> Look:
+    """Look at some seconds of a record, evenly spaced, or at all of a shorter one.
 
     Args:
         values: Shape ``(samples,)``, NaN = missing.
         rate: Samples per second (Hz).
+        stretches: Seconds to look at.
     """
     second = max(2, round(rate))
     count = max(1, len(values) // second)
     size = second if count > 1 else len(values)
-    starts = np.array(evenly_spaced(count, STRETCHES)) * size
+    starts = np.array(evenly_spaced(count, stretches)) * size
     seen = np.asarray(values[starts[:, None] + np.arange(size)])
     whole = ~np.isnan(seen).any(1)
     low, high = seen[whole].min(1, initial=np.inf), seen[whole].max(1, initial=-np.inf)

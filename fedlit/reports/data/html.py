@@ -13,6 +13,8 @@ from fedlit.reports.data.svg import MOST_CHANNELS, curve_svg, histogram_svg, ima
 
 SAMPLED_CLIENTS = 24
 """Samples of so many clients are drawn, so that the file stays small."""
+TRACK = 400
+"""Pixels of the longest bar."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7f7f7f")
 """Colours of Okabe and Ito (2008), which colour-blind readers tell apart; more classes take turns of hue."""
 PRIVATE = (
@@ -22,7 +24,7 @@ PRIVATE = (
 PLAIN = "This file holds counts and names of records, sites and classes, and no sample of the data."
 STYLE = """
 :root{color-scheme:light}
-body{font:14px/1.45 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:0 auto;padding:24px;max-width:1080px}
+body{font:14px/1.45 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:0 auto;padding:24px;max-width:1190px}
 h1{font-size:22px;margin:0 0 4px}h2{font-size:17px;margin:32px 0 8px;border-bottom:1px solid #d8dee4}
 h3{font-size:14px;margin:16px 0 4px}
 p{margin:4px 0}.note{color:#57606a;font-size:12.5px}
@@ -33,12 +35,14 @@ table{border-collapse:collapse;margin:6px 0}td,th{padding:2px 12px 2px 0;text-al
 overflow-wrap:anywhere}
 th{font-weight:600;border-bottom:1px solid #8c959f}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;
 white-space:nowrap}
+.sections{display:flex;flex-wrap:wrap;gap:0 56px;align-items:flex-start}.sections>section{max-width:100%}
+.sections .note{max-width:520px}
 tr.first td{border-top:1px solid #eaeef2}td.c{font-weight:600}
 ul{margin:4px 0;padding-left:20px}
-.bars td{padding-bottom:1px}.track{width:520px}
-.track svg{display:block}
+.bars td{padding-bottom:1px}
+.bars svg{display:block}
 .key{display:inline-block;width:11px;height:11px;margin:0 5px 0 0;border-radius:2px}.legend span.name{margin-right:16px}
-.row{display:flex;flex-wrap:wrap;gap:8px 18px}figure{margin:0;max-width:300px}figure.image{max-width:96px}
+.row{display:flex;flex-wrap:wrap;gap:8px 18px}figure{margin:0;max-width:280px}figure.image{max-width:96px}
 figcaption{font-size:11.5px;color:#57606a;overflow-wrap:anywhere}figure.image img{width:96px;image-rendering:auto}
 svg text{font:10.5px system-ui,sans-serif;fill:#57606a}svg text.end{text-anchor:end}
 polyline{fill:none;stroke-width:1.1;stroke-linejoin:round}polyline.context{stroke:#0072b2}polyline.target{stroke:#d55e00}
@@ -57,13 +61,13 @@ def as_html(overview: Overview) -> str:
         out.append('<p class="simulated">Simulated data, or a stand-in: nothing here was measured.</p>')
     out.append(_warnings(overview))
     out.append("<h2>Asked for</h2>" + _rows(["what", "value"], [list(pair) for pair in overview.facts.items()]))
-    for table in overview.shown.tables:
-        out.append(_table(table))
-    for chart in overview.shown.charts:
-        out.append(_bars(chart) if isinstance(chart, Bars) else _lengths(chart))
+    out.append(_left_out(overview))
     if overview.found:
         out.append("<h2>Found</h2>" + _rows(["what", "found"], [list(pair) for pair in overview.found.items()]))
-    out.append(_left_out(overview))
+    sections = [_table(table) for table in overview.shown.tables]
+    sections += [_bars(chart) for chart in overview.shown.charts if isinstance(chart, Bars)]
+    out.append('<div class="sections">' + "".join(f"<section>{own}</section>" for own in sections) + "</div>")
+    out += [_lengths(chart) for chart in overview.shown.charts if isinstance(chart, Lengths)]
     out.append(_samples(drawn))
     return "\n".join(part for part in out if part) + "\n</body></html>\n"
 
@@ -117,19 +121,19 @@ def _bars(chart: Bars) -> str:
     )
     most = max((sum(counts) for _, _, counts in chart.rows), default=0) or 1
     names = merged_column([client for client, _, _ in chart.rows])
-    out = [f'<h2>{escape(chart.title)} by client and split</h2><p class="legend">{keys}</p><table class="bars">']
+    out = [f'<h2>{escape(chart.title)}, by client and split</h2><p class="legend">{keys}</p><table class="bars">']
     for name, (_, split, counts) in zip(names, chart.rows, strict=True):
         x, parts = 0.0, []
         for label, count, colour in zip(chart.names, counts, colours, strict=True):
-            wide = 520 * count / most
+            wide = TRACK * count / most
             if count:
                 tip = f"<title>{escape(label)}: {count}</title>"
                 parts.append(f'<rect x="{x:.1f}" y="1" width="{wide:.1f}" height="13" fill="{colour}">{tip}</rect>')
             x += wide
-        track = f'<svg width="520" height="15" role="img">{"".join(parts)}</svg>'
+        track = f'<svg width="{TRACK}" height="15" role="img">{"".join(parts)}</svg>'
         out.append(
             f'<tr{" class=first" if name else ""}><td class="c">{escape(name)}</td><td>{escape(split)}</td>'
-            f'<td class="track">{track}</td><td class="n">{sum(counts)}</td></tr>'
+            f'<td>{track}</td><td class="n">{sum(counts)}</td></tr>'
         )
     return "".join(out) + "</table>"
 

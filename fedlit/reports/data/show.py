@@ -15,8 +15,8 @@ from fedlit.reports.data.html import as_html
 from fedlit.reports.data.plain import as_json
 from fedlit.reports.data.text import print_overview
 
-SAMPLES = 3
-"""Samples of a client (and kind of signal) in the HTML file, unless said otherwise."""
+SAMPLES = 4
+"""Samples of a client (and kind of signal) in the HTML file, unless said otherwise; of images twice as many."""
 
 
 def show(overview: Callable[[int], Overview], html: str | None, json: str | None, samples: int | None) -> Overview:

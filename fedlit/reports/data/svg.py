@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fedlit.data.base.overview import Curve, Thumbnail
 
-WIDTH, LANE, EDGE = 300, 84, 44
+WIDTH, LANE, EDGE = 280, 84, 44
 """Pixels: of a picture, of a channel in it, of the margin for numbers at the left."""
 POINTS = 400
 """A stretch of more samples is drawn by the extremes of so many pieces."""

@@ -37,8 +37,8 @@ def print_overview(overview: Overview, console: Console) -> None:
         title = f"Left out: {left_out_in_all(overview)}"
         console.print(_drawn(title, ["records", "why (of the first)", "which"], rows))
     else:
-        console.print(Text("left out: nothing"))
-    console.print(Text(f"{len(overview.warnings) or 'no'} warning(s)", style="bold"))
+        console.print(Text("\nLeft out: nothing", "bold"))
+    console.print(Text(f"\nWarnings: {len(overview.warnings) or 'none'}", "bold"))
     for warning in overview.warnings:
         console.print(Text(f"- {warning}"))
 
@@ -57,15 +57,7 @@ def _print_table(table: Table, console: Console) -> None:
 def _drawn(title: str, columns: list[str], rows: list[list[str]], numbers: list[bool] | None = None) -> Drawn:
     right = numbers or [False] * len(columns)
     heads = [Column(n, justify="right" if r else "left", overflow="fold") for n, r in zip(columns, right, strict=True)]
-    drawn = Drawn(
-        *heads,
-        title=Text(title),
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        show_edge=False,
-    )
+    drawn = Drawn(*heads, title=Text(f"\n{title}", "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     names = merged_column([row[0] for row in rows])
     apart = not all(names)
     for i, row in enumerate(rows):
