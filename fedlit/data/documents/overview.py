@@ -42,9 +42,7 @@ def documents_shown(documents: Sides, looked_for: Mapping[str, Mapping[str, Look
         if not names:
             continue
         by_type = tuple(
-            (c, s, ", ".join(f"{name} {n}" for name, n in own[s][what].items()) or "none")
-            for c, own in counts.items()
-            for s in own
+            (c, s, _counted(own[s][what], looked_for[c][s][what])) for c, own in counts.items() for s in own
         )
         tables.append(Table(title, ("client", "split", "of each type"), by_type))
         bars = tuple((c, s, tuple(own[s][what].get(n, 0) for n in names)) for c, own in counts.items() for s in own)
@@ -77,3 +75,9 @@ def _types_asked(
                 same.setdefault(names, []).append(split)
         rows += [(client, ", ".join(splits), *names) for names, splits in same.items()]
     return tuple(rows)
+
+
+def _counted(counts: Mapping[str, int], looked_for: Sequence[str]) -> str:
+    if not looked_for:
+        return "not looked for"
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

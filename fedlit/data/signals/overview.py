@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedlit.data.base.overview import Bars, Curve, Shown, Table, evenly_spaced
+from fedlit.data.base.overview import Curve, Shown, Table, evenly_spaced
 from fedlit.data.base.records import SPLITS, Record, natural
 from fedlit.data.signals.flat import is_flat
 from fedlit.data.signals.splits import Part
@@ -41,7 +41,7 @@ def signals_shown(
     windows: Mapping[str, Mapping[str, int]],
     missing: Mapping[str, int],
 ) -> Shown:
-    """Tables and charts of signals to forecast.
+    """Tables of signals to forecast.
 
     Args:
         records: All that clients hold.
@@ -68,8 +68,7 @@ def signals_shown(
     columns = ("client", "split", "records", "subjects", "hours", "windows")
     note = "hours of recordings: channels of one recording count once"
     holds = Table("Who holds what", columns, tuple(rows), note)
-    bars = tuple((client, split, (windows[client][split],)) for client in sides for split in SPLITS)
-    return Shown(totals, [holds, _channels(records, sides, missing)], [Bars("Windows", ("windows",), bars)])
+    return Shown(totals, [holds, _channels(records, sides, missing)])
 
 
 def window_curves(
