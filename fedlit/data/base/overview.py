@@ -158,10 +158,11 @@ def overview_of(data: str, said: Mapping[str, Any], shown: Shown) -> Overview:
     Sections of ``describe()`` that are not known here are findings, and shown as they are.
     """
     asked = ("root", "stand_in", "partition", "parity", "split", "fraction", "windows", "signals", "server")
-    facts = {name.replace("_", " "): told(said[name]) for name in asked if said.get(name)} | {
-        "seed": str(said.get("seed") or 0)
-    }
-    found = {name.replace("_", " "): told(value) for name, value in said.items() if name not in SHOWN_ELSEWHERE}
+    facts = {name.replace("_", " "): told(_scalars(said[name])) for name in asked if said.get(name)}
+    facts["seed"] = str(said.get("seed") or 0)
+    sections = {name: value for name, value in said.items() if name not in SHOWN_ELSEWHERE}
+    sections |= {name: value for name, value in said.get("signals", {}).items() if isinstance(value, Mapping)}
+    found = {name.replace("_", " "): told(value) for name, value in sections.items()}
     rows = [
         (client, name.replace("_", " "), told(value))
         for client, own in said.get("clients", {}).items()
@@ -217,6 +218,13 @@ def evenly_spaced(count: int, most: int) -> list[int]:
     """At most ``most`` of ``range(count)``, evenly spaced."""
     most = min(count, most)
     return [(2 * k + 1) * count // (2 * most) for k in range(most)]
+
+
+def _scalars(section: Any) -> Any:
+    """A section without those within it, which are findings."""
+    if not isinstance(section, Mapping) or "class" in section:
+        return section
+    return {name: value for name, value in section.items() if not isinstance(value, Mapping)}
 
 
 def _says(value: Any) -> bool:

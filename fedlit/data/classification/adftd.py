@@ -97,6 +97,9 @@ class ADFTD(SignalClasses):
             out.append(Example(name, subject, "site-unknown", "eeg", (label,), values, self.rate))
         return out
 
+    def channel_unit(self, channel: str) -> str:
+        return "uV"
+
     def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], float]:
         """The channels of a recording, uV."""
         read = read_set(path)

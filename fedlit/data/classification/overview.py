@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fedlit.data.base.overview import Bars, Cell, Curve, Lengths, Shown, Table, Thumbnail, evenly_spaced
 from fedlit.data.base.records import SPLITS
@@ -15,6 +17,28 @@ LOOKED_AT = 200
 """Records of a client, evenly spaced, whose amplitude is looked at."""
 PIXELS, SAMPLES = 64, 20_000
 """An image is looked at in about so many rows and columns, a sound or signal in about so many samples."""
+
+
+class ChannelAsRead(NamedTuple):
+    """A channel of a recording before it is resampled and scaled.
+
+    Attributes:
+        rate: Samples per second (Hz).
+        reach: 99th less 1st percentile of its values; NaN where all are missing.
+    """
+
+    rate: float
+    reach: float
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.floating], rate: float) -> ChannelAsRead:
+        """From its samples, shape ``(samples,)``; of many, about :data:`SAMPLES` evenly spaced ones count."""
+        seen = values[:: max(1, len(values) // SAMPLES)]
+        known = seen[np.isfinite(seen)]
+        low, high = np.percentile(known, [1, 99]) if len(known) else (np.nan, np.nan)
+        return cls(float(rate), float(high - low))
+
+
 Sides = Mapping[str, Mapping[str, Sequence[Example]]]
 
 
@@ -83,6 +107,34 @@ def example_samples(train: Mapping[str, Sequence[Example]], rate: float | None, 
             else:
                 out.append(Curve(client, caption, np.atleast_2d(value), example.rate or rate or 1.0))
     return out
+
+
+def channels_as_read(
+    held: Mapping[str, Sequence[str]],
+    as_read: Mapping[str, Mapping[str, ChannelAsRead]],
+    unit_of: Callable[[str], str],
+) -> Table:
+    """Rate, unit and amplitude of each channel of the recordings in their files, by client.
+
+    Args:
+        held: Records of each client, by id; windows of a record have a slash and a number after it.
+        as_read: Channels of recordings, by id.
+        unit_of: Unit of a channel.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for client, ids in held.items():
+        own = dict.fromkeys(name if name in as_read else name.rpartition("/")[0] for name in ids)
+        groups: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for name in own:
+            for channel, (rate, reach) in as_read.get(name, {}).items():
+                groups[unit_of(channel), rate][channel].append(reach)
+        for (unit, rate), reaches in sorted(groups.items()):
+            named = ", ".join(f"{channel} {np.nanmedian(each):.3g}" for channel, each in reaches.items())
+            most = max(len(each) for each in reaches.values())
+            rows.append((client, unit or "not said", f"{rate:g}", most, named))
+    columns = ("client", "unit", "Hz", "recordings", "amplitude of each channel")
+    note = "as in the files; amplitude: 99th less 1st percentile of a recording, median of recordings"
+    return Table("Channels as read", columns, tuple(rows), note)
 
 
 def in_turn(examples: Sequence[Example], most: int) -> list[Example]:

@@ -112,6 +112,9 @@ class PTBXLClasses(SignalClasses):
             )
         return out
 
+    def channel_unit(self, channel: str) -> str:
+        return "mV"
+
     def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], Mapping[str, float]]:
         """The leads of a record, mV."""
         read = read_channels(path, self.leads)

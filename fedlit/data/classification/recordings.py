@@ -20,8 +20,9 @@ from fedlit.data.base.records import BadRecord, natural
 from fedlit.data.base.renaming import renamed
 from fedlit.data.base.tables import read_table
 from fedlit.data.classification.examples import Example
-from fedlit.data.classification.signals import SignalClasses, Signals, named_by
+from fedlit.data.classification.signals import SignalClasses, named_by
 from fedlit.data.classification.stretches import Stretch, unambiguous
+from fedlit.data.classification.windows import Signals
 from fedlit.data.files.channels import Recording
 from fedlit.data.signals import checks
 from fedlit.data.signals.recordings import Recordings
@@ -186,6 +187,11 @@ class RecordingClasses(SignalClasses):
             self._say_what_stretches_leave()
         self._recordings.say_what_subjects_are()
         return self._of_classes(out)
+
+    def channel_unit(self, channel: str) -> str:
+        """Unit of a channel that was read, under any of the names that were asked for."""
+        asked = (own for own in self.channels if channel.lower() in [name.lower() for name in named_channels([own])])
+        return self._recordings.unit_of(next(map(first_name, asked), channel))
 
     def read_signals(self, path: Path) -> tuple[Mapping[str, npt.NDArray[np.floating]], Mapping[str, float]]:
         """The channels of a record; voltages in mV."""

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from fedlit.data.base import arguments
 from fedlit.data.base.names import NameRule, few
+from fedlit.data.base.overview import Shown
 from fedlit.data.base.records import BadRecord
 from fedlit.data.classification import examples
 from fedlit.data.classification.examples import Example, Modality
 from fedlit.data.classification.module import ClassificationDataModule
+from fedlit.data.classification.overview import ChannelAsRead, channels_as_read
 from fedlit.data.classification.reach import Reach
 from fedlit.data.classification.windows import Signals, Window, faults, filled, runs, standardised
 from fedlit.errors import FedlitError
@@ -137,6 +139,16 @@ class SignalClasses(ClassificationDataModule):
             }
         }
 
+    def shown(self, samples: int) -> Shown:
+        """What signals show, with the channels as they are in the files."""
+        held = {c: [self.records[i].id for own in sides.values() for i in own] for c, sides in self._sides.items()}
+        shown, as_read = super().shown(samples), channels_as_read(held, self._as_read, self.channel_unit)
+        return shown._replace(tables=[*shown.tables, as_read])
+
+    def channel_unit(self, channel: str) -> str:
+        """Unit of the values that :meth:`read_signals` gave for a channel; empty where it is not known."""
+        return ""
+
     @property
     def _cuts(self) -> bool:
         return self.window_seconds is not None
@@ -151,6 +163,7 @@ class SignalClasses(ClassificationDataModule):
         channels, rate = self.read_signals(path)
         rates = rate if isinstance(rate, Mapping) else dict.fromkeys(channels, rate)
         self._check_samples(path, channels)
+        self._as_read[record_id] = {name: ChannelAsRead.of(values, rates[name]) for name, values in channels.items()}
         whole_channels, gaps = filled(channels, rates, self.fill_gaps_seconds)
         if not self._cuts:
             self._check_whole(path, whole_channels, rates)
@@ -251,6 +264,7 @@ class SignalClasses(ClassificationDataModule):
 
     def _forget(self) -> None:
         super()._forget()
+        self._as_read: dict[str, dict[str, ChannelAsRead]] = {}
         self._constant = {}
         self._gaps = {}
         self._faulty = {}

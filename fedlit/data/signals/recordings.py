@@ -104,6 +104,10 @@ class Recordings:
         """Keep the unit of a signal."""
         self._units[kind][unit].append(record_id)
 
+    def unit_of(self, kind: str) -> str:
+        """The unit of a signal, or several, as :meth:`unit` was told; empty where it is none."""
+        return " or ".join(unit for unit in self._units.get(kind, ()) if unit)
+
     def say_notes(self) -> None:
         """Warn, once each, of what was noted, and of kinds with several units."""
         for note, names in self._notes.items():

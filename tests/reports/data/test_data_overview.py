@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ from documents_in_memory import many as notes
 from documents_in_memory import ready
 from rich.console import Console
 
+import fedlit.data
 from fedlit.cli import build, main
-from fedlit.data import BySite, SimulatedImages, SimulatedSounds, SimulatedTexts, SimulatedVitals
+from fedlit.data import BySite, SimulatedImages, SimulatedSounds, SimulatedTexts, SimulatedVitals, WFDBLabels
+from fedlit.data.base.module import FederatedDataModule
 from fedlit.data.base.overview import Overview, Shown, Table, by_reason, told
 from fedlit.data.base.records import Record
+from fedlit.data.files.wfdb import read_channels
 from fedlit.data.signals.module import SignalDataModule
 from fedlit.data.signals.overview import look
 from fedlit.errors import FedlitError
@@ -323,3 +328,41 @@ def test_data_of_other_classes_tell_their_counts():
 
     shown = ToyData().overview()
     assert table(shown, "Who holds what")[0].keys() == {"client", "split", "examples"}
+
+
+def test_channels_to_classify_are_shown_as_they_are_in_the_files(tmp_path):
+    data = WFDBLabels(tmp_path, channels=["II", "V1"], rate=50.0)
+    data.use_stand_in(tmp_path)
+    rows = table(data.overview(), "Channels as read")
+    assert {(row["unit"], row["Hz"], row["recordings"]) for row in rows} == {("mV", "100", 24)}
+    held = [data.records[i].id for own in data._sides["site-A"].values() for i in own]
+    reach = []
+    for name in held:
+        values = read_channels(tmp_path / f"{name}.hea", ["V1"]).values["V1"]
+        reach.append(np.subtract(*np.percentile(values, [99, 1])))
+    assert rows[0]["client"] == "site-A"
+    assert rows[0]["amplitude of each channel"].split(", ")[1] == f"V1 {np.median(reach):.3g}"
+
+
+def test_what_was_not_looked_for_is_told_apart_from_what_is_not_there():
+    data = ready(notes(), annotated={"site-a": ["entities"]})
+    of_a, of_b = (
+        [row for row in table(data.overview(), "Relations by type") if row["client"] == c] for c in ("site-a", "site-b")
+    )
+    assert {row["of each type"] for row in of_a} == {"not looked for"}
+    assert all(row["of each type"].startswith("shows ") for row in of_b)
+    types = {row["client"]: row["relations"] for row in table(data.overview(), "Types looked for")}
+    assert types == {"site-a": "none", "site-b": "shows, treats"}
+
+
+def test_the_page_names_readers_that_there_are():
+    page = (Path(__file__).parents[3] / "docs" / "reading.md").read_text()
+    tables = [line.split("|")[2:] for line in page.splitlines() if line.startswith("|")]
+    named = {name for cells in tables for cell in cells for name in re.findall(r"`([A-Z]\w+)`", cell)}
+    readers = {name for name in fedlit.data.__all__ if _reads(getattr(fedlit.data, name))}
+    assert named - readers == set()
+    assert readers - named == set()
+
+
+def _reads(found):
+    return isinstance(found, type) and issubclass(found, FederatedDataModule) and not inspect.isabstract(found)
