@@ -86,8 +86,8 @@ def _tell_of_idle_types(given: Schema, held: dict[str, Any], data: Any) -> None:
     if asked:
         say = getattr(data, "say", warnings.warn)
         say(
-            f"no document holds any {few(sorted(asked))}, which schema {given.name!r} asks for: it is taught that there "
-            f"is none; if nobody looked for it: model.schema {OF_DATA}, or a schema without it"
+            f"no document holds any {few(sorted(asked))}, which schema {given.name!r} asks for: it is taught that "
+            f"there is none; if nobody looked for it: model.schema {OF_DATA}, or a schema without it"
         )
 
 
