@@ -294,15 +294,18 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         return {"split": self.protocol.describe(), "schema": self.schema}
 
     def _describe_findings(self) -> dict[str, Any]:
-        return super()._describe_findings() | {"not_kept": dict(self.ignored)}
+        asked = {client: [*parts["train"], *parts["val"]] for client, parts in self._parts.items()}
+        types = {client: self._types.looked_for(own) for client, own in asked.items()}
+        return super()._describe_findings() | {"not_kept": dict(self.ignored), "types": types}
 
     def _describe_client(self, client: str) -> dict[str, Any]:
         parts = self._parts[client]
         held = [own for side in parts.values() for own in side]
-        asked = [*parts["train"], *parts["val"]]
+        kinds = {kind for own in [*parts["train"], *parts["val"]] for kind in own.annotated}
+        if self.says_what_was_looked_for:
+            kinds = set(self._masks.of[client].annotated)
         return {
-            "looked_for": sorted({kind for own in asked for kind in own.annotated}),
-            "types": self._types.looked_for(asked),
+            "looked_for": sorted(kinds),
             "documents": {split: [own.id for own in parts[split]] for split in SPLITS},
             "annotated": {split: annotation_counts(parts[split]) for split in SPLITS},
             "type_counts": {split: type_counts(parts[split]) for split in SPLITS},

@@ -137,6 +137,15 @@ def test_the_description_and_the_configuration_are_json():
     sizes = {split: len(ids) for split, ids in description["clients"]["site-a"]["documents"].items()}
     assert sizes == {split: len(data.dataset("site-a", split)) for split in SPLITS}
     assert description["schema"] == data.schema
+    # Runs are resumed by what clients hold: a field more would stop those made before.
+    assert description["clients"]["site-a"].keys() == {
+        "looked_for",
+        "documents",
+        "annotated",
+        "type_counts",
+        "subjects",
+        "sites",
+    }
     assert len(description["server"]) == 2
     assert description["statistics"]["site"]["counts"] == {"site-a": {"a": 11}, "site-b": {"b": 11}}
     config = json.loads(json.dumps(Given([], types=["a"], partition=IID(2)).config()))

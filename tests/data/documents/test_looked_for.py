@@ -32,9 +32,9 @@ def test_a_client_looks_for_types():
         assert held(own) == ({"problem"}, set())
         assert {document.entity_types for document in own} == {frozenset({"problem"})}
         assert held(data.dataset("site-a", split).documents)[0] == {"drug", "problem", "test"}
-    clients = data.describe()["clients"]
-    assert clients["site-b"]["types"] == {"entities": ["problem"], "relations": []}
-    assert clients["site-a"]["types"] == {"entities": ["drug", "problem", "test"], "relations": ["shows", "treats"]}
+    clients, types = data.describe()["clients"], data.describe()["types"]
+    assert types["site-b"] == {"entities": ["problem"], "relations": []}
+    assert types["site-a"] == {"entities": ["drug", "problem", "test"], "relations": ["shows", "treats"]}
     assert clients["site-b"]["looked_for"] == ["entities"]
     assert data.annotated == ILLS
     open_tests = ready(many(), annotated=ILLS, mask_test=False)
@@ -44,13 +44,14 @@ def test_a_client_looks_for_types():
 
 def test_relations_by_type():
     both = {"site-b": {"entities": ["drug", "problem"], "relations": None}}
-    clients = ready(many(), annotated=both).describe()["clients"]
-    assert clients["site-b"]["types"] == {"entities": ["drug", "problem"], "relations": ["treats"]}
+    described = ready(many(), annotated=both).describe()
+    clients = described["clients"]
+    assert described["types"]["site-b"] == {"entities": ["drug", "problem"], "relations": ["treats"]}
     assert clients["site-b"]["type_counts"]["train"]["relations"] == {"treats": 7}
     # Mentions are input where they were not looked for: those that a relation links stay.
     links = ready(many(), annotated={"site-b": {"relations": ["shows"]}})
     assert held(links.dataset("site-b", "train").documents) == ({"drug", "problem", "test"}, {"shows"})
-    assert links.describe()["clients"]["site-b"]["types"] == {"entities": [], "relations": ["shows"]}
+    assert links.describe()["types"]["site-b"] == {"entities": [], "relations": ["shows"]}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_types_to_keep_and_types_that_were_looked_for():
     data = ready(given, types=["drug", "problem", "treats"])
     (kept,) = (d for d in data.documents if d.id == "1")
     assert (kept.entity_types, kept.relation_types) == (frozenset({"drug", "problem"}), frozenset({"treats"}))
-    assert (kept.annotated, data.describe()["clients"]["site-a"]["types"]) == (
+    assert (kept.annotated, data.describe()["types"]["site-a"]) == (
         BOTH,
         {"entities": ["drug", "problem"], "relations": ["treats"]},
     )
