@@ -10,9 +10,9 @@ from fedlit.data.base.names import few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.data.base.tables import read_columns, read_rows
-from fedlit.data.classification.examples import Example, Modality
-from fedlit.data.classification.module import ClassificationDataModule
-from fedlit.data.files.images import read_image
+from fedlit.data.classification.examples import Example
+from fedlit.data.classification.images import ImageReader
+from fedlit.data.files.images import Resize
 from fedlit.data.generated.examples import stand_in_image
 from fedlit.errors import FedlitError
 
@@ -26,7 +26,7 @@ LESIONS = "ISIC_2019_Training_Metadata.csv"
 FOLDS: dict[str, Fold] = {"train": "train", "test": "test"}
 
 
-class FedISIC2019(ClassificationDataModule):
+class FedISIC2019(ImageReader):
     """Fed-ISIC2019: 23,247 dermatoscopic images of eight diagnoses (Ogier du Terrail et al. 2022, arXiv 2210.04620).
 
     A client is a centre. Where ``ISIC_2019_Training_Metadata.csv`` of the ISIC 2019 challenge is there, the images of a
@@ -41,7 +41,7 @@ class FedISIC2019(ClassificationDataModule):
         kwargs: See :class:`fedlit.data.classification.module.ClassificationDataModule`.
     """
 
-    modality: ClassVar[Modality] = "image"
+    resize: Resize = "crop"
     default_partition: ClassVar[Partition] = BySite()
     class_names = DIAGNOSES
 
@@ -65,19 +65,42 @@ class FedISIC2019(ClassificationDataModule):
             raise FedlitError(f"{folder}: no {SPLIT}: copy it from FLamby's fed_isic2019/dataset_creation_scripts")
         lesions = self._lesions(folder / LESIONS)
         out = []
-        for row, cells in read_columns(table, ["image", "target", "center", "fold"], "use FLamby's own file"):
+        rows = read_columns(table, ["image", "target", "center", "fold"], "use FLamby's own file")
+        for row, cells in rows:
             name = cells["image"].strip()
             if self.excluded(name):
                 continue
             try:
-                out.append(_example(images, cells, lesions.get(name) or name, self.size))
+                out.append(self._example(images, cells, lesions.get(name) or name))
             except BadRecord as error:
                 self.refuse(name or f"row-{row}", f"{table}: row {row} {error}")
+        listed = {cells["image"].strip() for _, cells in rows}
+        more = sorted(path.stem for path in images.glob("*.jpg") if path.stem not in listed)
+        if more:
+            self.say(f"{images}: {len(more)} image(s) are not in {table.name}, and not read: {few(more)}")
         if lesions:
             alone = [example.id for example in out if not lesions.get(example.id)]
             if alone:
                 self.say(f"{folder / LESIONS} has no lesion of {len(alone)} image(s), each its own: {few(alone)}")
         return out
+
+    def _example(self, images: Path, cells: dict[str, str], subject: str) -> Example:
+        """The example of a row; what is wrong is told without the row."""
+        name, target, centre, fold = (cells[column].strip() for column in ("image", "target", "center", "fold"))
+        path = images / f"{name}.jpg"
+        if not name or not path.is_file():
+            raise BadRecord(f"names {path}, and there is no such file: preprocess it, or leave it out")
+        if centre not in map(str, range(len(CENTRES))):
+            raise BadRecord(f"has center {centre!r}: give 0 to {len(CENTRES) - 1}")
+        if fold not in FOLDS:
+            raise BadRecord(f"has fold {fold!r}: give {' or '.join(FOLDS)}")
+        label = DIAGNOSES[int(target)] if target in map(str, range(len(DIAGNOSES))) else target
+        values = partial(self.picture, path)
+        return Example(name, subject, CENTRES[int(centre)], "image", (label,), values, fold=FOLDS[fold])
+
+    def mend_of_cuts(self) -> str:
+        """As in most uses of the set."""
+        return "only the middle squares of photographs are used"
 
     def _lesions(self, path: Path) -> dict[str, str]:
         """Image to lesion; empty, and said, without the file."""
@@ -111,18 +134,3 @@ class FedISIC2019(ClassificationDataModule):
             lesions.append({"image": name, "lesion_id": f"STAND_IN_{lesion:07d}"})
         pd.DataFrame(rows).to_csv(folder / SPLIT, index=False)
         pd.DataFrame(lesions).to_csv(folder / LESIONS, index=False)
-
-
-def _example(images: Path, cells: dict[str, str], subject: str, size: int) -> Example:
-    """The example of a row; what is wrong is told without the row."""
-    name, target, centre, fold = (cells[column].strip() for column in ("image", "target", "center", "fold"))
-    path = images / f"{name}.jpg"
-    if not name or not path.is_file():
-        raise BadRecord(f"names {path}, and there is no such file: preprocess it, or leave it out")
-    if centre not in map(str, range(len(CENTRES))):
-        raise BadRecord(f"has center {centre!r}: give 0 to {len(CENTRES) - 1}")
-    if fold not in FOLDS:
-        raise BadRecord(f"has fold {fold!r}: give {' or '.join(FOLDS)}")
-    label = DIAGNOSES[int(target)] if target in map(str, range(len(DIAGNOSES))) else target
-    values = partial(read_image, path, size, "crop")
-    return Example(name, subject, CENTRES[int(centre)], "image", (label,), values, fold=FOLDS[fold])

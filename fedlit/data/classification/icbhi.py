@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from fedlit.data.base.names import few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord, Fold
 from fedlit.data.classification.examples import Example
@@ -32,7 +35,8 @@ class ICBHI(SoundReader):
     6,898 cycles of 126 patients; an example is a cycle. The subject is the patient, the site the recording device:
     clients are the four devices unless ``partition`` says otherwise. Where the folder holds the challenge's
     ``ICBHI_challenge_train_test.txt``, its 60/40 split of recordings is the ``fold``: two patients are on both sides of
-    it, which ``describe()["leaks"]`` counts. A cycle may reach 50 ms beyond the end of its recording.
+    it, which ``describe()["leaks"]`` counts. That list names one recording with another device than the file: what
+    precedes the device counts where it is unique, which is said. A cycle may reach 50 ms beyond its recording's end.
 
     Args:
         root: Folder with the recordings and their annotations, in any folders in it.
@@ -44,6 +48,7 @@ class ICBHI(SoundReader):
 
     def __init__(self, root: Path, **kwargs: Any) -> None:
         self.root = Path(root)
+        self._near: dict[str, list[str]] = {}
         super().__init__(**kwargs)
 
     def read(self) -> list[Example]:
@@ -52,7 +57,8 @@ class ICBHI(SoundReader):
         sounds = [path for path in files if path.suffix.lower() == ".wav"]
         if not sounds:
             raise FedlitError(f"{self.root}: holds no .wav file: set data.root to the folder with {LAYOUT}")
-        folds = _folds(path for path in files if path.name.lower() == SPLIT_FILE.lower())
+        listed = _folds(path for path in files if path.name.lower() == SPLIT_FILE.lower())
+        folds = self._matched(listed, [path.stem for path in sounds])
         out: list[Example] = []
         for path in sounds:
             if not self.excluded(path.stem):
@@ -63,6 +69,37 @@ class ICBHI(SoundReader):
             if alone and not self.excluded(path.stem):
                 self.refuse(path.stem, f"{path}: has no .wav file beside it: copy the recording there")
         return out
+
+    def _matched(self, listed: dict[str, Fold], there: Sequence[str]) -> dict[str, Fold]:
+        """Fold of each recording; one that the list names with another device is found by what precedes the device."""
+        alone: dict[str, list[str]] = defaultdict(list)
+        for name in listed.keys() - set(there):
+            alone[name.rpartition("_")[0]].append(name)
+        out, said = dict(listed), []
+        self._near = {}
+        for name in sorted(set(there) - listed.keys()) if listed else []:
+            before = name.rpartition("_")[0]
+            near = sorted(alone.get(before, ()))
+            twins = [other for other in there if other.rpartition("_")[0] == before and other not in listed]
+            if len(near) == len(twins) == 1:
+                out[name] = listed[near[0]]
+                del alone[before]
+                said.append(f"{name} as {near[0]}")
+            else:
+                self._near[name] = near or sorted(get_close_matches(name, listed, 2))
+        if said:
+            self.say(f"{SPLIT_FILE} lists {len(said)} recording(s) with another device: {few(said)}")
+        if absent := sorted(name for names in alone.values() for name in names):
+            self.say(f"{SPLIT_FILE} lists {len(absent)} recording(s) that are not there: {few(absent)}")
+        return out
+
+    def mend_of_fold(self, example: Example) -> str:
+        """What the list has in the place of a recording."""
+        stem = example.id.rpartition("-")[0]
+        if stem not in self._near:
+            return super().mend_of_fold(example)
+        near = ", ".join(self._near[stem])
+        return f"{SPLIT_FILE} has no {stem}{f', but {near}' if near else ''}: mend the list, or leave the recording out"
 
     def _recording(self, path: Path, fold: Fold | None) -> list[Example]:
         notes = path.with_suffix(".txt")

@@ -140,6 +140,10 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         """Why a value cannot be used, or None."""
         return examples.value_fault(value, self.modality)
 
+    def blank(self, value: object) -> str | None:
+        """What a value that holds nothing says, or None; it is a bad record, but with ``parity``."""
+        return examples.blank(value, self.modality)
+
     def usual_partition(self) -> Partition:
         """The partition where none is given."""
         return self.parity_partition if self.parity else self.default_partition
@@ -231,7 +235,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
                 self.refuse(example.id, str(error))
                 continue
             fault = self.value_fault(value)
-            if fault is None and (blank := examples.blank(value, self.modality)) is not None:
+            if fault is None and (blank := self.blank(value)) is not None:
                 self._blank += [example.id] * self.parity
                 fault = None if self.parity else blank
             if fault is not None:

@@ -103,9 +103,12 @@ class SignalClasses(ClassificationDataModule):
             return [example]
         value = cast(Signals, example.value)
         numbers = self._usable_windows(value)
+        if any((counts := faults(value, length).counts()).values()):
+            self._faulty[example.id] = counts
         most = min(len(numbers), int(self.max_windows or len(numbers)))
         chosen = [numbers[(2 * k + 1) * len(numbers) // (2 * most)] for k in range(most)]
-        self._reach = Reach(value.shape[1] / self.rate, most * length / self.rate)
+        sound = value.shape[1] - length * (value.shape[1] // length - len(numbers))
+        self._reach = Reach(sound / self.rate, most * length / self.rate)
         source = cast(Signals | Callable[[], Signals], example.values)
         scaled = self.scale == "window"
         return [
@@ -117,8 +120,12 @@ class SignalClasses(ClassificationDataModule):
         """Why a value cannot be used, or None; windows with missing samples are left out when it is cut."""
         return examples.value_fault(value, self.modality, gaps=self._cuts)
 
+    def blank(self, value: object) -> str | None:
+        """What a value that does not vary says; windows that do not are left out when it is cut."""
+        return None if self._cuts else super().blank(value)
+
     def mend_of_cuts(self) -> str:
-        """The recordings' ends and faulty windows are lost, or windows that were not asked for."""
+        """The recordings' ends are lost, or windows that were not asked for."""
         if self.max_windows is not None:
             return "raise data.max_windows, or leave it out"
         return "set a smaller data.window_seconds, or one that divides the recordings' length"
@@ -184,7 +191,7 @@ class SignalClasses(ClassificationDataModule):
             )
         scaled = self.scale == "record" or (self.scale == "window" and self.window_seconds is None)
         out = standardised(out) if scaled else out
-        self._note_faults(record_id, path, out)
+        self._check_windows(path, out)
         if gaps is not None:
             self._gaps[record_id] = gaps
         if constant:
@@ -217,20 +224,17 @@ class SignalClasses(ClassificationDataModule):
                     f"only windows with missing samples are left out"
                 )
 
-    def _note_faults(self, record_id: str, path: Path, values: Signals) -> None:
-        """Count the windows that cannot be used; a recording of no other ones is refused."""
-        if self.window_samples is None:
+    def _check_windows(self, path: Path, values: Signals) -> None:
+        """Refuse a recording of which no window can be used."""
+        if self.window_samples is None or self._usable_windows(values):
             return
         counts = faults(values, self.window_samples).counts()
-        if not self._usable_windows(values):
-            filling = "data.fill_gaps_seconds, or a smaller data.window_seconds"
-            mend = f"set {filling}" if counts["missing"] else "leave the record out"
-            raise BadRecord(
-                f"{path}: none of its {sum(counts.values())} windows can be used, {counts['missing']} have missing "
-                f"samples, in {counts['flat']} no channel moves: {mend}"
-            )
-        if any(counts.values()):
-            self._faulty[record_id] = counts
+        filling = "data.fill_gaps_seconds, or a smaller data.window_seconds"
+        mend = f"set {filling}" if counts["missing"] else "leave the record out"
+        raise BadRecord(
+            f"{path}: none of its {sum(counts.values())} windows can be used, {counts['missing']} have missing "
+            f"samples, in {counts['flat']} no channel moves: {mend}"
+        )
 
     def _usable_windows(self, values: Signals) -> list[int]:
         """Numbers of the windows that become examples; with ``parity``, those that do not move are among them."""

@@ -28,6 +28,8 @@ NAME = re.compile(r"(?P<patient>[^_]+)_(?P<age>[^_]+)_(?P<sex>[^_]+)_(?P<locatio
 LOCATIONS = tuple(f"p{number}" for number in range(1, 9))
 PART = re.compile(r"(?P<name>(?P<fold>train|test)\d{4})_(json|wav)")
 LAYOUT = "train2022_wav, train2022_json, test2022_wav and test2022_json"
+INNER = {"inter": "inter_test_json", "intra": "intra_test_json"}
+"""Folders of the two parts of the test set."""
 STAND_IN_EVENTS = 7
 
 
@@ -72,17 +74,21 @@ class SPRSound(SoundReader):
         if not sounds or not notes:
             lacking = ".wav" if not sounds else ".json"
             raise FedlitError(f"{folder}: holds no {lacking} file: set data.root to the folder with {LAYOUT}")
+        if self.test_part != "both" and not any(path.parent.name in INNER.values() for path in notes):
+            self.say(f"data.test_part {self.test_part} has no effect: there is no folder {' or '.join(INNER.values())}")
         out: list[Example] = []
         annotated = set()
         for path in notes:
             fold, sound = _place(path)
             annotated.add(sound)
-            other = {"inter": "intra_test_json", "intra": "inter_test_json"}.get(self.test_part)
-            if path.parent.name != other and not self.excluded(path.stem):
+            other = [folder for part, folder in INNER.items() if self.test_part not in ("both", part)]
+            if path.parent.name not in other and not self.excluded(path.stem):
                 out += self._recording(path, sounds.get(sound, sound.with_name(f"{sound.name}.wav")), fold)
         for name, path in sounds.items():
             if name not in annotated and not self.excluded(path.stem):
                 self.refuse(path.stem, f"{path}: has no annotation {path.stem}.json: copy it to its _json folder")
+        if self._without_event:
+            self.say(f"{self._without_event} recording(s) without an event have no example; see partition.json")
         return out
 
     def _recording(self, notes: Path, sound: Path, fold: Fold | None) -> list[Example]:
@@ -101,6 +107,9 @@ class SPRSound(SoundReader):
         if self.level == "record":
             values = self.part(sound)
             return [Example(stem, match["patient"], site, "audio", (label,), values, self.rate, fold)]
+        if not written["event_annotation"]:
+            self._left_out[stem] = "has no event"
+            self._without_event += 1
         out = []
         for number, event in enumerate(written["event_annotation"], 1):
             name = f"{stem}-{number:02d}"
@@ -114,6 +123,10 @@ class SPRSound(SoundReader):
             values = self.part(sound, start, stop)
             out.append(Example(name, match["patient"], site, "audio", (label,), values, self.rate, fold))
         return out
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._without_event = 0
 
     def write_stand_in(self, folder: Path) -> None:
         """Recordings of seven events of 1 s, one of each kind, each of another patient; a third for test."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fedlit.data.base import arguments
 from fedlit.data.classification.example_table import ExampleTable, FileTable
 from fedlit.data.classification.examples import Modality
+from fedlit.data.classification.images import ImageReader
 from fedlit.data.classification.sounds import Long, Padding, SoundReader
-from fedlit.data.files.images import Resize, read_image
+from fedlit.data.files.dicom import DicomWindow, check_window
+from fedlit.data.files.images import Resize
 from fedlit.data.files.sounds import Waveform
 from fedlit.data.generated.examples import stand_in_image, stand_in_sound, stand_in_text, write_sound
 from fedlit.errors import FedlitError
 
 
-class ImageTable(FileTable):
-    """Images in files, which a csv or Parquet file with a header lists.
+class ImageTable(FileTable, ImageReader):
+    """Images in files, which a table lists.
 
     Any format that Pillow reads, of 8 bits a channel. Grey images and palettes become RGB, transparency is dropped, and
-    images are turned upright as their EXIF data say. Other modes (16 bits, floats, CMYK) are refused.
+    images are turned upright as their EXIF data say. Other modes (16 bits, floats, CMYK) are refused. DICOM files, of
+    any ending, become what a viewer shows, see :func:`fedlit.data.files.dicom.read_dicom`.
 
     Args:
         root: The table.
@@ -28,11 +32,14 @@ class ImageTable(FileTable):
         size: Height and width (pixels) of all images.
         resize: Treatment of an image of another size: ``error`` refuses it; ``crop`` cuts out the middle square and
             scales that; ``squash`` scales it whole, whatever its aspect.
+        dicom_window: Grey values of DICOM files that become 0 to 255: ``file`` for the file's own window, and the range
+            of its values where it has none, which is said; ``range``; ``percentile`` (1st to 99th); or
+            ``[centre, width]``, in the units of the file (CT: Hounsfield units).
         kwargs: See :class:`fedlit.data.classification.tables.ExampleTable`.
     """
 
-    modality: ClassVar[Modality] = "image"
     kind: ClassVar[str] = "image"
+    added_arguments: ClassVar[Mapping[str, object]] = {"dicom_window": "file"}
 
     def __init__(
         self,
@@ -41,18 +48,21 @@ class ImageTable(FileTable):
         folder: Path | None = None,
         size: int = 224,
         resize: Resize = "error",
+        dicom_window: DicomWindow = "file",
         **kwargs: Any,
     ) -> None:
         if not size >= 1:
             raise FedlitError(f"data.size is {size}: give a number of pixels")
         arguments.one_of("resize", resize, Resize)
+        check_window(dicom_window)
         super().__init__(root, path_column=path_column, folder=folder, **kwargs)
         self.size = size
         self.resize: Resize = resize
+        self.dicom_window = dicom_window
 
     def read_file(self, path: Path) -> Any:
         """uint8, shape (size, size, 3)."""
-        return read_image(path, self.size, self.resize)
+        return self.picture(path)
 
     def stand_in_cell(self, folder: Path, number: int, of_class: int) -> str:
         """``images/image-1.png``, ..."""

@@ -10,22 +10,20 @@ import numpy.typing as npt
 
 from fedlit.data.base.records import BadRecord
 
+Pixels = npt.NDArray[np.uint8]
 Resize = Literal["error", "crop", "squash"]
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """What becomes RGB: black and white and grey are repeated, palettes looked up, transparency is dropped."""
 
 
-def read_image(path: Path, size: int, resize: Resize) -> npt.NDArray[np.uint8]:
-    """An image file, turned upright as its EXIF data say, as uint8 RGB of shape (size, size, 3).
+def read_image(path: Path) -> Pixels:
+    """An image file, turned upright as its EXIF data say, as uint8 RGB of shape (height, width, 3).
 
     Args:
         path: Any format that Pillow reads; 8 bits a channel, one image.
-        size: Height and width (pixels).
-        resize: ``error``: it must have that size; ``crop``: the middle square is cut out and scaled to it;
-            ``squash``: it is scaled to it whole, whatever its aspect. Scaling is bicubic with antialiasing.
 
     Raises:
-        BadRecord: It cannot be read, is of another mode, or is of another size where that is an error.
+        BadRecord: It cannot be read, or is of another mode.
     """
     from PIL import Image, ImageOps
 
@@ -49,17 +47,35 @@ def read_image(path: Path, size: int, resize: Resize) -> npt.NDArray[np.uint8]:
         raise BadRecord(f"{path}: cannot be read as an image ({what}): save it anew, or leave it out") from error
     # By way of RGBA, for Pillow warns of palettes with transparency.
     colours = upright.convert("RGBA").convert("RGB") if upright.mode == "P" else upright.convert("RGB")
-    width, height = colours.size
-    if resize == "error" and colours.size != (size, size):
+    return np.asarray(colours).copy()
+
+
+def resized(path: Path, pixels: Pixels, size: int, resize: Resize) -> Pixels:
+    """An image at one size, shape (size, size, 3).
+
+    Args:
+        path: Where it is from, for errors.
+        pixels: uint8 RGB, shape (height, width, 3).
+        size: Height and width (pixels).
+        resize: ``error``: it must have that size; ``crop``: the middle square is cut out and scaled to it;
+            ``squash``: it is scaled to it whole, whatever its aspect. Scaling is bicubic with antialiasing.
+
+    Raises:
+        BadRecord: It is of another size where that is an error.
+    """
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    if resize == "error" and (height, width) != (size, size):
         mend = "set data.resize to crop or squash, or data.size to the images' size"
         raise BadRecord(f"{path}: is {width} x {height} pixels, not {size} x {size}: {mend}")
     if resize == "crop":
         edge = min(width, height)
         left, top = (width - edge) // 2, (height - edge) // 2
-        colours = colours.crop((left, top, left + edge, top + edge))
-    if colours.size != (size, size):
-        colours = colours.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(colours).copy()
+        pixels = pixels[top : top + edge, left : left + edge]
+    if pixels.shape[:2] == (size, size):
+        return np.ascontiguousarray(pixels)
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)).copy()
 
 
 def _is_deep(image: object) -> bool:

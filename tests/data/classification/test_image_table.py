@@ -14,9 +14,14 @@ from PIL import Image
 from fedlit.data import IID, BySite, FederatedDataModule
 from fedlit.data.base.records import BadRecord
 from fedlit.data.classification.tables import ImageTable
-from fedlit.data.files.images import read_image
+from fedlit.data.files.images import read_image, resized
 from fedlit.data.generated.examples import stand_in_image
 from fedlit.errors import FedlitError
+
+
+def at_size(path, size, resize):
+    return resized(path, read_image(path), size, resize)
+
 
 SPLITS = ("train", "val", "test")
 GREY = np.arange(0, 240, 15, dtype=np.uint8).reshape(4, 4)
@@ -70,7 +75,7 @@ def test_modes_that_become_rgb(mode, pixels, expected, tmp_path):
     path = saved(tmp_path, pixels)
     with Image.open(path) as written:
         assert written.mode == mode
-    value = read_image(path, 4, "error")
+    value = read_image(path)
     assert value.dtype == np.uint8
     assert np.array_equal(value, expected)
 
@@ -85,33 +90,33 @@ def test_palettes_are_looked_up(transparency, tmp_path):
     with Image.open(tmp_path / "p.png") as written:
         assert written.mode == "P"
     red, green = [255, 0, 0], [0, 255, 7]
-    assert read_image(tmp_path / "p.png", 2, "error").tolist() == [[red, green], [green, red]]
+    assert read_image(tmp_path / "p.png").tolist() == [[red, green], [green, red]]
 
 
 def test_an_image_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown a quarter turn clockwise
-    assert np.array_equal(read_image(saved(tmp_path, COLOURS, exif=exif), 4, "error"), np.rot90(COLOURS, -1))
+    assert np.array_equal(read_image(saved(tmp_path, COLOURS, exif=exif)), np.rot90(COLOURS, -1))
 
 
 def test_crop_and_squash(tmp_path):
     wide = np.zeros((4, 11, 3), np.uint8)
     wide[:, 3:7] = COLOURS
     path = saved(tmp_path, wide)
-    assert np.array_equal(read_image(path, 4, "crop"), COLOURS)
+    assert np.array_equal(at_size(path, 4, "crop"), COLOURS)
     high = saved(tmp_path, wide.transpose(1, 0, 2), "b.png")
-    assert np.array_equal(read_image(high, 4, "crop"), COLOURS.transpose(1, 0, 2))
+    assert np.array_equal(at_size(high, 4, "crop"), COLOURS.transpose(1, 0, 2))
     halves = np.zeros((8, 40, 3), np.uint8)
     halves[:, 20:] = 200
-    squashed = read_image(saved(tmp_path, halves), 8, "squash")
+    squashed = at_size(saved(tmp_path, halves), 8, "squash")
     assert squashed.shape == (8, 8, 3)
     assert (squashed[:, :2] == 0).all()
     assert (squashed[:, 6:] == 200).all()
-    assert read_image(path, 9, "crop").shape == (9, 9, 3)
+    assert at_size(path, 9, "crop").shape == (9, 9, 3)
     # Antialiased: fine stripes become their mean, not one of the two.
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert abs(read_image(saved(tmp_path, stripes), 4, "squash").astype(int) - 100).max() <= 8
+    assert abs(at_size(saved(tmp_path, stripes), 4, "squash").astype(int) - 100).max() <= 8
 
 
 @pytest.mark.parametrize("mode", ["I;16", "F", "I", "CMYK"])
@@ -119,16 +124,16 @@ def test_other_modes_are_refused(mode, tmp_path):
     pixels = {"I;16": GREY.astype(np.uint16), "F": GREY.astype(np.float32), "I": GREY.astype(np.int32)}
     path = saved(tmp_path, pixels.get(mode, COLOURS), "deep.tif", None if mode in pixels else mode)
     with pytest.raises(BadRecord, match=f"deep.tif: its mode is {mode}, not 1, L, .* of 8 bits .*: convert it to RGB"):
-        read_image(path, 4, "error")
+        read_image(path)
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
 def test_colours_of_16_bits_are_refused(colour_type, channels, tmp_path):
     path = png_of_16_bits(tmp_path / "deep.png", colour_type, channels)
     with pytest.raises(BadRecord, match=r"deep.png: its mode is RGBA? of 16 bits"):
-        read_image(path, 4, "error")
+        read_image(path)
     with pytest.raises(BadRecord, match=r"its mode is I;16, "):
-        read_image(png_of_16_bits(tmp_path / "grey.png", 0, 1), 4, "error")
+        read_image(png_of_16_bits(tmp_path / "grey.png", 0, 1))
 
 
 def test_files_that_are_no_images(tmp_path):
@@ -137,19 +142,19 @@ def test_files_that_are_no_images(tmp_path):
         path = saved(tmp_path, noise, name)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(BadRecord, match=rf"{name}: cannot be read as an image \(.*truncated"):
-            read_image(path, 64, "error")
+            read_image(path)
     path.write_text("no image")
     with pytest.raises(BadRecord, match=r"a.png: cannot be read as an image \(no format that Pillow knows\): save"):
-        read_image(path, 64, "error")
+        read_image(path)
     path.write_bytes(b"")
     with pytest.raises(BadRecord, match="a.png: cannot be read"):
-        read_image(path, 64, "error")
+        read_image(path)
     with pytest.raises(BadRecord, match="no.png: cannot be read as an image .No such file"):
-        read_image(tmp_path / "no.png", 64, "error")
+        read_image(tmp_path / "no.png")
     frames = [Image.fromarray(noise), Image.fromarray(255 - noise)]
     frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
     with pytest.raises(BadRecord, match="two.tif: holds 2 images, one is needed"):
-        read_image(tmp_path / "two.tif", 64, "error")
+        read_image(tmp_path / "two.tif")
 
 
 def test_a_table_of_images(tmp_path):
