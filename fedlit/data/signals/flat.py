@@ -51,14 +51,12 @@ def flat_windows(
             reach = high - low
             own = is_flat(low, reach)
             # No target leaves the context by more than all samples differ.
-            near = np.flatnonzero(~own & (reach * STEEP < whole))
-            for some in np.array_split(near, len(near) * prediction_length // _CHUNK + 1):
-                start = (first + some) * stride + context_length
-                targets = values[start[:, None] + np.arange(prediction_length)]
-                leaves = np.maximum(
-                    targets.max(1, initial=-np.inf) - high[some], low[some] - targets.min(1, initial=np.inf)
-                )
-                own[some] = leaves > STEEP * reach[some]
+            near = ~own & (reach * STEEP < whole)
+            if near.any():
+                ahead = values[first * stride + context_length :][: (count - 1) * stride + prediction_length]
+                lowest = _sliding(np.minimum, ahead, prediction_length)[::stride]
+                highest = _sliding(np.maximum, ahead, prediction_length)[::stride]
+                own |= near & (np.maximum(highest - high, low - lowest) > STEEP * reach)
         flat[first : first + count] = own
     return flat
 

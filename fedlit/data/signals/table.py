@@ -207,12 +207,12 @@ class SignalTable(SignalDataModule):
             raise BadRecord(f"{path}: column {self.subject_column!r} has empty cells: name every row's subject")
         if self._clock is not None:
             cells = column(path, table, self._clock.column, "mend data.time_column or the table", self.as_table)
-            return table, self._clock.read(path, cells)
+            return table[[*self.columns, *marks]], self._clock.read(path, cells)
         groups = None if self.subject_column is None else np.unique(table[self.subject_column], return_inverse=True)[1]
         unread = unread_clock(path, table, [*self.columns, *marks], groups, self.table_rate or 0.0)
         if unread is not None:
             self._unread[path] = unread
-        return table, None
+        return table[[*self.columns, *marks]], None
 
     def _subjects(self, path: Path, name: str, table: pd.DataFrame) -> dict[str, list[Places]]:
         """Rows of each subject, in stretches that follow on each other; in one, where a clock tells."""
