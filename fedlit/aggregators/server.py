@@ -160,7 +160,13 @@ class Server:
         """
         if self._losses is None:
             raise FedlitError(NO_DATA)
-        return list(self._losses(models))
+        tables = list(self._losses(models))
+        if any(not len(table) for table in tables):
+            raise FedlitError(
+                "no example of the server's validation data has anything to learn from, so there is no loss on them: "
+                "give it others (of documents whose answers are cut off: raise model.max_length)"
+            )
+        return tables
 
 
 def _each_once(updates: Sequence[Update]) -> None:

@@ -102,7 +102,7 @@ class Engine(Protocol):
         ...
 
     def losses(self, models: Iterable[Tree], batches: Iterable[Batch], at_once: int = 1) -> list[Tensor]:
-        """The task loss of each example by each model: one float64 tensor (examples,) on the CPU for each model.
+        """The task loss of each example that has one: of each model one float64 tensor (examples,) on the CPU.
 
         Args:
             models: Read as they are needed.

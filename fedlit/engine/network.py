@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedlit import tree
 from fedlit.engine.batches import Batch
 from fedlit.engine.task_check import check_method, check_task, unpack_optimizer
 from fedlit.errors import FedlitError
+from fedlit.tasks.task import member
 from fedlit.tree import Tree
 
 
@@ -179,18 +181,24 @@ class Network:
                 yield moved
 
     def mean_loss(self, params: Tree, batches: Iterable[Batch]) -> float:
-        """Mean over the examples of the task loss."""
+        """Mean over the examples of the task loss; NaN where none has a loss."""
         total, count = 0.0, 0
         for losses in self._losses(params, batches):
             total, count = total + float(losses.sum()), count + len(losses)
-        return total / max(count, 1)
+        return total / count if count else math.nan
 
     def losses(self, params: Tree, batches: Iterable[Batch]) -> Tensor:
-        """The task loss of each example, (examples,), float64, on the CPU."""
+        """The task loss of each example that has one, (examples,), float64, on the CPU."""
         each = [losses.cpu() for losses in self._losses(params, batches)]
         return torch.cat(each) if each else torch.zeros(0, dtype=torch.float64)
 
     def _losses(self, params: Tree, batches: Iterable[Batch]) -> Iterator[Tensor]:
         check_method(self.task, "losses")
         for batch in self.inference(params, batches):
-            yield self.task.losses(batch).double()
+            yield defined(self.task, batch, self.task.losses(batch)).double()
+
+
+def defined(task: L.LightningModule, batch: Batch, losses: Tensor) -> Tensor:
+    """Losses (..., batch) without those of examples that have none."""
+    supervised = member(task, "supervised")
+    return losses if supervised is None else losses[..., supervised(batch).to(losses.device)]

@@ -14,6 +14,7 @@ from fedlit.aggregators import Aggregator
 from fedlit.engine.batches import local_work
 from fedlit.errors import FedlitError
 from fedlit.runs.settings import RunSettings, share_of
+from fedlit.transports.base import UNSUPERVISED
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,13 @@ class RoundPlan:
     @cached_property
     def cohorts(self) -> dict[str, tuple[str, ...]]:
         """Who may train, and on whose data: a client on its own, or for reference rules all of them pooled."""
-        cohorts = self.rule.cohorts(list(self.clients))
+        cohorts = self.rule.cohorts([name for name in self.clients if not self._bare(name)])
         return {name: tuple(members) for name, members in sorted(cohorts.items())}
+
+    def _bare(self, name: str) -> bool:
+        """Whether a client holds training examples, and nothing to learn from in any of them."""
+        counts = self.examples.get(name, {})
+        return counts.get(UNSUPERVISED, 0) > 0 and not counts["train"]
 
     @property
     def pools(self) -> bool:

@@ -19,6 +19,8 @@ Row = tuple[int, str, str, str, str, str, float, int]
 def score_rows(round: int, stage: str, split: str, replies: Iterable[Reply], metrics: Any) -> list[Row]:  # noqa: A002
     """One row for each model, client and metric, then the summary rows over clients.
 
+    A metric counts as many examples as were scored, without those that ``<metric>_left_out`` of the scores says.
+
     Args:
         round: Rounds done so far.
         stage: ``start``, ``after_local`` or ``after_aggregation``.
@@ -32,8 +34,9 @@ def score_rows(round: int, stage: str, split: str, replies: Iterable[Reply], met
         count = int(reply.metrics.get("evaluated", reply.num_examples))
         for model, scores in sorted(reply.scores.items()):
             for metric, value in scores.items():
-                rows.append((round, stage, model, reply.client, split, metric, value, count))
-                values[model, metric][reply.client] = (value, count)
+                own = max(0, count - int(scores.get(f"{metric}_left_out", 0)))
+                rows.append((round, stage, model, reply.client, split, metric, value, own))
+                values[model, metric][reply.client] = (value, own)
     for (model, metric), by_client in values.items():
         for name, (value, count) in summary_rows(by_client, higher_is_better(metrics, metric)).items():
             rows.append((round, stage, model, name, split, metric, value, count))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import lightning
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -38,6 +39,7 @@ class Task(lightning.LightningModule):
 
     - :meth:`take_data`, before ``configure_model``; :meth:`use_stand_in`, before it, by ``fast_dev_run``.
     - ``num_targets``, on each training batch, for rules that weigh clients by it.
+    - :meth:`supervised`, before training, on all of a client's training data, and wherever losses are averaged.
     - :meth:`features` and :meth:`logits`, on a training batch, by rules that look at more than the loss.
     - :meth:`naive`, at the end of a run, for predictors without a network in the comparison.
     - ``gradient_checkpointing``, by the engine that trains several clients in one pass, which cannot have it.
@@ -69,7 +71,14 @@ class Task(lightning.LightningModule):
             self.take_data(data)
 
     def losses(self, batch: Batch) -> Tensor:
-        """One loss per example, (batch,)."""
+        """One loss per example, (batch,); NaN where :meth:`supervised` says that there is none."""
+        raise NotImplementedError
+
+    def supervised(self, batch: Batch) -> Tensor:
+        """Whether each example has anything to learn from, (batch,), bool, on the CPU; by default all have.
+
+        Others, such as documents whose answer is cut off, are not trained on, and are in no mean of losses.
+        """
         raise NotImplementedError
 
     def outputs(self, batch: Batch) -> Tensor:
@@ -171,7 +180,8 @@ class Task(lightning.LightningModule):
         self._num_training_steps = int(value)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.losses(batch).mean()
+        supervised = member(self, "supervised")
+        loss = mean_loss(self.losses(batch), None if supervised is None else supervised(batch))
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=_size(batch))
         return loss
 
@@ -205,6 +215,14 @@ class Task(lightning.LightningModule):
 
 def _size(batch: Batch) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
+
+
+def mean_loss(losses: Tensor, supervised: Tensor | None) -> Tensor:
+    """Mean of the losses (batch,) of the examples that have one; 0 with zero gradients where none has."""
+    if supervised is None or bool(supervised.all()):
+        return losses.mean()
+    kept = torch.where(supervised.to(losses.device), losses, 0.0)
+    return kept.sum() / max(1, int(supervised.sum()))
 
 
 def member(task: lightning.LightningModule, name: str) -> Any:

@@ -12,6 +12,10 @@ from fedlit.engine.engine import Assignment
 Kind = Literal["train", "evaluate", "export", "predict", "naive"]
 
 
+UNSUPERVISED = "without anything to learn from"
+"""Beside the number of training examples of a client: how many more it holds that are left out."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One thing asked of one client.
@@ -85,7 +89,8 @@ class Description:
     """What a site says of itself before a run: counts and digests, and no record.
 
     Attributes:
-        examples: ``{client: {"train": n, "val": n, "test": n}}`` of the clients that it holds.
+        examples: ``{client: {"train": n, "val": n, "test": n}}`` of the clients that it holds. Training examples with
+            nothing to learn from are not among them; where there are any, :data:`UNSUPERVISED` counts them.
         batch_size: Examples in a training batch.
         facts: What a task takes from data besides examples, see :meth:`fedlit.data.FederatedDataModule.facts`.
         data: What a resume must find again: the data's arguments, and a digest of who holds which records.

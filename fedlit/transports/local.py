@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch.utils.data import Subset
 
 from fedlit import codec, seeds, tree
 from fedlit.aggregators import Aggregator
@@ -27,7 +28,7 @@ from fedlit.runs.folder import RunFolder
 from fedlit.runs.settings import RunSettings
 from fedlit.runs.versions import versions
 from fedlit.tasks.task import member
-from fedlit.transports.base import Description, Job, Kind, Reply
+from fedlit.transports.base import UNSUPERVISED, Description, Job, Kind, Reply
 from fedlit.tree import Tree
 
 JOBS: tuple[Kind, ...] = ("train", "evaluate", "export", "predict", "naive")
@@ -58,6 +59,7 @@ class LocalSites:
         self.channel = Channel(settings.compression or ())
         self.initial: Tree = tree.ordered(dict(engine.initial()))
         self.states = {run: ClientStates(RunFolder(folder / run).client_states) for run in rules}
+        self._kept: dict[tuple[str, ...], list[int] | None] = {}
         self._decoded: tuple[bytes, Tree] = (b"", {})  # once where all are sent the same
 
     @property
@@ -70,7 +72,7 @@ class LocalSites:
         initial = dict(self.engine.initial())
         return [
             Description(
-                examples={client: self.data.example_counts(client) for client in self.data.clients},
+                examples={client: self._counts(client) for client in self.data.clients},
                 batch_size=self.data.batch_size,
                 facts=self.data.facts(),
                 data=data_fingerprint(self.data, self.partition()),
@@ -83,6 +85,25 @@ class LocalSites:
                 jobs=JOBS,
             )
         ]
+
+    def _counts(self, client: str) -> dict[str, int]:
+        counts = dict(self.data.example_counts(client))
+        if member(self.engine.task, "supervised") is None:
+            return counts
+        kept = len(self._train_set((client,)))
+        left_out = counts["train"] - kept
+        return counts | ({"train": kept, UNSUPERVISED: left_out} if left_out else {})
+
+    def _train_set(self, members: tuple[str, ...]) -> Any:
+        """Training examples of some clients, without those that have nothing to learn from."""
+        dataset, supervised = self.data.dataset(members, "train"), member(self.engine.task, "supervised")
+        if supervised is None:
+            return dataset
+        if members not in self._kept:
+            flags = [on for batch in evaluation_loader(self.data, dataset) for on in supervised(batch).tolist()]
+            self._kept[members] = None if all(flags) else [i for i, on in enumerate(flags) if on]
+        kept = self._kept[members]
+        return dataset if kept is None else Subset(cast(Any, dataset), kept)
 
     def _notes(self) -> list[str]:
         if not getattr(self.data, "parity", False):
@@ -141,8 +162,8 @@ class LocalSites:
         Raises:
             FedlitError: It has no examples.
         """
-        rule, dataset = self._rule(job), self.data.dataset(job.members, "train")
-        count, size = len(cast(Any, dataset)), self.data.batch_size
+        rule, dataset = self._rule(job), self._train_set(job.members)
+        count, size = len(dataset), self.data.batch_size
         if not count:
             raise FedlitError(
                 f"client {job.client!r} has no training examples: leave it out, or split its data otherwise"
@@ -159,7 +180,7 @@ class LocalSites:
         )
 
     def _reply(self, job: Job, work: Assignment, trained: Trained, values: dict[str, float], evaluated: int) -> Reply:
-        rule, count = self._rule(job), len(cast(Any, self.data.dataset(job.members, "train")))
+        rule, count = self._rule(job), len(self._train_set(job.members))
         if not math.isfinite(trained.loss):
             return Reply(job.ticket, job.client, error=f"its local loss became {trained.loss}: lower the learning rate")
         kept = tree.leaves(trained.memory)

@@ -32,7 +32,7 @@ OTHER_VALUES = {
     "together": "joint", "format": "json", "relations": "focus", "crossing": "drop", "wording": "brief",
     "given": "predicted", "loss_on": "both", "packing": True, "chat_template": True, "max_new_tokens": 9,
     "validation": "loss", "quantization": "nf4", "dtype": "bfloat16", "start_from": "somewhere",
-    "prompt_date": "2030-05-08",
+    "prompt_date": "2030-05-08", "max_without_answer": 0.9,
 }  # fmt: skip
 CASES = [(cls, name) for cls in TASKS for name in arguments(cls)]
 

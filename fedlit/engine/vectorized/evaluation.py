@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fedlit.engine.batches import Batch, Unmergeable, batch_length
+from fedlit.engine.network import defined
 from fedlit.engine.serial import SerialEngine
 from fedlit.engine.task_check import check_method
 from fedlit.engine.vectorized.check import FoldingCheck
@@ -75,7 +76,7 @@ class SharedEvaluation:
         return complete and self.check.why_not(batches) is None
 
     def losses(self, models: Iterable[Tree], batches: Iterable[Batch], at_once: int) -> list[Tensor]:
-        """The task loss of each example by each model, (examples,), float64, on the CPU."""
+        """The task loss of each example that has one by each model, (examples,), float64, on the CPU."""
         check_method(self.serial.task, "losses")
         self.at_once.setdefault(at_once, at_once)
         waiting, out = iter(models), list[Tensor]()
@@ -114,7 +115,7 @@ class SharedEvaluation:
         seen = []
         for batch in batches:
             each = self.passes.rows("losses", stacked, [network.fabric.to_device(batch)] * count)
-            seen.append(torch.stack(each).double().cpu().flatten(1))
+            seen.append(defined(network.task, batch, torch.stack(each).double().cpu().flatten(1)))
         return list(torch.cat(seen, dim=1))
 
 

@@ -28,7 +28,8 @@ class SpanScores(Metric):
     Names and definitions are those of :class:`fedlit.metrics.spans.counts.SpanCounts`, and:
 
     - ``answers_unparsable`` and the like: :class:`~fedlit.instructions.Counts`, divided by the number of answers.
-    - ``loss``: mean over documents of the task's loss.
+    - ``loss``: mean over documents of the task's loss; NaN where none has one. ``loss_left_out``, where there are any:
+      documents that have none, such as those whose answer is cut off. They are in no mean.
     - ``entity_strict_f1/low``, ``entity_strict_f1/high`` with ``intervals``: 95 % percentile bootstrap over documents,
       of the four headline scores.
 
@@ -45,7 +46,14 @@ class SpanScores(Metric):
     is_differentiable = False
     full_state_update = False
     directions: ClassVar[Mapping[str, bool]] = dict.fromkeys(
-        ("loss", "entity_types_left_out", "relation_types_left_out", *(f"answers_{name}" for name in COUNTED)), False
+        (
+            "loss",
+            "loss_left_out",
+            "entity_types_left_out",
+            "relation_types_left_out",
+            *(f"answers_{name}" for name in COUNTED),
+        ),
+        False,
     )
     headline: ClassVar[tuple[str, ...]] = SpanCounts.headline
     """What tables show, the primary one first."""
@@ -57,7 +65,7 @@ class SpanScores(Metric):
         self._clients: list[str] = []
         self._entities: list[Parsed | None] = []
         self._relations: list[Parsed | None] = []
-        self._losses: list[float] = []
+        self._losses: list[float | None] = []
         self._setting: tuple[Schema, Ends] | None = None
 
     def update(
@@ -67,7 +75,7 @@ class SpanScores(Metric):
         entities: Sequence[Parsed | None],
         relations: Sequence[Parsed | None],
         schema: Schema,
-        losses: Sequence[float] | None = None,
+        losses: Sequence[float | None] | None = None,
         relation_ends: Ends = "mention",
     ) -> None:
         """Add a batch.
@@ -80,7 +88,7 @@ class SpanScores(Metric):
             relations: The answers that relations and modifiers are taken from; one object with that of ``entities``
                 where one question asked for both.
             schema: Schema of the questions, the same for all batches.
-            losses: Loss of each document.
+            losses: Loss of each document; None where it has nothing to learn from.
             relation_ends: See :func:`fedlit.metrics.spans.counts.count_spans`.
         """
         sizes = {len(documents), len(clients), len(entities), len(relations), len(losses or documents)}
@@ -129,7 +137,10 @@ class SpanScores(Metric):
                     if name in out:
                         out[f"{name}/low"], out[f"{name}/high"] = bounds[name]
         if self._losses:
-            out["loss"] = math.fsum(self._losses) / len(self._losses)
+            known = [loss for loss in self._losses if loss is not None]
+            out["loss"] = math.fsum(known) / len(known) if known else math.nan
+            if len(known) < len(self._losses):
+                out["loss_left_out"] = float(len(self._losses) - len(known))
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in out.items()}
 
     def reset(self) -> None:

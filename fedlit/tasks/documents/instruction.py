@@ -25,6 +25,7 @@ from fedlit.instructions.templates import Format, Relations, Wording
 from fedlit.tasks.documents.language_model import LanguageModel
 from fedlit.tasks.documents.predictions import Answers
 from fedlit.tasks.documents.questions import Given, Questions, Together, answered
+from fedlit.tasks.documents.room import Room, check_room
 from fedlit.tasks.documents.schema import load_schema, take_schema
 from fedlit.tasks.documents.task import DocumentTask
 from fedlit.tasks.fine_tuned import Schedule
@@ -65,6 +66,8 @@ class InstructionTask(DocumentTask):
         chat_template: Use the tokenizer's chat template; None: if it has one.
         prompt_date: What a chat template that writes the date takes for today, as ``2024-07-26``: the true date would
             make other prompts on another day.
+        max_without_answer: Largest share of a client's training documents that ``max_length`` may leave without any
+            token of an answer, from 0 to 1. Such documents are not trained on, and are in no mean.
         max_new_tokens: Longest answer in tokens; an answer of that length counts as truncated.
         validation: ``"answers"`` are generated and scored, or ``"loss"`` alone, which is much faster. Test data are
             always answered.
@@ -79,7 +82,11 @@ class InstructionTask(DocumentTask):
     question is longer than the backbone's window gets no answer, which counts as unparsable.
     """
 
-    added_arguments: ClassVar[Mapping[str, Any]] = {**DocumentTask.added_arguments, "prompt_date": DATE.isoformat()}
+    added_arguments: ClassVar[Mapping[str, Any]] = {
+        **DocumentTask.added_arguments,
+        "prompt_date": DATE.isoformat(),
+        "max_without_answer": 0.5,
+    }
 
     def __init__(
         self,
@@ -102,6 +109,7 @@ class InstructionTask(DocumentTask):
         dtype: Held | None = None,
         start_from: str | None = None,
         prompt_date: str = DATE.isoformat(),
+        max_without_answer: float = 0.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, adapter, schedule=schedule, **kwargs)
@@ -130,9 +138,15 @@ class InstructionTask(DocumentTask):
         self._today, self.prompt_date = date_of(prompt_date), prompt_date
         self._model: LanguageModel | None = None
         self._texts: list[str] = []
-        self._at_hand: list[Document] = []
+        if not 0 <= max_without_answer <= 1:
+            raise FedlitError(f"model.max_without_answer is {max_without_answer}: give a share from 0 to 1")
+        self.max_without_answer = max_without_answer
+        self._at_hand: dict[str, list[Document]] = {}
+        self._rooms: dict[str, Room] = {}
+        self._has_targets: dict[tuple[Document, int, str], bool] = {}
         self.tally: Cuts = Cuts()
         self._told: set[str] = set()
+        self._cut_told = False
 
     def use_stand_in(self) -> None:
         """As in other tasks. Answers of a stand-in mean nothing, and are kept short."""
@@ -153,9 +167,11 @@ class InstructionTask(DocumentTask):
                 f"backbone {self.backbone!r}: the tokenizer of a random stand-in is made of the training texts, and "
                 f"{type(data).__name__} holds none: give a folder with a tokenizer of its own"
             )
-        self._at_hand = data.dataset(data.clients, "train").documents if held else []
+        own = {client: data.dataset((client,), "train").documents for client in data.clients} if held else {}
+        self._at_hand = own
         if self._random:
-            asked = [instance for document in self._at_hand for instance in self.questions.instances(document)]
+            documents = data.dataset(data.clients, "train").documents
+            asked = [instance for document in documents for instance in self.questions.instances(document)]
             self._texts = [text for instance in asked for text in (instance.prompt, instance.target)]
 
     def configure_model(self) -> None:
@@ -164,7 +180,7 @@ class InstructionTask(DocumentTask):
         Raises:
             FedlitError: The backbone cannot be had, is no causal language model, has a shorter window than
                 ``max_length``, or, with ``packing``, layers that look less far back; or an adapter target matches
-                nothing, or no training document's answer is within ``max_length``.
+                nothing, or ``max_length`` leaves too few training documents an answer.
         """
         if self.network is not None:
             return
@@ -199,20 +215,37 @@ class InstructionTask(DocumentTask):
 
     def sequences(self, documents: Sequence[Document]) -> tuple[list[TokenSequence], list[int]]:
         """Questions about documents with their answers as tokens, and the index of the document of each."""
-        language = self._language()
-        longest = min(self.max_length, language.family.max_length)
         out, owner = [], []
         for i, document in enumerate(documents):
-            for number, instance in enumerate(self.questions.instances(document)):
-                sequence = language.dialogue.sequence(instance.prompt, instance.target, longest)
+            for number, sequence in enumerate(self._sequences_of(document)):
                 out.append(sequence)
                 owner.append(i)
-                if self.tally.note((document.id, number), sequence):
-                    self._tell(f"questions longer than model.max_length {longest} lose their end; see summary.json")
+                if self.tally.note((document.id, number), sequence) and not self._cut_told:
+                    self._tell(
+                        f"questions longer than model.max_length {self._window} lose their end; see summary.json"
+                    )
         return out, owner
 
+    def _sequences_of(self, document: Document) -> list[TokenSequence]:
+        dialogue, asked = self._language().dialogue, self.questions.instances(document)
+        return [dialogue.sequence(instance.prompt, instance.target, self._window) for instance in asked]
+
+    @property
+    def _window(self) -> int:
+        """Tokens of a question with its answer, at most."""
+        return min(self.max_length, self._language().family.max_length)
+
+    def supervised(self, batch: Batch) -> Tensor:
+        """Whether any token of a document's questions and answers is to be learnt, (batch,), bool."""
+        keys = [(document, self._window, self.loss_on) for document in self.documents_of(batch)]
+        for key in keys:
+            if key not in self._has_targets:
+                own = self._sequences_of(key[0])
+                self._has_targets[key] = any(len(sequence.supervised(self.loss_on)) for sequence in own)
+        return torch.tensor([self._has_targets[key] for key in keys], dtype=torch.bool)
+
     def losses(self, batch: Batch) -> Tensor:
-        """One loss per document, (batch,), nats per supervised token; 0 without supervised tokens."""
+        """One loss per document, (batch,), nats per supervised token; NaN without supervised tokens."""
         documents = self.documents_of(batch)
         sequences, owner = self.sequences(documents)
         if not any(len(sequence.supervised(self.loss_on)) for sequence in sequences):
@@ -276,6 +309,7 @@ class InstructionTask(DocumentTask):
             "quantization": self.quantization,
             "dtype": self.dtype_held,
             "questions": self.tally.counts(),
+            "training_documents": {client: room.to_dict() for client, room in self._rooms.items()},
         }
 
     def config(self) -> dict[str, Any]:
@@ -289,18 +323,13 @@ class InstructionTask(DocumentTask):
         return getattr(self.questions, name) if name in ASKED else super().argument(name)
 
     def _check_room(self) -> None:
-        language = self._language()
-        longest = min(self.max_length, language.family.max_length)
-        asked = (instance for document in self._at_hand for instance in self.questions.instances(document))
-        if self._at_hand and not any(
-            language.dialogue.sequence(instance.prompt, instance.target, longest).supervised("completion")
-            for instance in asked
-        ):
-            raise FedlitError(
-                f"model.max_length is {self.max_length}, and every training document's question is longer, so that no "
-                "answer is left to learn: raise it, or shorten questions by model.wording 'brief'"
-            )
-        self._at_hand = []
+        """Count what is cut of the training documents at hand, and refuse or tell it."""
+        self._rooms = {client: Room.of(own, self._sequences_of) for client, own in self._at_hand.items()}
+        self._at_hand = {}
+        told = check_room(self._rooms, self._window, 1.0 if self._stand_in else self.max_without_answer)
+        self._cut_told = told is not None
+        if told is not None:
+            self._tell(told)
 
     def _tell(self, what: str) -> None:
         """Warn of something the first time that it happens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ class LanguageModel:
     def losses(
         self, sequences: Sequence[TokenSequence], owners: Sequence[int], count: int, loss_on: LossOn, packing: bool
     ) -> Tensor:
-        """Mean loss over the supervised tokens of each owner's sequences, (count,), nats; 0 without tokens.
+        """Mean loss over the supervised tokens of each owner's sequences, (count,), nats; NaN without tokens.
 
         Args:
             sequences: Sequences of all owners, with at least one supervised token.
@@ -122,7 +123,7 @@ def greedy(
 
 
 def document_means(values: Tensor, documents: Tensor, count: int) -> Tensor:
-    """Mean of the values of each document, (count,), float32; 0 without values.
+    """Mean of the values of each document, (count,), float32; NaN, without a gradient, where it has none.
 
     Args:
         values: (tokens,).
@@ -131,4 +132,4 @@ def document_means(values: Tensor, documents: Tensor, count: int) -> Tensor:
     """
     empty = torch.zeros(count, device=values.device)
     counts = empty.index_add(0, documents, torch.ones_like(values))
-    return empty.index_add(0, documents, values) / counts.clamp(min=1)
+    return torch.where(counts > 0, empty.index_add(0, documents, values) / counts.clamp(min=1), math.nan)

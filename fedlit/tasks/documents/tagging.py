@@ -346,7 +346,7 @@ def only_allowed(logits: Tensor, questions: Sequence[Question]) -> Tensor:
 
 
 def tag_losses(logits: Tensor, questions: Sequence[Question], count: int) -> Tensor:
-    """Mean cross-entropy of the tagged word pieces of each document's questions, (count,), nats; 0 without any.
+    """Mean cross-entropy of the tagged word pieces of each document's questions, (count,), nats; NaN without any.
 
     Args:
         logits: (word pieces, tags) of the questions one after the other.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
@@ -95,7 +96,8 @@ class DocumentTask(FineTuned):
 
     def score(self, batch: Batch, found: tuple[Answers, Answers], losses: Tensor, metrics: Metric) -> None:
         """Add the answers about a batch's documents, and their losses (batch,), to ``metrics``."""
-        each = losses.double().tolist()
+        pairs = zip(losses.double().tolist(), self.supervised(batch).tolist(), strict=True)
+        each = [loss if there else None for loss, there in pairs]
         own = (self.documents_of(batch), list(batch["client"]), *found)
         metrics.update(*own, self.sought, each, relation_ends=self.relation_ends)
 
@@ -114,6 +116,7 @@ class DocumentTask(FineTuned):
         return documents
 
     def no_losses(self, count: int) -> Tensor:
-        """Losses of documents without targets: zeros (count,), with zero gradients."""
+        """Losses of documents without targets: NaN (count,), with zero gradients."""
         nothing = torch.zeros((), device=self.device)
-        return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), nothing).expand(count)
+        zeros = sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), nothing).expand(count)
+        return torch.where(torch.zeros_like(zeros, dtype=torch.bool), zeros, math.nan)

@@ -68,7 +68,7 @@ class TokenClassificationTask(DocumentTask):
         kwargs: See :class:`~fedlit.tasks.documents.task.DocumentTask`.
 
     A batch holds ``document`` and ``client``, lists, as :class:`fedlit.data.Documents` gives them. A document without
-    a word piece has a loss of 0.
+    a word piece to tag has no loss: it is not trained on, and in no mean.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class TokenClassificationTask(DocumentTask):
         self._family: TextEncoder | None = None
         self._tagger: Tagger | None = None
         self.tally: Seen = Seen()
+        self._has_targets: dict[Document, bool] = {}
         self._last: tuple[list[Document], list[Question]] | None = None
 
     def take_data(self, data: Any) -> None:
@@ -140,7 +141,7 @@ class TokenClassificationTask(DocumentTask):
         return self._loaded().names
 
     def losses(self, batch: Batch) -> Tensor:
-        """One loss per document, (batch,), nats per word piece; 0 without word pieces."""
+        """One loss per document, (batch,), nats per word piece; NaN without word pieces."""
         documents = self.documents_of(batch)
         questions = self._questions(documents)
         return self._losses(questions, self.logits_of(questions), len(documents))
@@ -165,6 +166,15 @@ class TokenClassificationTask(DocumentTask):
         with rows_of([question.document for question in questions for _ in question.offsets]):
             logits = self.head(torch.cat(states))
         return only_allowed(logits.float(), questions)
+
+    def supervised(self, batch: Batch) -> Tensor:
+        """Whether each document has a word piece to tag, (batch,), bool."""
+        documents = self.documents_of(batch)
+        for document in documents:
+            if document not in self._has_targets:
+                asked = self._loaded().questions([document])
+                self._has_targets[document] = any(any(question.tagged) for question in asked)
+        return torch.tensor([self._has_targets[document] for document in documents], dtype=torch.bool)
 
     def num_targets(self, batch: Batch) -> int:
         """Tagged word pieces of a batch."""

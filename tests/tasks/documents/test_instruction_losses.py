@@ -164,9 +164,12 @@ def test_what_is_too_long_is_counted_once_and_told_once(asked):
 def test_nothing_left_to_learn_is_no_loss_and_no_gradient(asked, loss_on, packing):
     task = asked(max_length=1 if loss_on == "both" else 20, loss_on=loss_on, packing=packing)
     losses = task.losses(batch(FEW))
-    assert losses.tolist() == [0.0] * 4
+    assert losses.isnan().all()
+    assert not task.supervised(batch(FEW)).any()
     task.zero_grad()
-    losses.mean().backward()
+    step = task.training_step(batch(FEW), 0)
+    assert step.item() == 0
+    step.backward()
     grown = [one.grad for one in task.parameters() if one.requires_grad]
     assert all(one is not None and not one.any() for one in grown)
     assert task.num_targets(batch(FEW)) == 0
@@ -182,10 +185,13 @@ def test_a_document_with_nothing_left_beside_others(asked, packing):
     asked(max_length=limit)
     long = Document("long", "aspirin " * 400)
     losses = task.losses(batch([long, NOTES[0]]))
-    assert losses[0] == 0
+    assert losses[0].isnan()
+    assert task.supervised(batch([long, NOTES[0]])).tolist() == [False, True]
     torch.testing.assert_close(losses[1:], whole, rtol=1e-5, atol=1e-5)
     task.zero_grad()
-    losses.mean().backward()
+    step = task.training_step(batch([long, NOTES[0]]), 0)
+    assert step.item() == losses[1].item()
+    step.backward()
     assert all(torch.isfinite(one.grad).all() for one in task.parameters() if one.requires_grad)
 
 
