@@ -75,6 +75,14 @@ class CausalLM:
         ones = torch.ones(batch_size, length, dtype=torch.int64)
         return {"input_ids": ones, "attention_mask": ones.clone()}
 
+    def probe(self, network: nn.Module) -> Tensor:
+        """Logits (2, tokens, vocabulary) of made-up tokens, to compare networks by."""
+        rows, device = unwrap(network).config.get_text_config().vocab_size, next(network.parameters()).device
+        draws = torch.Generator().manual_seed(0)
+        ids = torch.randint(rows, (2, min(16, self.max_length)), generator=draws).to(device)
+        logits: Tensor = network(input_ids=ids, use_cache=False).logits
+        return logits
+
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer beside a network that ``save_pretrained`` wrote."""
         self.tokenizer.save_pretrained(str(folder))

@@ -219,6 +219,9 @@ class ClassificationTask(FineTuned):
             merge: Merge the adapter into a copy of the backbone and write that.
         """
         super().export(folder, merge)
+
+    def write(self, folder: Path, merge: bool) -> None:
+        super().write(folder, merge)
         assert self._family is not None  # set with the network
         whole = self.adapter is None or merge
         if whole:
@@ -231,7 +234,19 @@ class ClassificationTask(FineTuned):
             "max_length": self.max_length,
             "channels": self.channels,
         }
-        write_settings(self, Path(folder) / SETTINGS, whole, own)
+        write_settings(self, folder / SETTINGS, whole, own)
+
+    def whole_anew(self, folder: Path) -> nn.Module:
+        from fedlit.backbones.encoders.loading import load_encoder
+
+        return load_encoder(str(folder)).network
+
+    def probe(self, network: nn.Module) -> Tensor:
+        """Features of a few made-up examples under the head, (batch, rows)."""
+        assert self._family is not None  # set with the network
+        assert self.head is not None
+        logits: Tensor = self.head(self._family.probe(network))
+        return logits
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 
 from fedlit.backbones.folders import STAND_IN
 from fedlit.backbones.lora import LoRA
 from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
+from fedlit.tasks.export_check import adapter_anew, checked, save, staged, untied
 from fedlit.tasks.task import Task
 
 Schedule = Literal["linear", "cosine", "constant"]
@@ -121,22 +122,44 @@ class FineTuned(Task):
         Args:
             folder: Target folder.
             merge: Merge the adapter into a copy of the backbone and write that, as with ``adapter=None``: for rules
-                that changed the backbone too. The folder loads as a backbone.
-        """
-        from fedlit.backbones.folders import quiet
+                that changed the backbone too. The folder loads as a backbone. Layers that are tied to one that has an
+                adapter are untied.
 
+        What is written is loaded anew, and compared on a few made-up inputs, before it takes its place.
+
+        Raises:
+            FedlitError: It gives other outputs than the model; ``folder`` is left as it was.
+        """
+        network = self.loaded_network()
+        with staged(Path(folder)) as place:
+            self.write(place, merge)
+            if self.adapter is not None and not merge:
+                again = adapter_anew(network, place, self.adapter, self.backbone)
+            else:
+                again = self.whole_anew(place)
+            checked(network, again, self.probe, str(folder))
+
+    def write(self, folder: Path, merge: bool) -> None:
+        """Write what :meth:`export` is to write, into a folder that is there; it is checked afterwards."""
         network: Any = self.loaded_network()
         adapted = self.adapter is not None and not merge
         if self.adapter is not None and merge:
-            network = copy.deepcopy(network).merge_and_unload()
-        # PEFT's "auto" would ask the Hub for the base model's vocabulary
-        options = {"save_embedding_layers": False} if adapted else {}
-        with quiet():
-            network.save_pretrained(str(folder), **options)
-        settings = Path(folder) / "adapter_config.json"
+            network = copy.deepcopy(network)
+            untied(network)
+            network = network.merge_and_unload()
+        save(network, folder, self.backbone, adapted)
+        settings = folder / "adapter_config.json"
         if adapted:  # PEFT writes sets in the order of this process's hashes
             ordered = {k: sorted(v) if isinstance(v, list) else v for k, v in json.loads(settings.read_text()).items()}
             settings.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n")
+
+    def whole_anew(self, folder: Path) -> nn.Module:
+        """The network of a folder that :meth:`write` wrote whole."""
+        raise NotImplementedError
+
+    def probe(self, network: nn.Module) -> Tensor:
+        """Outputs of this task's network, or one like it, for a few made-up inputs; a smooth function of weights."""
+        raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
         self.loaded_network()

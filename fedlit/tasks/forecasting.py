@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -89,6 +90,19 @@ class ForecastingTask(FineTuned):
         network = self._fine_tunable(loaded.network, loaded.targets)
         self._family, self._source, self.network = loaded.family, loaded.source, network
         self.train(self.training)
+
+    def whole_anew(self, folder: Path) -> nn.Module:
+        from fedlit.backbones.loading import load_backbone
+
+        return load_backbone(str(folder)).network
+
+    def probe(self, network: nn.Module) -> Tensor:
+        """The loss of each of a few noisy waves, (waves,)."""
+        family, device = self._model()[0], next(network.parameters()).device
+        time = torch.arange(256 + self.prediction_length) / torch.tensor([3.0, 7.0, 13.0, 40.0])[:, None]
+        waves = time.sin() + 0.3 * torch.randn(time.shape, generator=torch.Generator().manual_seed(0))
+        context, target = waves.to(device).split([256, self.prediction_length], dim=1)
+        return family.losses(network, context, target)
 
     def losses(self, batch: Batch) -> Tensor:
         """The family's loss for each example, (batch,)."""

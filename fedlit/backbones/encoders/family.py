@@ -19,6 +19,8 @@ TINY: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
     "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "hidden_dropout": 0.0, "attention_dropout": 0.0,
 }  # fmt: skip
+PROBE = {"text": 12, "audio": 4000, "signal": 256}
+"""Tokens or samples of the examples that networks are compared by."""
 
 
 class EncoderFamily(ABC):
@@ -91,6 +93,18 @@ class EncoderFamily(ABC):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):  # spectra and means need float32
             inputs = self.inputs(network, x)
         return self.pooled(network, inputs)
+
+    def probe(self, network: nn.Module) -> Tensor:
+        """Features (batch, width) of two made-up examples, to compare networks of this architecture by."""
+        first, draws = next(network.parameters()), torch.Generator().manual_seed(0)
+        inputs = self.example(2, PROBE.get(self.modality))
+        for name, values in inputs.items():
+            if values.is_floating_point():
+                inputs[name] = torch.randn(values.shape, generator=draws).to(first.dtype)
+            elif name == "input_ids":
+                rows = int(unwrap(network).config.vocab_size)
+                inputs[name] = torch.randint(rows, values.shape, generator=draws)
+        return self.pooled(network, {name: values.to(first.device) for name, values in inputs.items()})
 
     def width(self, network: nn.Module) -> int:
         """Features for each example."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fedlit.backbones.folders import STAND_IN
@@ -298,8 +298,20 @@ class InstructionTask(DocumentTask):
                 "model.quantization null, or export the adapter"
             )
         super().export(folder, merge)
+
+    def write(self, folder: Path, merge: bool) -> None:
+        super().write(folder, merge)
         if self.adapter is None or merge:
             self._language().family.save(folder)
+
+    def whole_anew(self, folder: Path) -> nn.Module:
+        from fedlit.backbones.causal_lms import load_causal_lm
+
+        return load_causal_lm(str(folder), held=self.dtype_held).network
+
+    def probe(self, network: nn.Module) -> Tensor:
+        """Logits (2, tokens, vocabulary) of made-up tokens."""
+        return self._language().family.probe(network)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -209,6 +209,9 @@ class TokenClassificationTask(DocumentTask):
             merge: Merge the adapter into a copy of the backbone and write that.
         """
         super().export(folder, merge)
+
+    def write(self, folder: Path, merge: bool) -> None:
+        super().write(folder, merge)
         assert self._family is not None  # set with the network
         whole = self.adapter is None or merge
         if whole:
@@ -216,9 +219,21 @@ class TokenClassificationTask(DocumentTask):
         write_head(self.head, folder)
         tagger = self._loaded()
         own = {"max_length": tagger.max_length, "frozen": self.frozen, "tags": list(self.tags)}
-        write_settings(self, Path(folder) / SETTINGS, whole, own)
+        write_settings(self, folder / SETTINGS, whole, own)
         schema = yaml.safe_dump(tagger.schema.to_dict(), sort_keys=False, allow_unicode=True)
-        (Path(folder) / SCHEMA).write_text(schema, encoding="utf-8")
+        (folder / SCHEMA).write_text(schema, encoding="utf-8")
+
+    def whole_anew(self, folder: Path) -> nn.Module:
+        from fedlit.backbones.encoders.loading import load_encoder
+
+        return load_encoder(str(folder)).network
+
+    def probe(self, network: nn.Module) -> Tensor:
+        """Features of a few made-up examples under the head, (batch, rows)."""
+        assert self._family is not None  # set with the network
+        assert self.head is not None
+        logits: Tensor = self.head(self._family.probe(network))
+        return logits
 
     def describe(self) -> dict[str, Any]:
         tagger = self._loaded()
