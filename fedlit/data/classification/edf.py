@@ -11,7 +11,8 @@ from fedlit.data.base.listing import inside, stem
 from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord
-from fedlit.data.classification.recordings import RecordingClasses, first_name, has_column
+from fedlit.data.classification.asked_channels import first_name, has_column
+from fedlit.data.classification.recordings import RecordingClasses
 from fedlit.data.classification.signals import named_by
 from fedlit.data.classification.stretches import Stretch
 from fedlit.data.files.channels import Recording

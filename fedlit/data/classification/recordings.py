@@ -18,10 +18,10 @@ from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord, natural
 from fedlit.data.base.renaming import renamed
-from fedlit.data.base.tables import read_table
+from fedlit.data.classification.asked_channels import first_name, named_channels
 from fedlit.data.classification.examples import Example
 from fedlit.data.classification.signals import SignalClasses, named_by
-from fedlit.data.classification.stretches import Stretch, unambiguous
+from fedlit.data.classification.stretches import Stretch, Unmarked, unambiguous
 from fedlit.data.classification.windows import Signals
 from fedlit.data.files.channels import Recording
 from fedlit.data.signals import checks
@@ -143,6 +143,10 @@ class RecordingClasses(SignalClasses):
         return False
 
     @property
+    def _by_marks(self) -> bool:
+        return self.by_stretches and not self._by_table
+
+    @property
     def label_noun(self) -> str:
         """What is a label, for warnings of records without one."""
         return f"a label in {self.table}" if self._by_table else "a part of its name that data.label_pattern finds"
@@ -183,8 +187,8 @@ class RecordingClasses(SignalClasses):
             raise FedlitError(f"{self.root}: no record has {self.label_noun}: {self.label_mend}")
         if self._bare:
             self.say(f"{len(self._bare)} record(s) without {self.label_noun} are left out: {few(self._bare)}")
-        if self.by_stretches and not self._by_table:
-            self._say_what_stretches_leave()
+        if (left_out := self._unmarked.told()) is not None:
+            self.say(left_out)
         self._recordings.say_what_subjects_are()
         return self._of_classes(out)
 
@@ -202,7 +206,7 @@ class RecordingClasses(SignalClasses):
         for asked, used in zip(self.channels, chosen, strict=True):
             self._recordings.unit(name, first_name(asked), read.units[used])
             if not isinstance(asked, str):
-                self._recordings.used[first_name(asked)][used].append(name)
+                self._recordings.use(name, first_name(asked), used)
         if self.scale == "none":
             low, high = np.nanpercentile(read.values[chosen[0]], [1, 99])
             self._amplitudes[read.gains[chosen[0]]][name] = float(high - low)
@@ -210,7 +214,7 @@ class RecordingClasses(SignalClasses):
 
     def _parts_of(self, name: str, path: Path) -> list[tuple[str, tuple[str, ...], Callable[[], Signals]]]:
         """Id, labels and values of what a recording is to classify: the whole, or stretches; none without a label."""
-        if self.by_stretches and not self._by_table:
+        if self._by_marks:
             return self._stretches(name, path)
         if self._by_table:
             cell = self._recordings.row(path).get(self.label_column, "")
@@ -228,29 +232,22 @@ class RecordingClasses(SignalClasses):
         marks, seconds = self.marks(path)
         marks = [replace(mark, label=self.names.get(mark.label, mark.label)) for mark in marks]
         found, doubled = unambiguous(marks, seconds, self.rest_label)
-        shortest = float(self.window_seconds or 0.0)
-        kept = [one for one in found if one.stop - one.start >= shortest * (1 - 1e-9)]
-        self._unused["short"] += len(found) - len(kept)
-        self._unused["doubled"] += doubled
-        self._unused["seconds"] += seconds - sum((one.stop - one.start) // shortest * shortest for one in kept)
-        self._unused["given"] += seconds
+        kept = self._unmarked.kept(found, seconds, doubled, float(self.window_seconds or 0.0))
         return [
-            (f"{name}/{number}", (one.label,), partial(self._stretch, name, path, one.start, one.stop))
+            (f"{name}/{number}", (one.label,), partial(self._stretch, f"{name}/{number}", path, one))
             for number, one in enumerate(kept)
         ]
 
-    def _stretch(self, name: str, path: Path, start: float, stop: float) -> Signals:
+    def _stretch(self, stretch_id: str, path: Path, part: Stretch) -> Signals:
         """Samples of a stretch, of the whole recording's scale."""
-        whole = self._values(name, path)
-        return whole[:, round(start * self.rate) : round(stop * self.rate)].copy()
+        whole = self._values(self._recordings.names[path], path)
+        values = whole[:, round(part.start * self.rate) : round(part.stop * self.rate)].copy()
+        super()._note_faults(stretch_id, path, values)
+        return values
 
-    def _say_what_stretches_leave(self) -> None:
-        short, doubled = int(self._unused["short"]), self._unused["doubled"]
-        if short or doubled:
-            self.say(
-                f"{short} stretch(es) shorter than data.window_seconds {self.window_seconds:g}, and {doubled:g} s with "
-                f"several labels at once, are left out"
-            )
+    def _note_faults(self, record_id: str, path: Path, values: Signals) -> None:
+        if not self._by_marks:  # else windows are those of stretches
+            super()._note_faults(record_id, path, values)
 
     def _of_classes(self, read: Sequence[Example]) -> list[Example]:
         """The records with those of their labels that are classes; sets the classes where they are not given."""
@@ -287,10 +284,8 @@ class RecordingClasses(SignalClasses):
         return self.given_classes is not None
 
     def _describe_findings(self) -> dict[str, Any]:
-        used = {key: dict(sorted(own.items())) for key, own in self._recordings.used.items()}
-        stretches = {name: round(value, 3) for name, value in self._unused.items()}
-        found = {"channels_used": used} if used else {}
-        return super()._describe_findings() | found | ({"stretches_left_out": stretches} if stretches else {})
+        marked = {"stretches_left_out": self._unmarked.counts()} if self._by_marks else {}
+        return super()._describe_findings() | self._recordings.channels_used() | marked
 
     def _look_over(self) -> None:
         super()._look_over()
@@ -307,30 +302,5 @@ class RecordingClasses(SignalClasses):
         super()._forget()
         self._amplitudes: dict[float, dict[str, float]] = defaultdict(dict)
         self._bare: list[str] = []
-        self._unused: dict[str, float] = defaultdict(float)
+        self._unmarked = Unmarked()
         self._by_table = False
-
-
-def first_name(asked: str | Sequence[str]) -> str:
-    """The name of a channel, or the first of several."""
-    return asked if isinstance(asked, str) else asked[0]
-
-
-def named_channels(channels: Sequence[str | list[str]]) -> list[str]:
-    """All names in a list of channels and alternatives.
-
-    Raises:
-        FedlitError: There is none, or one twice.
-    """
-    names = [name for asked in channels for name in ([asked] if isinstance(asked, str) else asked)]
-    if not channels or not all(channels) or len({name.strip().lower() for name in names}) < len(names):
-        raise FedlitError(f"data.channels is {', '.join(names) or 'empty'}: name each channel once, any case")
-    return names
-
-
-def has_column(table: Path, column: str) -> bool:
-    """Whether a table has a column, or may have it, as it cannot be read."""
-    try:
-        return column in read_table(table).columns
-    except FedlitError:
-        return True

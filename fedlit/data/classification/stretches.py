@@ -22,6 +22,56 @@ class Stretch:
     label: str
 
 
+@dataclass
+class Unmarked:
+    """What labels of stretches leave of recordings.
+
+    Attributes:
+        short: Stretches shorter than a window.
+        doubled: Seconds with several labels at once.
+        unused: Seconds in no window: those without a label, those with several, and ends of stretches.
+        given: Seconds in all.
+        window: Length of a window (s).
+    """
+
+    short: int = 0
+    doubled: float = 0.0
+    unused: float = 0.0
+    given: float = 0.0
+    window: float = 0.0
+
+    def kept(self, found: Sequence[Stretch], seconds: float, doubled: float, window: float) -> list[Stretch]:
+        """The stretches of a recording that hold a window; what is not in one is counted.
+
+        Args:
+            found: Its stretches.
+            seconds: Its length.
+            doubled: Seconds with several labels at once.
+            window: Length of a window (s).
+        """
+        counts = [int((one.stop - one.start) / window + 1e-6) for one in found]
+        self.short += counts.count(0)
+        self.doubled += doubled
+        self.unused += seconds - sum(counts) * window
+        self.given += seconds
+        self.window = window
+        return [one for one, count in zip(found, counts, strict=True) if count]
+
+    def told(self) -> str | None:
+        """A warning of stretches that are left out; else None."""
+        if not self.short and not self.doubled:
+            return None
+        return (
+            f"{self.short} stretch(es) shorter than data.window_seconds {self.window:g}, and {self.doubled:g} s with "
+            f"several labels at once, are left out"
+        )
+
+    def counts(self) -> dict[str, float]:
+        """For ``partition.json``."""
+        times = {"doubled_s": self.doubled, "unused_s": self.unused, "given_s": self.given}
+        return {"short": self.short} | {name: round(value, 3) for name, value in times.items()}
+
+
 def unambiguous(marks: Sequence[Stretch], end: float, rest: str | None = None) -> tuple[list[Stretch], float]:
     """The parts of a recording with exactly one label, in order of time, neighbours of one label joined.
 

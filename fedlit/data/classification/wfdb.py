@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fedlit.data.base.partitions import Partition
-from fedlit.data.classification.recordings import RecordingClasses, first_name, has_column
+from fedlit.data.classification.asked_channels import first_name, has_column
+from fedlit.data.classification.recordings import RecordingClasses
 from fedlit.data.classification.signals import SignalClasses, named_by
 from fedlit.data.classification.stretches import Stretch
 from fedlit.data.files.channels import Recording

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +15,7 @@ from fedlit.data.base.names import few
 from fedlit.data.base.records import BadRecord
 from fedlit.data.files.channels import Channels, chosen, demand_distinct, place_of
 from fedlit.data.files.wfdb_header import GAP, Calibration, Header, Signal, calibration, read_header
+from fedlit.data.files.wfdb_samples import read_steps
 
 STEPS_PER_UNIT = 1000.0
 """Analogue-to-digital gain of what is written: 1 uV steps for mV."""
@@ -83,7 +81,7 @@ class WFDBRecord:
         frames = 0.0
         for header, count in ((piece.header, piece.frames) for piece in self._pieces):
             if count is None and header is not None and header.signals:
-                count = len(_steps(header, None, [0])[0]) // header.signals[0].each
+                count = len(read_steps(header, None, [0])[0]) // header.signals[0].each
             frames += count or 0
         return frames / self.header.rate
 
@@ -182,7 +180,7 @@ class WFDBRecord:
             return {}
         there = [signal.name for signal in header.signals]
         places = {name: place for name in names if (place := place_of(header.path, name, there)) is not None}
-        steps = _steps(header, piece.frames, sorted(places.values()))
+        steps = read_steps(header, piece.frames, sorted(places.values()))
         out = {}
         for name, place in places.items():
             scale = calibration(header.path, header.signals[place])
@@ -238,62 +236,3 @@ def write_channels(
     lines += [f"# {comment}" for comment in comments]
     (folder / f"{name}.dat").write_bytes(digital.tobytes())
     (folder / f"{name}.hea").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without wfdb's warnings about its own use of pandas."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
-
-
-def _steps(header: Header, frames: int | None, places: Sequence[int]) -> dict[int, npt.NDArray[np.float64]]:
-    """Steps of the converter by place in a header, each of shape ``(frames * each,)``, NaN = missing."""
-    files = defaultdict(list)
-    for place, signal in enumerate(header.signals):
-        files[signal.file].append(place)
-    out = {}
-    for file, own in files.items():
-        wanted = [place for place in places if place in own]
-        if wanted:
-            read = _of_file(header, header.path.parent / file, frames, own, [own.index(place) for place in wanted])
-            for place, values in zip(wanted, read, strict=True):
-                late = header.signals[place].skew * header.signals[place].each
-                out[place] = np.append(values[late:], np.full(min(late, len(values)), np.nan)) if late else values
-    return out
-
-
-def _of_file(
-    header: Header, file: Path, frames: int | None, places: Sequence[int], wanted: Sequence[int]
-) -> list[npt.NDArray[np.float64]]:
-    """Steps of some signals of one file, read by wfdb under a header of ours.
-
-    wfdb itself drops what is not ASCII, takes the mean of several samples in a frame, takes 200 for a gain that it
-    cannot read, and stops at dates that nobody needs. It sees none of that here: one file, gain 1, and no dates.
-    """
-    signals = [header.signals[place] for place in places]
-    try:
-        if len({signal.format for signal in signals}) > 1:
-            raise ValueError(f"{file.name} is of several formats")
-        if not file.is_file():
-            raise ValueError(f"{file.name}: no such file")
-        with tempfile.TemporaryDirectory(prefix="fedlit-wfdb-") as folder, quiet():
-            import wfdb
-
-            (Path(folder) / "signals").symlink_to(file.resolve())
-            lines = [f"record {len(signals)} 1" + ("" if frames is None else f" {frames}")]
-            lines += [
-                f"signals {s.format}x{s.each}+{signals[0].offset} 1(0)/V 0 0 {int(float(s.first or 0))} 0 0 c"
-                for s in signals
-            ]
-            (Path(folder) / "record.hea").write_text("\n".join(lines) + "\n", encoding="ascii")
-            record = wfdb.rdrecord(str(Path(folder) / "record"), channels=list(wanted), smooth_frames=False)
-        return [np.asarray(values, np.float64) for values in record.e_p_signal]
-    except Exception as error:  # wfdb raises ValueError, IndexError, KeyError, TypeError and its own on damaged files
-        what = f"signals cannot be read ({_line(error)})"
-        raise BadRecord(f"{header.path}: {what}: mend the header, or copy the files again") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

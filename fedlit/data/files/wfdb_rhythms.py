@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fedlit.data.base.records import BadRecord
-from fedlit.data.files.wfdb import quiet
 from fedlit.data.files.wfdb_header import read_header
+from fedlit.data.files.wfdb_samples import quiet
 
 
 def read_rhythms(path: Path, annotator: str) -> list[tuple[float, str]]:

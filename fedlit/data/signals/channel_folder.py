@@ -132,7 +132,7 @@ class ChannelFolder(SignalDataModule):
             if key in found:
                 c, i = found[key], ids[key]
                 if len(names) > 1:
-                    recordings.used[key][c].append(i)
+                    recordings.use(i, key, c)
                 recordings.unit(i, kind, read.units[c])
                 record = Record(
                     i, who, where, kind, read.rates[c], read.values[c], read.units[c], label, recording=name
@@ -142,5 +142,4 @@ class ChannelFolder(SignalDataModule):
                 yield record
 
     def _describe_findings(self) -> dict[str, Any]:
-        used = {key: dict(sorted(own.items())) for key, own in self._recordings.used.items()}
-        return super()._describe_findings() | ({"channels_used": used} if used else {})
+        return super()._describe_findings() | self._recordings.channels_used()

@@ -60,9 +60,10 @@ class Recordings:
             if absent:
                 reader.say(f"{table}: {len(absent)} of {len(self.names)} records have no row: {few(absent)}")
         self.proposal = folder_proposal(list(paths), root)
-        self._notes: dict[str, list[str]] = defaultdict(list)
-        self._units: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        self.used: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        # Ids in order, each once: a recording may be read several times.
+        self._notes: dict[str, dict[str, None]] = defaultdict(dict)
+        self._units: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
+        self._used: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
 
     def row(self, path: Path) -> Mapping[str, str]:
         """The table's row of a recording; empty without one."""
@@ -98,23 +99,32 @@ class Recordings:
     def note(self, record_id: str, notes: Sequence[str]) -> None:
         """Keep what is unusual in a file."""
         for note in notes:
-            self._notes[note].append(record_id)
+            self._notes[note][record_id] = None
 
     def unit(self, record_id: str, kind: str, unit: str) -> None:
         """Keep the unit of a signal."""
-        self._units[kind][unit].append(record_id)
+        self._units[kind][unit][record_id] = None
 
     def unit_of(self, kind: str) -> str:
         """The unit of a signal, or several, as :meth:`unit` was told; empty where it is none."""
         return " or ".join(unit for unit in self._units.get(kind, ()) if unit)
 
+    def use(self, record_id: str, asked: str, used: str) -> None:
+        """Keep which of several channels was read."""
+        self._used[asked][used][record_id] = None
+
+    def channels_used(self) -> dict[str, Any]:
+        """Which of several channels was read, for ``partition.json``; empty where there was no choice."""
+        used = {key: {name: list(ids) for name, ids in sorted(own.items())} for key, own in self._used.items()}
+        return {"channels_used": used} if used else {}
+
     def say_notes(self) -> None:
         """Warn, once each, of what was noted, and of kinds with several units."""
         for note, names in self._notes.items():
-            self.reader.say(f"{len(names)} file(s) have {note}: {few(names)}")
+            self.reader.say(f"{len(names)} file(s) have {note}: {few(list(names))}")
         for kind, units in self._units.items():
             if len(units) > 1:
-                named = [f"{unit or 'none'} ({few(names, 3)})" for unit, names in units.items()]
+                named = [f"{unit or 'none'} ({few(list(names), 3)})" for unit, names in units.items()]
                 self.reader.say(f"{kind} records have several units, and values of each: {'; '.join(named)}: mend them")
 
     def _of(self, rule: NameRule, path: Path) -> str:

@@ -53,7 +53,7 @@ def test_stages_of_sleep_edf(tmp_path):
     np.testing.assert_allclose(first.value.mean(), 0, atol=0.1)
     assert first.value.shape == (1, 3000)
     told = json.dumps(data.describe())
-    assert data.describe()["stretches_left_out"] == {"short": 0, "doubled": 0, "seconds": 360, "given": 1620}
+    assert data.describe()["stretches_left_out"] == {"short": 0, "doubled_s": 0, "unused_s": 360, "given_s": 1620}
     assert SECRET not in told
     assert "mrn" not in told
 

@@ -140,7 +140,7 @@ def test_windows_by_rhythm_never_span_a_change(tmp_path):
                 part = resample_poly(whole, 1, 2)[round(start * 100) :][:200]
                 np.testing.assert_allclose(example.value[0], part, atol=2e-2)
     assert counts == {"N": 6 * (3 + 2), "AFIB": 6 * 3}
-    assert data.describe()["stretches_left_out"] == {"short": 6, "doubled": 0, "seconds": 24.0, "given": 120.0}
+    assert data.describe()["stretches_left_out"] == {"short": 6, "doubled_s": 0, "unused_s": 24.0, "given_s": 120.0}
     rest = WFDBLabels(tmp_path, rhythms="atr", rest_label="start", site_pattern="^(2)", **SMALL | {"window_seconds": 1})
     assert Counter(example.label for example in rest.read()) == {"start": 6, "N": 12, "AFIB": 12}
 
