@@ -26,6 +26,8 @@ _LEAST = 20
 """Rows from which on a column without a clock's name is looked at."""
 _STEADY = 0.9
 """Share of steps that are within a tenth of their median, in a column of even times."""
+_MOST_BACK = 0.25
+"""Share of steps back from which on a column of numbers is a clock only if it is one in another order of the rows."""
 
 
 def unread_clock(
@@ -34,7 +36,7 @@ def unread_clock(
     """The column of a table that evidently is a clock, and what it says.
 
     A clock is named so and holds times, or is a column of numbers that rises steadily but for jumps. One that counts
-    rows without a jump says nothing.
+    rows without a jump says nothing, and so does a signal that is named like a clock.
 
     Args:
         path: The table.
@@ -62,7 +64,9 @@ def _said(
     import pandas as pd
 
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if len(values) < 3 or not (named or (numeric and len(values) >= _LEAST)) or values.isna().any():
+    there = values.notna().to_numpy()
+    values, groups = values[there], None if groups is None else groups[there]
+    if len(values) < max(3, len(there) / 2) or not (named or (numeric and len(values) >= _LEAST)):
         return None
     times, known = _times(path, name, values, rate)
     if times is None:
@@ -75,6 +79,10 @@ def _said(
     if not len(forward):
         return None
     step = float(np.median(forward))
+    if numeric and (steps < 0).mean() > _MOST_BACK:
+        # Or a signal that is named like a clock.
+        shuffled = _steady(np.diff(np.sort(times)))
+        return f"is out of order, with {int((steps < 0).sum())} step(s) back" if shuffled else None
     back, twice, jumps = int((steps < 0).sum()), int((steps == 0).sum()), int((steps > 1.5 * step).sum())
     odd = [
         f"{count} {what}"
@@ -82,7 +90,7 @@ def _said(
         if count
     ]
     if not named:
-        if (np.abs(steps / step - 1) < 0.1).mean() < _STEADY:
+        if not _steady(steps):
             return None
         if step == 1 and (times % 1 == 0).all():
             return f"counts rows, with {', '.join(odd)}" if odd else None
@@ -92,6 +100,12 @@ def _said(
         differs = "" if abs(found / rate - 1) <= AGREES else f", where data.table_rate is {rate:g}"
         odd.insert(0, f"{found:g} Hz{differs}")
     return f"says {', '.join(odd)}" if odd else "is even"
+
+
+def _steady(steps: npt.NDArray[np.float64]) -> bool:
+    """Whether steps are those of even times, but for a few."""
+    forward = steps[steps > 0]
+    return bool(len(forward)) and bool((np.abs(steps / np.median(forward) - 1) < 0.1).mean() >= _STEADY)
 
 
 def _times(path: Path, name: str, values: pd.Series[Any], rate: float) -> tuple[npt.NDArray[np.float64] | None, bool]:

@@ -39,6 +39,16 @@ def said(tmp_path, table, **kwargs):
         ("t", np.append(np.arange(300), np.arange(300)) / 100, r"says 100 Hz, 1 step\(s\) back"),
         ("TIME", np.repeat(np.arange(300), 2) / 100, r"says 100 Hz, 300 time\(s\) twice"),
         ("x", np.arange(600) / 25, "says 25 Hz, where data.table_rate is 100"),
+        (
+            "time",
+            np.random.default_rng(1).permutation(600) / 100,
+            r"is out of order, with \d+ step\(s\) back",
+        ),
+        (
+            "time",
+            np.where(np.arange(600) == 9, np.nan, np.arange(600) / 50),
+            r"says 50 Hz, where data.table_rate is 100.*",
+        ),
         ("sample", np.delete(np.arange(601), 77), r"counts rows, with 1 gap\(s\)"),
     ],
 )
@@ -53,6 +63,8 @@ def test_what_is_evidently_a_clock_is_told_with_what_it_says(tmp_path, name, clo
         ("sample", np.arange(600)),
         ("Unnamed: 0", np.arange(600)),
         ("ppg", wave(seed=3)),
+        ("t", wave(seed=3)),
+        ("pre_ejection_time", np.round(80 + 10 * wave(seed=4))),
         ("class", np.zeros(600)),
         ("steps", np.cumsum(np.random.default_rng(0).integers(0, 3, 600))),
         ("date", ["2024-01-01"] * 600),
