@@ -12,6 +12,7 @@ from fedlit.data.classification.icbhi import ICBHI
 from fedlit.data.classification.med_mnist import MedMNIST
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.data.classification.ptbxl import PTBXLClasses
+from fedlit.data.classification.signal_table import SignalClassTable
 from fedlit.data.classification.simulated import SimulatedImages, SimulatedSignals, SimulatedSounds, SimulatedTexts
 from fedlit.data.classification.sprsound import SPRSound
 from fedlit.data.classification.tables import ImageTable, SoundTable, TextTable
@@ -37,8 +38,8 @@ __all__ = [
     "Examples",
     "FederatedDataModule", "FedISIC2019", "FileList", "I2B2Folder", "ICBHI", "IID", "ImageTable", "JSONLDocuments",
     "MedicalAbstracts", "MedMNIST", "Modality", "Nested", "PairwiseDirichlet", "Partition", "PTBXL", "PTBXLClasses",
-    "PubMedRCT", "PubTatorFolder", "QuantitySkew", "RareTagBalanced", "Record", "Relation", "SignalDataModule",
-    "SignalTable", "SimulatedImages", "SimulatedNotes", "SimulatedSignals", "SimulatedSounds", "SimulatedTexts",
-    "SimulatedVitals", "SoundTable", "SPRSound", "statistics", "TextTable", "VitalSigns", "WFDBFolder",
+    "PubMedRCT", "PubTatorFolder", "QuantitySkew", "RareTagBalanced", "Record", "Relation", "SignalClassTable",
+    "SignalDataModule", "SignalTable", "SimulatedImages", "SimulatedNotes", "SimulatedSignals", "SimulatedSounds",
+    "SimulatedTexts", "SimulatedVitals", "SoundTable", "SPRSound", "statistics", "TextTable", "VitalSigns", "WFDBFolder",
     "WFDBLabels", "Windows",
 ]  # fmt: skip

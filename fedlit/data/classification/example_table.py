@@ -128,11 +128,17 @@ class ExampleTable(ClassificationDataModule):
     def _say_what_has_no_effect(self, path: Path, read: Sequence[Example]) -> None:
         if self.label_separator is not None and read and all(len(example.labels) < 2 for example in read):
             self.say(f"{path}: no row has two labels separated by data.label_separator {self.label_separator!r}")
-        if self.as_table != TableFormat() and not is_csv(path) and not self.stand_in:
+        if self.as_table != TableFormat() and not self._reads_csv():
             self.say(f"{path} is no csv file: data.delimiter, data.decimal and data.encoding have no effect on it")
+
+    def _reads_csv(self) -> bool:
+        """Whether a file is read that ``delimiter``, ``decimal`` and ``encoding`` act on."""
+        return is_csv(Path(self.root or ""))
 
     def _look_over(self) -> None:
         super()._look_over()
+        if self.fold_column is None:
+            return
         trained, all_test = self._official_test(), sum(record.fold == "test" for record in self.records)
         if trained:
             self.say(
