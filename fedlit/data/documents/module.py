@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch.utils.data import Dataset
 
 from fedlit.data.base.batch import Batch
 from fedlit.data.base.duplicates import content_key
@@ -21,6 +20,7 @@ from fedlit.data.base.partitions import Assignment, Partition
 from fedlit.data.base.reader import OnBadRecord
 from fedlit.data.base.records import SPLITS, natural
 from fedlit.data.base.renaming import Rename
+from fedlit.data.documents.dataset import Documents
 from fedlit.data.documents.documents import (
     BOTH,
     Document,
@@ -32,9 +32,9 @@ from fedlit.data.documents.looked_for import Kinds, masked
 from fedlit.data.documents.masks import Masks, patterns
 from fedlit.data.documents.overview import documents_shown
 from fedlit.data.documents.schema_and_masks import (
-    DocumentTypes,
     annotation_counts,
     held_by_server,
+    kept_types,
     of_types,
     searched_for,
     type_counts,
@@ -46,32 +46,6 @@ from fedlit.errors import FedlitError
 
 DocumentSplit = Literal["subject", "record", "fold"]
 _MEND = "use a partition with fewer, larger clients, or set data.val_fraction or data.test_fraction to 0"
-
-
-class Documents(Dataset[Any]):
-    """Map-style data set of documents.
-
-    A batch is ``{"document": [Document, ...], "client": [str, ...], "index": int64 (batch,)}``, the last of positions
-    in this data set.
-
-    Args:
-        documents: In order.
-        clients: The client of each.
-    """
-
-    def __init__(self, documents: Sequence[Document], clients: Sequence[str]) -> None:
-        self.documents = list(documents)
-        self.clients = list(clients)
-
-    def __len__(self) -> int:
-        return len(self.documents)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"document": self.documents[index], "client": self.clients[index], "index": index}
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        names = {"document": [self.documents[i] for i in indices], "client": [self.clients[i] for i in indices]}
-        return {**names, "index": torch.tensor(list(indices), dtype=torch.int64)}
 
 
 class DocumentDataModule(GroupedDataModule[Document, Documents]):
@@ -243,30 +217,15 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
 
     def _of_types(self, documents: list[Document]) -> list[Document]:
         """Documents without what ``types`` does not name; what is dropped, also by ``rename``, is not looked for."""
-        there = types_in(documents)
         if self.types is None:
             dropped = None in self.rename.get("types", {}).values()
+            there = types_in(documents)
             return [searched_for(own, there) for own in documents] if dropped else documents
-        known = [*there.entities, *there.relations]
-        odd = next((name for name in self.types if name not in known), None)
-        if odd is not None:
-            raise FedlitError(
-                f"data.types: no mention or relation is of the type {odd!r}; there are {', '.join(known)}"
-            )
-        if not set(self.types) & set(there.entities):
-            raise FedlitError(f"data.types names no type of mention: add one of {', '.join(there.entities)}")
-        kept = DocumentTypes(
-            tuple(name for name in there.entities if name in self.types),
-            {name: pairs for name, pairs in there.relations.items() if name in self.types},
-        )
-        out = []
-        for own in documents:
-            left = searched_for(of_types(own, self.types), kept)
-            if left.annotated:
-                out.append(left)
-            else:
-                self._left_out[own.id] = "nothing of data.types was looked for in it"
-        return out
+        kept = kept_types(types_in(documents), self.types)
+        left = [searched_for(of_types(own, self.types), kept) for own in documents]
+        idle = [own.id for own in left if not own.annotated]
+        self._left_out |= dict.fromkeys(idle, "nothing of data.types was looked for in it")
+        return [own for own in left if own.annotated]
 
     def _drawn_for_server(self, used: Sequence[Document], groups: Sequence[str]) -> tuple[list[int], set[int]]:
         return held_by_server(used, groups, self.server_examples, self.protocol.follows_source, self.seed or 0)

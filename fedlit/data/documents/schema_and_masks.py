@@ -112,6 +112,22 @@ def types_given(schema: Mapping[str, Any]) -> DocumentTypes:
     return DocumentTypes(tuple(entities), links, tuple(symmetric))
 
 
+def kept_types(there: DocumentTypes, names: Sequence[str]) -> DocumentTypes:
+    """Those of the types that are named.
+
+    Raises:
+        FedlitError: A name is of none of them, or none is of a mention.
+    """
+    known = [*there.entities, *there.relations]
+    odd = next((name for name in names if name not in known), None)
+    if odd is not None:
+        raise FedlitError(f"data.types: no mention or relation is of the type {odd!r}; there are {', '.join(known)}")
+    entities = tuple(name for name in there.entities if name in names)
+    if not entities:
+        raise FedlitError(f"data.types names no type of mention: add one of {', '.join(there.entities)}")
+    return DocumentTypes(entities, {name: pairs for name, pairs in there.relations.items() if name in names})
+
+
 def of_types(document: Document, types: Sequence[str]) -> Document:
     """Only mentions and relations of these types; a relation goes with its ends."""
     entities = tuple(entity for entity in document.entities if entity.type in types)

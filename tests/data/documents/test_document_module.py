@@ -9,8 +9,8 @@ from documents_in_memory import SPLITS, Given, doc, everything, many, ready
 
 from fedlit.data import IID, BySite, BySubject
 from fedlit.data.base.records import BadRecord
+from fedlit.data.documents.dataset import Documents
 from fedlit.data.documents.documents import Document, Entity, Relation
-from fedlit.data.documents.module import Documents
 from fedlit.errors import FedlitError
 
 
