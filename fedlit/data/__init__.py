@@ -18,8 +18,8 @@ from fedlit.data.classification.sprsound import SPRSound
 from fedlit.data.classification.tables import ImageTable, SoundTable, TextTable
 from fedlit.data.classification.texts import MedicalAbstracts, PubMedRCT
 from fedlit.data.classification.wfdb import WFDBLabels
-from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.data.documents.dataset import Documents
+from fedlit.data.documents.documents import Document, Entity, Relation
 from fedlit.data.documents.module import DocumentDataModule
 from fedlit.data.documents.partitions import RareTagBalanced
 from fedlit.data.documents.readers import BratFolder, ConllFolder, I2B2Folder, JSONLDocuments, PubTatorFolder
