@@ -20,7 +20,7 @@ Cell = str | int | float | None
 """A cell of a table; None where there is nothing to say."""
 SHOWN_ELSEWHERE = frozenset(
     ("data", "root", "simulated", "stand_in", "seed", "partition", "split", "windows", "parity", "fraction", "signals")
-    + ("clients", "server", "statistics", "excluded", "warnings", "classes", "multi_label", "schema")
+    + ("clients", "server", "statistics", "excluded", "warnings", "classes", "multi_label", "schema", "types")
 )
 """Sections of ``describe()`` that are no findings."""
 CLIENT_SHOWN_ELSEWHERE = frozenset(

@@ -18,8 +18,11 @@ from fedlit.reports.data.cells import (
     totals,
     written,
 )
+from fedlit.reports.tables import apart
 
 SHOWN_CLIENTS = 30
+NAME = 24
+"""Characters of a name in a table; longer ones are cut so that they stay apart."""
 
 
 def print_overview(overview: Overview, console: Console) -> None:
@@ -56,11 +59,15 @@ def _print_table(table: Table, console: Console) -> None:
 
 def _drawn(title: str, columns: list[str], rows: list[list[str]], numbers: list[bool] | None = None) -> Drawn:
     right = numbers or [False] * len(columns)
-    heads = [Column(n, justify="right" if r else "left", overflow="fold") for n, r in zip(columns, right, strict=True)]
+    heads = [
+        Column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+        for name, number in zip(columns, right, strict=True)
+    ]
     drawn = Drawn(*heads, title=Text(f"\n{title}", "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False)
-    names = merged_column([row[0] for row in rows])
-    apart = not all(names)
+    short = apart([row[0] for row in rows], NAME)
+    names = merged_column([short[row[0]] for row in rows])
+    grouped = not all(names)
     for i, row in enumerate(rows):
-        last = apart and i + 1 < len(rows) and bool(names[i + 1])
+        last = grouped and i + 1 < len(rows) and bool(names[i + 1])
         drawn.add_row(*(Text(cell) for cell in (names[i], *row[1:])), end_section=last)
     return drawn

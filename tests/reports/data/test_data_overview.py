@@ -26,6 +26,7 @@ from fedlit.data.signals.overview import look
 from fedlit.errors import FedlitError
 from fedlit.reports.data.html import PRIVATE, as_html
 from fedlit.reports.data.plain import as_json
+from fedlit.reports.data.show import show
 from fedlit.reports.data.text import print_overview
 
 VITALS = ["--data", "SimulatedVitals", "--data.subjects", "12", "--data.sites", "2", "--data.seconds", "20"]
@@ -148,10 +149,7 @@ def test_it_takes_the_file_of_fit_with_overrides(tmp_path, monkeypatch, capsys):
     ("args", "message"),
     [
         ([*FORECAST, "--data.subject", "3"], "there is no 'subject'; did you mean"),
-        ([*FORECAST, "--aggregator", "FedProxy"], "did you mean 'FedProx'"),
         ([*FORECAST, "--trainer.max_rounds", "0"], "max_rounds"),
-        ([*FORECAST, "--samples", "2"], "samples are drawn in HTML only"),
-        ([*FORECAST, "--html", "no/such/folder.html"], "no/such/folder.html: No such file or directory"),
         ([*FORECAST, "--ckpt_path", "last"], "looks at data and at no run"),
         (["data", "--model", "ForecastingTask"], "required: data"),
         ([*IMAGES, *INSTRUCTION], "SimulatedImages"),
@@ -168,6 +166,20 @@ def test_bad_input_is_one_line_and_code_1(args, message, tmp_path, monkeypatch, 
     assert len(said) == 1
     assert said[0].startswith("fedlit: error: ")
     assert message in said[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, None, 2), "samples are drawn in HTML only"),
+        (("look.html", None, -1), "samples is -1: give a number, 0 for none"),
+        (("no/such/folder.html", None, None), "no/such/folder.html: No such file or directory: give a file in a"),
+    ],
+)
+def test_files_and_samples_that_cannot_be_are_refused(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FedlitError, match=message):
+        show(signal_data(signals()).overview, *arguments)
 
 
 def test_the_horizon_of_the_data_must_be_the_models():
@@ -362,3 +374,12 @@ def test_the_page_names_readers_that_there_are():
     readers = {name for name, own in classes.items() if isinstance(own, type) and issubclass(own, FederatedDataModule)}
     assert named - readers == set()
     assert readers - named == set()
+
+
+def test_long_names_stay_apart_at_80_columns_and_numbers_whole():
+    places = [f"university-heart-centre-of-the-north-{name}-ward" for name in ("adult", "child")]
+    said = printed(signal_data([own for site in places for own in signals(3, ("ecg", "icg"), site)]).overview())
+    assert max(map(len, said.splitlines())) <= 80
+    named = {line.split("  ")[0].strip() for line in said.splitlines() if " train " in line}
+    assert len(named) == 2
+    assert all("-0.998" in line or "-1" in line for line in said.splitlines() if " ecg " in line)
