@@ -41,6 +41,6 @@ __all__ = [
     "MedicalAbstracts", "MedMNIST", "Modality", "Nested", "PairwiseDirichlet", "Partition", "PTBXL", "PTBXLClasses",
     "PubMedRCT", "PubTatorFolder", "QuantitySkew", "RareTagBalanced", "Record", "Relation", "SignalClassTable",
     "SignalDataModule", "SignalTable", "SimulatedImages", "SimulatedNotes", "SimulatedSignals", "SimulatedSounds",
-    "SimulatedTexts", "SimulatedVitals", "SoundTable", "SPRSound", "statistics", "TextTable", "VitalSigns", "WFDBFolder",
-    "WFDBLabels", "Windows",
+    "SimulatedTexts", "SimulatedVitals", "SoundTable", "SPRSound", "statistics", "TextTable", "VitalSigns",
+    "WFDBFolder", "WFDBLabels", "Windows",
 ]  # fmt: skip
