@@ -117,13 +117,13 @@ def channels_as_read(
     """Rate, unit and amplitude of each channel of the recordings in their files, by client.
 
     Args:
-        held: Records of each client, by id; windows of a record have a slash and a number after it.
+        held: Records of each client, by id; stretches and windows of a recording have a slash and a number after it.
         as_read: Channels of recordings, by id.
         unit_of: Unit of a channel.
     """
     rows: list[tuple[Cell, ...]] = []
     for client, ids in held.items():
-        own = dict.fromkeys(name if name in as_read else name.rpartition("/")[0] for name in ids)
+        own = dict.fromkeys(_recording(name, as_read) for name in ids)
         groups: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for name in own:
             for channel, (rate, reach) in as_read.get(name, {}).items():
@@ -135,6 +135,12 @@ def channels_as_read(
     columns = ("client", "unit", "Hz", "recordings", "amplitude of each channel")
     note = "as in the files; amplitude: 99th less 1st percentile of a recording, median of recordings"
     return Table("Channels as read", columns, tuple(rows), note)
+
+
+def _recording(name: str, as_read: Mapping[str, object]) -> str:
+    while name not in as_read and "/" in name:
+        name = name.rpartition("/")[0]
+    return name
 
 
 def in_turn(examples: Sequence[Example], most: int) -> list[Example]:

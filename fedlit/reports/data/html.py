@@ -99,7 +99,7 @@ def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequen
     head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(columns, kinds, strict=True))
     out = [f"<table><tr>{head}</tr>"]
     kinds[0] = kinds[0] or ' class="c"'
-    names = merged_column([row[0] for row in rows])
+    names = [row[0] for row in rows] if right[0] else merged_column([row[0] for row in rows])
     for name, row in zip(names, rows, strict=True):
         cells = "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip((name, *row[1:]), kinds, strict=True))
         out.append(f"<tr{' class=first' if name else ''}>{cells}</tr>")

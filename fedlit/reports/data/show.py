@@ -63,6 +63,6 @@ def once() -> Iterator[list[str]]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
         raise FedlitError(f"{path}: {error.strerror}: give a file in a folder that can be written to") from error

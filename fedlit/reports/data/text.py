@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column
@@ -24,13 +26,15 @@ SHOWN_CLIENTS = 30
 NAME = 24
 """Characters of a name in a table; longer ones are cut so that they stay apart."""
 
+_NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 def print_overview(overview: Overview, console: Console) -> None:
     """Print it: names and reasons are text and never markup."""
-    console.print(Text(headline(overview), style="bold"))
+    console.print(_text(headline(overview), style="bold"))
     for name, text in overview.facts.items():
-        console.print(Text(f"{name}: {text}"))
-    console.print(Text(f"in all: {totals(overview)}"))
+        console.print(_text(f"{name}: {text}"))
+    console.print(_text(f"in all: {totals(overview)}"))
     for table in overview.shown.tables:
         _print_table(table, console)
     if overview.found:
@@ -38,12 +42,17 @@ def print_overview(overview: Overview, console: Console) -> None:
     if overview.left_out:
         rows = [[str(count), reason, names] for count, reason, names in overview.left_out]
         title = f"Left out: {left_out_in_all(overview)}"
-        console.print(_drawn(title, ["records", "why (of the first)", "which"], rows))
+        console.print(_drawn(title, ["records", "why (of the first)", "which"], rows, [True, False, False]))
     else:
-        console.print(Text("\nLeft out: nothing", "bold"))
-    console.print(Text(f"\nWarnings: {len(overview.warnings) or 'none'}", "bold"))
+        console.print(_text("\nLeft out: nothing", "bold"))
+    console.print(_text(f"\nWarnings: {len(overview.warnings) or 'none'}", "bold"))
     for warning in overview.warnings:
-        console.print(Text(f"- {warning}"))
+        console.print(_text(f"- {warning}"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text that no name can turn into commands of a terminal: control characters and halves of pairs are replaced."""
+    return Text(_NOT_PRINTED.sub("\ufffd", text), style)
 
 
 def _print_table(table: Table, console: Console) -> None:
@@ -52,22 +61,23 @@ def _print_table(table: Table, console: Console) -> None:
     rows = [[written(cell) for cell in row] for row in table.rows if str(row[0]) not in last]
     console.print(_drawn(table.title, list(table.columns), rows, numeric(table)))
     if last:
-        console.print(Text(f"{len(last)} more clients: --html or --json has them all"))
+        console.print(_text(f"{len(last)} more clients: --html or --json has them all"))
     if table.note:
-        console.print(Text(table.note, style="dim"))
+        console.print(_text(table.note, style="dim"))
 
 
 def _drawn(title: str, columns: list[str], rows: list[list[str]], numbers: list[bool] | None = None) -> Drawn:
+    """A table; where the first column holds no numbers, a name stands only where its rows begin."""
     right = numbers or [False] * len(columns)
     heads = [
         Column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
         for name, number in zip(columns, right, strict=True)
     ]
-    drawn = Drawn(*heads, title=Text(f"\n{title}", "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    drawn = Drawn(*heads, title=_text(f"\n{title}", "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     short = apart([row[0] for row in rows], NAME)
-    names = merged_column([short[row[0]] for row in rows])
+    names = [row[0] for row in rows] if right[0] else merged_column([short[row[0]] for row in rows])
     grouped = not all(names)
     for i, row in enumerate(rows):
         last = grouped and i + 1 < len(rows) and bool(names[i + 1])
-        drawn.add_row(*(Text(cell) for cell in (names[i], *row[1:])), end_section=last)
+        drawn.add_row(*(_text(cell) for cell in (names[i], *row[1:])), end_section=last)
     return drawn

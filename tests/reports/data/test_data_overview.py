@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -218,6 +219,10 @@ def test_what_was_left_out_is_counted_by_reason():
         (1, "excluded by 'a0*'"),
     ]
     assert "Left out: 4" in printed(shown)
+    twice = replace(shown, left_out=[(7, "x", "r1"), (7, "y", "r2")])
+    rows = [line.split() for line in printed(twice).splitlines() if line.rstrip().endswith(("r1", "r2"))]
+    assert rows == [["7", "x", "r1"], ["7", "y", "r2"]]
+    assert as_html(twice).count(">7<") == 2
     reasons = [{"record": f"r{i}", "reason": f"record 'r{i}' has {i} samples"} for i in (1, 2, 3)]
     assert by_reason(reasons) == [(3, "record 'r1' has 1 samples", "r1, r2, r3")]
 
@@ -383,3 +388,16 @@ def test_long_names_stay_apart_at_80_columns_and_numbers_whole():
     named = {line.split("  ")[0].strip() for line in said.splitlines() if " train " in line}
     assert len(named) == 2
     assert all("-0.998" in line or "-1" in line for line in said.splitlines() if " ecg " in line)
+
+
+def test_names_that_no_terminal_or_file_takes_are_replaced(tmp_path):
+    odd = "\x1b[31m\udc80\x07"
+    shown = Overview(
+        "x", False, {"root": odd}, Shown({}, [Table("t", ("client",), ((odd,),))]), {}, [(1, odd, odd)], [odd]
+    )
+    said = printed(shown)
+    assert not {"\x1b", "\udc80", "\x07"} & set(said)
+    assert "\ufffd[31m" in said
+    show(lambda samples: shown, str(tmp_path / "look.html"), str(tmp_path / "look.json"), None)
+    assert json.loads((tmp_path / "look.json").read_text())["warnings"] == [odd]
+    assert "\\udc80" in (tmp_path / "look.html").read_text()
