@@ -219,10 +219,10 @@ def test_what_was_left_out_is_counted_by_reason():
         (1, "excluded by 'a0*'"),
     ]
     assert "Left out: 4" in printed(shown)
-    twice = replace(shown, left_out=[(7, "x", "r1"), (7, "y", "r2")])
+    twice = replace(shown, left_out=[(7001, "x", "r1"), (7001, "y", "r2")])
     rows = [line.split() for line in printed(twice).splitlines() if line.rstrip().endswith(("r1", "r2"))]
-    assert rows == [["7", "x", "r1"], ["7", "y", "r2"]]
-    assert as_html(twice).count(">7<") == 2
+    assert rows == [["7001", "x", "r1"], ["7001", "y", "r2"]]
+    assert as_html(twice).count(">7001<") == 2
     reasons = [{"record": f"r{i}", "reason": f"record 'r{i}' has {i} samples"} for i in (1, 2, 3)]
     assert by_reason(reasons) == [(3, "record 'r1' has 1 samples", "r1, r2, r3")]
 
