@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -24,7 +25,8 @@ from fedlit.tasks.class_losses import (
 )
 from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
-from fedlit.tasks.task import Batch
+from fedlit.tasks.naive.classification import Linear, features, frequencies, prior
+from fedlit.tasks.task import Batch, Naive
 
 if TYPE_CHECKING:
     from fedlit.backbones.encoders.family import EncoderFamily
@@ -174,6 +176,33 @@ class ClassificationTask(FineTuned):
     def score_outputs(self, outputs: Tensor, batch: Batch, metrics: Metric) -> None:
         metrics.update(outputs, self._target(batch))
 
+    def naive(self, training: Iterable[Batch]) -> Mapping[str, Naive]:
+        """The commonest class of a client's training examples, and a linear model of simple features of these.
+
+        See :mod:`fedlit.tasks.naive.classification`. None of both without a training example.
+        """
+        inputs, targets = [], []
+        modality = str(self.modality)
+        for batch in training:
+            target = self._target(batch)
+            hot = target if self.multi_label else torch.nn.functional.one_hot(target, len(self.classes or ()))
+            targets.append(hot.double().cpu().numpy())
+            inputs.append(features(_values(batch), modality))
+        if not targets:
+            return {}
+        whole = np.concatenate(targets)
+        usual = prior(whole) if self.multi_label else frequencies(whole)
+        linear = Linear(np.concatenate(inputs), whole, self.multi_label)
+
+        def commonest(batch: Batch, metrics: Metric) -> None:
+            metrics.update(torch.from_numpy(np.tile(usual, (len(batch["label"]), 1))), self._target(batch))
+
+        def fitted(batch: Batch, metrics: Metric) -> None:
+            logits = linear.logits(features(_values(batch), modality))
+            metrics.update(torch.from_numpy(logits), self._target(batch))
+
+        return {"commonest class": commonest, "linear model": fitted}
+
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Probabilities, by softmax, or by sigmoids of labels.
 
@@ -300,6 +329,12 @@ class ClassificationTask(FineTuned):
             return [names[i] for i in target.tolist()]
         rows = [[name for name, on in zip(names, row, strict=True) if on] for row in target.tolist()]
         return ["+".join(sorted(row)) or "none" for row in rows]
+
+
+def _values(batch: Batch) -> Sequence[Any]:
+    """What a batch holds of each example: texts, or arrays."""
+    x = batch["x"]
+    return [value.cpu().numpy() for value in x] if isinstance(x, Tensor) else x
 
 
 def load_classifier(folder: Path | str, backbone: str | None = None) -> ClassificationTask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -19,7 +19,8 @@ from fedlit.metrics.spans.scores import SpanScores
 from fedlit.tasks.documents.predictions import Answers, span_columns
 from fedlit.tasks.documents.schema import OF_DATA, UNKNOWN, schema_file
 from fedlit.tasks.fine_tuned import FineTuned
-from fedlit.tasks.task import Batch
+from fedlit.tasks.naive.mentions import Dictionary
+from fedlit.tasks.task import Batch, Naive
 
 
 class DocumentTask(FineTuned):
@@ -74,6 +75,22 @@ class DocumentTask(FineTuned):
     def answers(self, documents: Sequence[Document]) -> tuple[Answers, Answers]:
         """The model's answers for mentions and those for relations, by document; None where it was not asked."""
         raise NotImplementedError
+
+    def naive(self, training: Iterable[Batch]) -> Mapping[str, Naive]:
+        """A dictionary of the mentions in a client's training documents; it finds no relations and is asked for none.
+
+        See :class:`fedlit.tasks.naive.mentions.Dictionary`.
+        """
+        dictionary = Dictionary.of(own for batch in training for own in self.documents_of(batch))
+        known = {entity.name for entity in self.sought.entities}
+        dictionary = Dictionary({words: kind for words, kind in dictionary.types.items() if kind in known})
+
+        def look_up(batch: Batch, metrics: Metric) -> None:
+            documents = self.documents_of(batch)
+            found, nothing = [dictionary.answer(own) for own in documents], [None] * len(documents)
+            metrics.update(documents, list(batch["client"]), found, nothing, self.sought, None, self.relation_ends)
+
+        return {"dictionary": look_up}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Mentions and relations found in each document.
