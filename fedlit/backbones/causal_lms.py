@@ -195,6 +195,16 @@ def causal_family(network: nn.Module, tokenizer: Any) -> CausalLM:
     return CausalLM(tokenizer, min(limits), str(config.model_type), tuple(ends))
 
 
+def read_causal_network(folder: Path) -> nn.Module:
+    """The network alone of a folder; float32, on the CPU, in evaluation mode.
+
+    Raises:
+        FedlitError: It is no causal language model, or not all there.
+    """
+    network: nn.Module = _read(str(folder), folder, _config(str(folder), folder), None, None)
+    return network
+
+
 def check_storage(quantization: str | None, held: str | None) -> None:
     """Whether weights can be held so.
 

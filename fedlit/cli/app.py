@@ -119,6 +119,7 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
     import fedlit.tasks  # noqa: F401 - short class names resolve only for imported classes
     from fedlit.aggregators import Aggregator
     from fedlit.cli.class_paths import use_clean_class_paths
+    from fedlit.cli.texts import use_written_texts
     from fedlit.compression import Transform
     from fedlit.data import FederatedDataModule, Partition
     from fedlit.runs.settings import RunSettings
@@ -127,6 +128,7 @@ def parsed(args: list[str] | None, ranks: Ranks | None = None) -> Any:
 
     use_strict_yaml()
     use_clean_class_paths()
+    use_written_texts()
 
     class Parser(LightningArgumentParser):
         """Refuses what it does not know, with the nearest name that it does."""

@@ -27,6 +27,8 @@ def one_line(message: str, known: list[str]) -> str:
         return f"{where}there is no {what}{suggestion(repr(key or found[3]), known)}"
     lines = dict.fromkeys(line.strip(" -") for line in message.splitlines() if line.strip() and not NOISE.match(line))
     text = re.sub(r'Parser key "[^"]+":?\s*', "", " ".join(" ".join(lines).split())).strip(" -")
+    if re.search(r"Expected a <class 'str'>\. Got value: (True|False|None)$", text):
+        return f"{where}{text}: a text is wanted, so write it in quotes if that is its name"
     return f"{where}{text}" + ("" if "did you mean" in text or "given twice" in text else suggestion(text, known))
 
 

@@ -24,6 +24,7 @@ from fedlit.tasks.class_losses import (
     label_losses,
 )
 from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
+from fedlit.tasks.export_check import same_tokens
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
 from fedlit.tasks.naive.classification import Linear, features, frequencies, prior
 from fedlit.tasks.task import Batch, Naive
@@ -268,7 +269,11 @@ class ClassificationTask(FineTuned):
     def whole_anew(self, folder: Path) -> nn.Module:
         from fedlit.backbones.encoders.loading import load_encoder
 
-        return load_encoder(str(folder)).network
+        loaded = load_encoder(str(folder))
+        ours, theirs = (getattr(family, "tokenizer", None) for family in (self._family, loaded.family))
+        if ours is not None:
+            same_tokens(ours, theirs, str(folder))
+        return loaded.network
 
     def probe(self, network: nn.Module) -> Tensor:
         """Features of a few made-up examples under the head, (batch, rows)."""

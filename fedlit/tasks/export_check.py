@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from fedlit.backbones.lora import LoRA, load_adapter
-from fedlit.errors import FedlitError, first_line
+from fedlit.errors import FedlitError
 
-BOUND = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
-"""Largest difference of outputs, as a part of the largest output, that rounding explains; by the coarsest dtype that
-weights are held in. Merging rounds ``W + s B A`` once to that dtype, which layers then add up."""
+BOUND = 1e-3
+"""Largest difference of outputs, as a part of the largest output, that rounding explains. An adapter loaded anew gives
+the same bits; one merged into weights of float32 differs by up to 2e-5 in the architectures that tests go through."""
+TEXTS = ("", "Aspirin 5 mg twice daily.\n\nNo fever (37.2 \u00b0C)", "  {'a': [1]}", '<span class="Drug">x</span>')
+"""What tokenizers are compared on."""
 CONFIG = {
     "r": "r", "lora_alpha": "alpha", "use_rslora": "use_rslora", "use_dora": "use_dora",
 }  # fmt: skip
@@ -58,9 +61,10 @@ def save(network: Any, folder: Path, backbone: str, adapted: bool) -> None:
         try:
             own.validate(strict=True)
         except ValueError as error:
+            said = " ".join(str(error).split())[:200]
             warnings.warn(
-                f"generation_config.json of backbone {backbone!r} contradicts itself ({first_line(error)}): it is "
-                "written without settings of sampling",
+                f"generation_config.json of backbone {backbone!r} contradicts itself ({said} ...): it is written "
+                "without settings of sampling",
                 stacklevel=3,
             )
             names = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -71,37 +75,59 @@ def save(network: Any, folder: Path, backbone: str, adapted: bool) -> None:
         network.save_pretrained(str(folder), **options)
 
 
-def same_outputs(ours: Tensor, theirs: Tensor, network: nn.Module, what: str) -> None:
+def outputs(network: nn.Module, probe: Callable[[nn.Module], Tensor]) -> Tensor:
+    """What ``probe`` gives of a network in evaluation mode, float32, without gradients."""
+    mode = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            return probe(network).float()
+    finally:
+        network.train(mode)
+
+
+def in_float32(network: nn.Module) -> nn.Module:
+    """The network itself if it is held in float32, else a copy that is."""
+    whole = all(p.dtype == torch.float32 for p in network.parameters())
+    return network if whole else copy.deepcopy(network).float()
+
+
+def same_outputs(ours: Tensor, theirs: Tensor, what: str) -> None:
     """Refuse outputs of an export that differ from those of the network by more than :data:`BOUND`.
 
     Where an output of the network is not finite, that of the export may be anything that is not.
 
     Args:
-        ours: Of the network, float32.
+        ours: Of the network.
         theirs: Of the export.
-        network: The network, for its dtypes.
         what: Was written, for the message.
 
     Raises:
         FedlitError: They differ.
     """
-    bound = BOUND[coarsest(network)]
     known = ours.isfinite()
     size = float(ours[known].abs().max()) if known.any() else 0.0
     apart = (ours - theirs)[known].abs()
-    if not torch.equal(known, theirs.isfinite()) or bool((apart > bound * size).any()):
-        seen = float(apart.max()) if len(apart) else float("nan")
+    if not torch.equal(known, theirs.isfinite()) or bool((apart > BOUND * size).any()):
+        seen = float(apart.max()) if len(apart) else math.nan
         raise FedlitError(
             f"{what}: loaded anew it gives other outputs than the model that was scored (a difference of {seen:.3g}, "
-            f"of outputs up to {size:.3g}; rounding explains {bound * size:.1g}), so nothing was put there. Leave tied "
+            f"of outputs up to {size:.3g}; rounding explains {BOUND * size:.1g}), so nothing was put there. Leave tied "
             "or shared layers out of adapter.target_modules and adapter.modules_to_save, or train without an adapter"
         )
 
 
-def coarsest(network: nn.Module) -> torch.dtype:
-    """The floating dtype of fewest bits among the weights; bfloat16 where they are quantised."""
-    kinds = {p.dtype if p.dtype in BOUND else torch.bfloat16 for p in network.parameters()}
-    return max(kinds, key=lambda kind: BOUND[kind])
+def same_tokens(ours: Any, theirs: Any, what: str) -> None:
+    """Refuse a tokenizer that was written and cuts texts otherwise than the model's own.
+
+    Raises:
+        FedlitError: It does.
+    """
+    if [ours(text)["input_ids"] for text in TEXTS] != [theirs(text)["input_ids"] for text in TEXTS]:
+        raise FedlitError(
+            f"{what}: the tokenizer loaded anew gives other tokens than the one that was trained with, so nothing was "
+            "put there: export the adapter alone, or take a backbone whose folder names its tokenizer's class"
+        )
 
 
 def adapter_anew(network: Any, folder: Path, adapter: LoRA, name: str) -> nn.Module:
@@ -119,7 +145,7 @@ def adapter_anew(network: Any, folder: Path, adapter: LoRA, name: str) -> nn.Mod
     from fedlit.backbones.folders import read_json
 
     shared: dict[int, Any] = {id(p): p for p in network.parameters() if not p.requires_grad}
-    made = copy.deepcopy(network, shared)
+    made: nn.Module = copy.deepcopy(network, shared)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.requires_grad:
@@ -146,7 +172,7 @@ def untied(network: Any) -> None:
         if weight is not None:
             holders.setdefault(id(weight), []).append(module)
     for module in network.modules():
-        base = getattr(module, "base_layer", None)
+        base: Any = getattr(module, "base_layer", None)
         weight = None if base is None else base._parameters.get("weight")
         if weight is not None and len(holders.get(id(weight), [])) > 1:
             base.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
@@ -157,18 +183,3 @@ def untied(network: Any) -> None:
 def _configs(network: Any) -> list[Any]:
     plain = network.get_base_model().config
     return [plain, *([plain.get_text_config()] if hasattr(plain, "get_text_config") else [])]
-
-
-@torch.no_grad()
-def checked(network: nn.Module, again: nn.Module, probe: Callable[[nn.Module], Tensor], what: str) -> None:
-    """Compare what ``probe`` gives of a network and of its export, both in evaluation mode, on the network's device.
-
-    Raises:
-        FedlitError: They differ.
-    """
-    device, mode = next(network.parameters()).device, network.training
-    network.eval()
-    try:
-        same_outputs(probe(network).float(), probe(again.to(device).eval()).float(), network, what)
-    finally:
-        network.train(mode)

@@ -28,6 +28,7 @@ from fedlit.tasks.documents.questions import Given, Questions, Together, answere
 from fedlit.tasks.documents.room import Room, check_room
 from fedlit.tasks.documents.schema import load_schema, take_schema
 from fedlit.tasks.documents.task import DocumentTask
+from fedlit.tasks.export_check import same_tokens
 from fedlit.tasks.fine_tuned import Schedule
 from fedlit.tasks.task import Batch
 
@@ -305,9 +306,13 @@ class InstructionTask(DocumentTask):
             self._language().family.save(folder)
 
     def whole_anew(self, folder: Path) -> nn.Module:
-        from fedlit.backbones.causal_lms import load_causal_lm
+        from fedlit.backbones.causal_lms import load_causal_lm, read_causal_network
 
-        return load_causal_lm(str(folder), held=self.dtype_held).network
+        if self._random:  # transformers may read a made-up tokenizer as that of the architecture
+            return read_causal_network(folder)
+        loaded = load_causal_lm(str(folder))
+        same_tokens(self._language().family.tokenizer, loaded.family.tokenizer, str(folder))
+        return loaded.network
 
     def probe(self, network: nn.Module) -> Tensor:
         """Logits (2, tokens, vocabulary) of made-up tokens."""
