@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,19 +26,21 @@ _TINY = 1e-12
 def features(values: Sequence[Any], modality: str) -> Array:
     """Simple features of examples, float64 (examples, features), finite.
 
-    - ``signal`` (channels, samples): of each channel the mean, deviation, minimum and maximum, and the logarithms of its
-      energy in 8 bands of equal width up to half the rate.
+    - ``signal`` (channels, samples): of each channel the mean, deviation, minimum and maximum, and the logarithms of
+      its energy in 8 bands of equal width up to half the rate.
     - ``audio`` (samples,): the same with 24 bands.
-    - ``image`` (height, width, 3), 0 to 255: mean and deviation of each colour, and the grey image's means in 8 x 8 parts.
+    - ``image`` (height, width, 3), 0 to 255: mean and deviation of each colour, and means of the grey image in 8 x 8
+      parts.
     - ``text``: logarithms of 1 + how often words occur, in 1024 buckets by CRC-32 of the word, brought to length 1.
     """
-    made = {"image": _of_image, "text": _of_text}.get(modality)
-    rows = [made(value) if made else _of_waves(np.atleast_2d(value), _BANDS[modality]) for value in values]
-    return np.nan_to_num(np.stack(rows), nan=0.0, posinf=0.0, neginf=0.0)
+    made: dict[str, Callable[[Any], Array]] = {"image": _of_image, "text": _of_text}
+    of_wave = partial(_of_waves, bands=_BANDS.get(modality, 0))
+    rows = [made.get(modality, of_wave)(value) for value in values]
+    return np.asarray(np.nan_to_num(np.stack(rows), nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def _of_waves(value: npt.NDArray[Any], bands: int) -> Array:
-    wide = np.nan_to_num(np.asarray(value, np.float64))
+    wide = np.nan_to_num(np.atleast_2d(np.asarray(value, np.float64)))
     energy = np.abs(np.fft.rfft(wide - wide.mean(axis=1, keepdims=True), axis=1)) ** 2
     parts = [part.sum(axis=1) for part in np.array_split(energy, bands, axis=1)]
     plain = [wide.mean(1), wide.std(1), wide.min(1), wide.max(1)]
@@ -71,7 +74,7 @@ def prior(target: Array) -> Array:
 
 
 def frequencies(target: Array) -> Array:
-    """Logarithms of the share of each class among examples of one class each, (classes,), one added to each (Laplace)."""
+    """Logarithms of the share of each class among examples of one class each, one added to each, (classes,)."""
     count = target.sum(axis=0) + 1
     return np.asarray(np.log(count / count.sum()))
 
@@ -107,7 +110,7 @@ class Linear:
 
     def logits(self, inputs: Array) -> Array:
         """Logits (examples, classes)."""
-        return self._plain(inputs) @ self.weights[:-1] + self.weights[-1]
+        return np.asarray(self._plain(inputs) @ self.weights[:-1] + self.weights[-1])
 
     def loss(self, flat: Array, plain: Array, target: Array) -> tuple[float, Array]:
         """What is minimised, and its gradient.
