@@ -73,7 +73,15 @@ def _drawn(title: str, columns: list[str], rows: list[list[str]], numbers: list[
         Column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
         for name, number in zip(columns, right, strict=True)
     ]
-    drawn = Drawn(*heads, title=_text(f"\n{title}", "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    drawn = Drawn(
+        *heads,
+        title=_text(f"\n{title}", "bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     short = apart([row[0] for row in rows], NAME)
     names = [row[0] for row in rows] if right[0] else merged_column([short[row[0]] for row in rows])
     grouped = not all(names)

@@ -387,7 +387,11 @@ def test_long_names_stay_apart_at_80_columns_and_numbers_whole():
     assert max(map(len, said.splitlines())) <= 80
     named = {line.split("  ")[0].strip() for line in said.splitlines() if " train " in line}
     assert len(named) == 2
-    assert all("-0.998" in line or "-1" in line for line in said.splitlines() if " ecg " in line)
+    channels = [line.split() for line in said.splitlines() if "ecg" in line]
+    assert [row[1:5] for row in channels] == [["ecg", "mV", "100", "3"]] * 2
+    tiny = [replace(own, values=own.values * np.float32(2.345e-4)) for own in signals(3, site="hospital-north")]
+    (row,) = (line for line in printed(signal_data(tiny).overview()).splitlines() if " ecg " in line)
+    assert len(row.split()[0]) >= 12  # and the rest of the name below
 
 
 def test_names_that_no_terminal_or_file_takes_are_replaced(tmp_path):
