@@ -69,6 +69,38 @@ def test_packed_formats(form, tmp_path):
     np.testing.assert_array_equal(read.values["b"], ((steps[:, 1] - 3) / 20).astype(np.float32))
 
 
+@pytest.mark.parametrize("form", ["310", "311", "212"])
+def test_samples_of_few_bits_agree_with_wfdb(form, tmp_path):
+    content = np.random.default_rng(1).integers(0, 256, 3 * 4 * 50, dtype=np.uint8)
+    (tmp_path / "r.dat").write_bytes(content.tobytes())
+    lines = [f"r.dat {form}{each} 7(3)/mV 12 0 0 0 0 {name}" for each, name in (("", "a"), ("x2", "b"))]
+    (tmp_path / "r.hea").write_text("\n".join(["r 2 100 120", *lines]) + "\n")
+    theirs = wfdb.rdrecord(str(tmp_path / "r"), smooth_frames=False)
+    read = read_channels(tmp_path / "r", ["a", "b"])
+    for name, values in zip("ab", theirs.e_p_signal, strict=True):
+        np.testing.assert_array_equal(read.values[name], values.astype(np.float32))
+
+
+def test_differences_of_format_8(tmp_path):
+    steps = np.random.default_rng(2).integers(-100, 100, (60, 2)).astype("i1")
+    (tmp_path / "r.dat").write_bytes(steps.tobytes())
+    lines = ["r 2 100 60", *(f"r.dat 8 1(0)/mV 8 0 {first} 0 0 {name}" for first, name in ((5, "a"), (-9, "b")))]
+    (tmp_path / "r.hea").write_text("\n".join(lines) + "\n")
+    read = read_channels(tmp_path / "r", ["a", "b"])
+    np.testing.assert_array_equal(read.values["b"], -9 + np.cumsum(steps[:, 1], dtype=int))
+    np.testing.assert_array_equal(read.values["a"], 5 + np.cumsum(steps[:, 0], dtype=int))
+
+
+@pytest.mark.parametrize("form", ["16", "212", "24", "32", "80"])
+def test_missing_samples_of_each_format(form, tmp_path):
+    values = np.sin(np.arange(90) / 5)
+    values[[3, 40, 41]] = np.nan
+    wfdb.wrsamp("r", 100, ["mV", "mV"], ["a", "b"], p_signal=np.stack([values, -values], 1), fmt=[form] * 2,
+                write_dir=str(tmp_path))  # fmt: skip
+    read = read_channels(tmp_path / "r", ["b"])
+    assert np.flatnonzero(np.isnan(read.values["b"])).tolist() == [3, 40, 41]
+
+
 def test_one_file_after_another_and_one_channel_of_each(tmp_path):
     """Signals in two files, of which the second begins after some bytes of its own."""
     (tmp_path / "a.dat").write_bytes(np.arange(20, dtype="<i2").tobytes())
