@@ -234,20 +234,18 @@ class RecordingClasses(SignalClasses):
         found, doubled = unambiguous(marks, seconds, self.rest_label)
         kept = self._unmarked.kept(found, seconds, doubled, float(self.window_seconds or 0.0))
         return [
-            (f"{name}/{number}", (one.label,), partial(self._stretch, f"{name}/{number}", path, one))
+            (f"{name}/{number}", (one.label,), partial(self._stretch, name, path, one))
             for number, one in enumerate(kept)
         ]
 
-    def _stretch(self, stretch_id: str, path: Path, part: Stretch) -> Signals:
+    def _stretch(self, name: str, path: Path, part: Stretch) -> Signals:
         """Samples of a stretch, of the whole recording's scale."""
-        whole = self._values(self._recordings.names[path], path)
-        values = whole[:, round(part.start * self.rate) : round(part.stop * self.rate)].copy()
-        super()._note_faults(stretch_id, path, values)
-        return values
+        whole = self._values(name, path)
+        return whole[:, round(part.start * self.rate) : round(part.stop * self.rate)].copy()
 
-    def _note_faults(self, record_id: str, path: Path, values: Signals) -> None:
-        if not self._by_marks:  # else windows are those of stretches
-            super()._note_faults(record_id, path, values)
+    def _check_windows(self, path: Path, values: Signals) -> None:
+        if not self._by_marks:  # else windows are those of stretches, and are looked at when these are cut
+            super()._check_windows(path, values)
 
     def _of_classes(self, read: Sequence[Example]) -> list[Example]:
         """The records with those of their labels that are classes; sets the classes where they are not given."""

@@ -66,7 +66,8 @@ def _of_file(
             raise ValueError(f"{file.name}: no such file")
         if form in _BY_SIGNAL:
             lines = [(signal.each, int(float(signal.first or 0))) for signal in signals]
-            return _read_lines(file, form, signals[0].offset, frames, lines, list(wanted), 64)
+            read = _read_lines(file, form, signals[0].offset, frames, lines, list(wanted), 64)
+            return [np.asarray(own, np.float64) for own in read]
         ends = np.cumsum([0, *(signal.each for signal in signals)])
         bits = 32 if form in ("24", "32") else 16
         flat = _read_lines(file, form, signals[0].offset, frames, [(int(ends[-1]), 0)], [0], bits)[0]
