@@ -158,7 +158,8 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         rate = self.rate if self.modality in ("audio", "signal") else None
         train = {client: parts["train"] for client, parts in self._parts.items()}
         drawn = example_samples(train, rate, samples)
-        return examples_shown(whole, self._parts, self.classes, rate)._replace(samples=drawn)
+        seconds = {name: reach.given for name, reach in self._reaches.items()} if self.unit == "s" else {}
+        return examples_shown(whole, self._parts, self.classes, rate, seconds)._replace(samples=drawn)
 
     def facts(self) -> dict[str, Any]:
         """Classes, number of labels, modality, rate, and the training examples of each class at each client."""

@@ -42,7 +42,9 @@ class ChannelAsRead(NamedTuple):
 Sides = Mapping[str, Mapping[str, Sequence[Example]]]
 
 
-def examples_shown(records: Sides, pieces: Sides, classes: Sequence[str], rate: float | None) -> Shown:
+def examples_shown(
+    records: Sides, pieces: Sides, classes: Sequence[str], rate: float | None, seconds: Mapping[str, float]
+) -> Shown:
     """Tables and charts.
 
     Args:
@@ -50,10 +52,15 @@ def examples_shown(records: Sides, pieces: Sides, classes: Sequence[str], rate: 
         pieces: What they are cut to.
         classes: Names in order.
         rate: Samples per second (Hz) of sounds and signals; None of others.
+        seconds: How long records are in their files, by id, where they are cut or padded.
     """
+
+    def lasts(own: Example) -> float:
+        return seconds.get(own.id, length(own, rate))
+
     counts = {c: {s: class_counts(pieces[c][s], classes) for s in SPLITS} for c in pieces}
     every = [own for sides in records.values() for held in sides.values() for own in held]
-    lengths = {c: [length(own, rate) for held in sides.values() for own in held] for c, sides in records.items()}
+    lengths = {c: [lasts(own) for held in sides.values() for own in held] for c, sides in records.items()}
     text = bool(every) and isinstance(every[0].value, str)
     sampled = rate is not None
     rows: list[tuple[Cell, ...]] = []
@@ -62,7 +69,7 @@ def examples_shown(records: Sides, pieces: Sides, classes: Sequence[str], rate: 
             held = sides[split]
             subjects = len({own.subject for own in held})
             row: list[Cell] = [client, split, len(held), subjects, len(pieces[client][split])]
-            rows.append((*row, *([sum(length(own, rate) for own in held) / 3600] if sampled else [])))
+            rows.append((*row, *([sum(map(lasts, held)) / 3600] if sampled else [])))
     columns = ("client", "split", "records", "subjects", "examples", *(["hours"] if sampled else []))
     tables = [Table("Who holds what", columns, tuple(rows)), _classes(counts, classes)]
     if text:

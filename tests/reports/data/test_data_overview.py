@@ -17,7 +17,16 @@ from rich.console import Console
 
 import fedlit.data
 from fedlit.cli import build, main
-from fedlit.data import BySite, SimulatedImages, SimulatedSounds, SimulatedTexts, SimulatedVitals, WFDBLabels
+from fedlit.data import (
+    IID,
+    BySite,
+    SimulatedImages,
+    SimulatedSounds,
+    SimulatedTexts,
+    SimulatedVitals,
+    SoundTable,
+    WFDBLabels,
+)
 from fedlit.data.base.module import FederatedDataModule
 from fedlit.data.base.overview import Overview, Shown, Table, by_reason, told
 from fedlit.data.base.records import Record
@@ -405,3 +414,15 @@ def test_names_that_no_terminal_or_file_takes_are_replaced(tmp_path):
     show(lambda samples: shown, str(tmp_path / "look.html"), str(tmp_path / "look.json"), None)
     assert json.loads((tmp_path / "look.json").read_text())["warnings"] == [odd]
     assert "\\udc80" in (tmp_path / "look.html").read_text()
+
+
+def test_hours_of_sounds_are_those_of_their_files_not_of_what_they_are_padded_to(tmp_path):
+    import soundfile
+
+    rows = ["file,label"]
+    for number in range(12):
+        soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(8000 * (1 + number % 3)) * (1 + number)), 8000)
+        rows.append(f"{number}.wav,{'ab'[number % 2]}")
+    (tmp_path / "index.csv").write_text("\n".join(rows) + "\n")
+    data = SoundTable(tmp_path / "index.csv", rate=8000.0, partition=IID(1), split="record")
+    assert data.overview().shown.totals["hours"] == pytest.approx(4 * (1 + 2 + 3) / 3600)
