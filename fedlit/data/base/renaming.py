@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fedlit.data.base.names import few
@@ -42,15 +43,17 @@ def doubts(what: str, names: Iterable[str], *, chosen: bool = False) -> list[str
 
     Args:
         what: ``labels``, ``sites``, ``subjects`` or ``types``.
-        names: All that occur.
+        names: All that occur, as often as they do: the commonest spelling is proposed.
         chosen: Whether the user gave them, and so knows of them.
     """
-    names = sorted(set(names))
+    count = Counter(names)
+    names = sorted(count)
     out = []
     groups = alike(names)
     if groups:
-        first = groups[0]
-        mend = f"data.rename {{{what}: {{{', '.join(f'{name!r}: {first[0]!r}' for name in first[1:])}}}}}"
+        usual = {name: max(group, key=lambda own: (count[own], own)) for group in groups for name in group}
+        pairs = [f"{name!r}: {new!r}" for name, new in usual.items() if name != new]
+        mend = f"data.rename {{{what}: {{{few(pairs, 12)}}}}}"
         seen = few([" and ".join(map(repr, group)) for group in groups], 4)
         out.append(
             f"{len(groups)} group(s) of {what} differ by case, white space or Unicode form only, and count as "

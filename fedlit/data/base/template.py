@@ -246,9 +246,10 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         """Warn of sites, subjects, labels and types that are spelt in several ways, and of labels that say nothing."""
         if self.stand_in:
             return
-        named = {pair for record in self.records for pair in self._named(record)}
+        named = Counter(pair for record in self.records for pair in self._named(record))
         for kind in sorted({what for what, _ in named}):
-            for doubt in doubts(kind, (name for what, name in named if what == kind), chosen=self.names_are_given):
+            names = (name for what, name in named.elements() if what == kind)
+            for doubt in doubts(kind, names, chosen=self.names_are_given):
                 self.say(doubt)
 
     def _named(self, record: RecordT) -> set[tuple[str, str]]:

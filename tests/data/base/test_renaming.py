@@ -30,9 +30,9 @@ def test_labels_that_say_something(label):
 
 
 def test_the_mend_that_is_told_helps():
-    (said,) = doubts("sites", ["Ward A", "ward a", "B"])
+    (said,) = doubts("sites", ["Ward A", "Ward A", "ward a", "B", "c", "C", "C"])
     assert "'Ward A' and 'ward a'" in said
-    assert "data.rename {sites: {'ward a': 'Ward A'}}" in said
+    assert "data.rename {sites: {'c': 'C', 'ward a': 'Ward A'}}" in said
     assert renamed(["ward a", "B", "Ward A"], {"ward a": "Ward A"}) == ("Ward A", "B")
     assert doubts("sites", ["A", "?", "B"]) == []
     assert len(doubts("labels", ["A", "?", "B"])) == 1
