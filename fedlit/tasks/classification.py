@@ -26,6 +26,7 @@ from fedlit.tasks.class_losses import (
 from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
 from fedlit.tasks.export_check import same_tokens
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
+from fedlit.tasks.lengths import Lengths
 from fedlit.tasks.naive.classification import Linear, features, frequencies, prior
 from fedlit.tasks.task import Batch, Naive
 
@@ -92,6 +93,7 @@ class ClassificationTask(FineTuned):
         self.head: nn.Linear | None = None
         self.val_metrics, self.test_metrics = ClassificationMetrics(), ClassificationMetrics()
         self._family: EncoderFamily | None = None
+        self.tally: Lengths = Lengths()
         self._by_client: dict[str, Tensor] = {}
         self._chosen = given_weights(class_weights)
         if classes is not None:
@@ -154,6 +156,7 @@ class ClassificationTask(FineTuned):
         """Inputs of the head, (batch, width)."""
         network = self.loaded_network()
         assert self._family is not None  # set with the network
+        self._note(batch)
         return self._family.features(network, batch["x"])
 
     def logits(self, batch: Batch) -> Tensor:
@@ -290,7 +293,20 @@ class ClassificationTask(FineTuned):
             "classes": self.classes,
             "multi_label": self.multi_label,
             "class_weights": self.class_weights,
+            "lengths": self.tally.counts(),
         }
+
+    def _note(self, batch: Batch) -> None:
+        """Count what is cut off the batch's examples."""
+        clients, ids = batch.get("client"), batch.get("id")
+        if self._family is None or clients is None or ids is None or not (new := self.tally.unseen(clients, ids)):
+            return
+        x = batch["x"]
+        extent = self._family.extent([x[i] for i in new] if isinstance(x, list | tuple) else x[new])
+        if extent is not None:
+            mend = "take a backbone that sees more, or cut the data into shorter examples"
+            mend = f"raise model.max_length, or {mend}" if extent.unit == "tokens" else mend
+            self.tally.note([clients[i] for i in new], [ids[i] for i in new], extent, mend)
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "multi_label": self.multi_label}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlit.backbones.chronos import unwrap
-from fedlit.backbones.encoders.family import TINY, EncoderFamily, floating
+from fedlit.backbones.encoders.family import TINY, EncoderFamily, Extent, floating
 from fedlit.backbones.folders import read_json, read_network
 from fedlit.errors import FedlitError
 
@@ -167,6 +167,10 @@ class AST(EncoderFamily):
         logarithms = log_mel(waveform, self.rate, self.mel_bins)[:, : self.frames]
         logarithms = nn.functional.pad(logarithms, (0, 0, 0, self.frames - logarithms.shape[1]))
         return {"input_values": floating(network, (logarithms - self.mean) / (2 * self.std))}
+
+    def extent(self, x: Any) -> Extent:
+        samples = _real(x).sum(dim=-1)
+        return Extent("frames of 10 ms", self.frames, ((samples - WINDOW) // HOP + 1).clamp(min=0).tolist())
 
     def pooled(self, network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         both: Tensor = unwrap(network)(**inputs).pooler_output

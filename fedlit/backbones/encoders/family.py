@@ -6,8 +6,9 @@ Importing this module, and those of the families, is light; transformers is impo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,20 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 PROBE = {"text": 12, "audio": 4000, "signal": 256}
 """Tokens or samples of the examples that networks are compared by."""
+
+
+class Extent(NamedTuple):
+    """How long examples are, and how much of one an encoder looks at.
+
+    Attributes:
+        unit: Of what: ``"tokens"``, ``"samples"``, ``"frames of 10 ms"``.
+        limit: As many of an example as it looks at.
+        lengths: Of each example.
+    """
+
+    unit: str
+    limit: int
+    lengths: Sequence[int]
 
 
 class EncoderFamily(ABC):
@@ -93,6 +108,10 @@ class EncoderFamily(ABC):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):  # spectra and means need float32
             inputs = self.inputs(network, x)
         return self.pooled(network, inputs)
+
+    def extent(self, x: Any) -> Extent | None:
+        """How long examples are and how much of one is looked at; None where nothing is ever cut off."""
+        return None
 
     def probe(self, network: nn.Module) -> Tensor:
         """Features (batch, width) of two made-up examples, to compare networks of this architecture by."""

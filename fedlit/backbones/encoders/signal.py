@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlit.backbones.chronos import PATCH_LAYERS, ChronosBolt, unwrap
-from fedlit.backbones.encoders.family import EncoderFamily
+from fedlit.backbones.encoders.family import EncoderFamily, Extent
 from fedlit.backbones.folders import absent_weights, read_network, refuse_absent
 from fedlit.backbones.loading import mend_bolt
 from fedlit.errors import FedlitError
@@ -77,6 +77,9 @@ class BoltEncoder(EncoderFamily):
         if self.channels is not None and x.shape[1] != self.channels:
             raise FedlitError(f"the backbone was loaded for {self.channels} channels; the batch has {x.shape[1]}")
         return {"context": x.to(next(network.parameters()).device, torch.float32)}
+
+    def extent(self, x: Any) -> Extent:
+        return Extent("samples", self.context_length, [x.shape[-1]] * len(x))
 
     def pooled(self, network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         context = inputs["context"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlit.backbones.chronos import unwrap
-from fedlit.backbones.encoders.family import TINY, EncoderFamily
+from fedlit.backbones.encoders.family import TINY, EncoderFamily, Extent
 from fedlit.backbones.folders import read_json, read_network
 from fedlit.errors import FedlitError, first_line, from_folder
 
@@ -75,6 +75,11 @@ class TextEncoder(EncoderFamily):
             rows = self.tokenizer(list(x), **options)
         device = next(network.parameters()).device
         return {name: rows[name].to(device) for name in ("input_ids", "attention_mask")}
+
+    def extent(self, x: Any) -> Extent:
+        with from_folder("the backbone's tokenizer", "copy its files again, or take another backbone"):
+            rows = self.tokenizer(list(x), verbose=False)["input_ids"]
+        return Extent("tokens", self.max_length, [len(row) for row in rows])
 
     def pooled(self, network: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         states: Tensor = unwrap(network)(**inputs).last_hidden_state
