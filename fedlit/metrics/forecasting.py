@@ -21,10 +21,12 @@ class ForecastMetrics(Metric):
 
     - ``rmse``: square root of the mean of (y - f)^2 over all windows and steps (one pool, not a mean of batches).
     - ``mae``: mean of |y - f|.
-    - ``smape``: mean of 200 |y - f| / (|y| + |f| + 1e-8), in percent.
+    - ``smape``: mean of 200 |y - f| / (|y| + |f| + 1e-8), in percent. Samples of which both are 0 are left out, and
+      counted in ``smape_samples_left_out`` where there are any.
     - ``mase``: mean over windows of (MAE of the window / mean |x_t - x_(t-1)| in its context), season of 1
       (Hyndman and Koehler 2006). Windows whose context never moves are left out and counted in ``mase_left_out``.
-    - ``wql``: mean over levels of 2 sum((y - q)(p - 1[y < q])) / sum |y| (Ansari et al. 2024, arXiv 2403.07815).
+    - ``wql``: mean over levels of 2 sum((y - q)(p - 1[y < q])) / sum |y| (Ansari et al. 2024, arXiv 2403.07815);
+      NaN where all y are 0.
 
     ``compute`` returns scalars by name: ``rmse``; ``rmse/ecg`` for each kind seen; with ``steps=True`` also
     ``rmse/step_01``. All are computed on the values given: scaled ones, so that signals of any unit can be pooled.
@@ -95,7 +97,7 @@ class ForecastMetrics(Metric):
             by_step = {
                 "rmse": (sums["squared"] / sums["windows"]).sqrt(),
                 "mae": sums["absolute"] / sums["windows"],
-                "smape": sums["relative"] / sums["windows"],
+                "smape": sums["relative"] / sums["compared"],
             }
             for metric, values in by_step.items():
                 out |= {f"{metric}/step_{i:0{width}d}": value for i, value in enumerate(values, start=1)}
@@ -130,6 +132,7 @@ class ForecastMetrics(Metric):
             "squared": error.square().sum(0),
             "absolute": error.abs().sum(0),
             "relative": relative.sum(0),
+            "compared": (target.abs() + point.abs() > 0).sum(0).double(),
             "pinball": pinball.sum((0, 2)),
             "size": target.abs().sum(),
             "scaled": (error.abs().mean(-1)[moves] / naive[moves]).sum(),
@@ -139,11 +142,14 @@ class ForecastMetrics(Metric):
     def _scores(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         pooled = (sums["squared"].mean() / sums["windows"]).sqrt()
         batched = sums["batch_rmse"] / sums["batches"]
-        return {
+        left_out = sums["windows"] * len(sums["compared"]) - sums["compared"].sum()
+        size = torch.where(sums["size"] > 0, sums["size"], torch.nan)
+        out = {
             "rmse": pooled if self.rmse_reduction == "global" else batched,
             "mae": sums["absolute"].mean() / sums["windows"],
-            "smape": sums["relative"].mean() / sums["windows"],
+            "smape": sums["relative"].sum() / sums["compared"].sum(),
             "mase": sums["scaled"] / sums["moving"],
             "mase_left_out": sums["windows"] - sums["moving"],
-            "wql": 2 * (sums["pinball"] / sums["size"]).mean(),
+            "wql": 2 * (sums["pinball"] / size).mean(),
         }
+        return out | ({"smape_samples_left_out": left_out} if left_out else {})

@@ -116,7 +116,9 @@ class EncoderFamily(ABC):
     def probe(self, network: nn.Module) -> Tensor:
         """Features (batch, width) of two made-up examples, to compare networks of this architecture by."""
         first, draws = next(network.parameters()), torch.Generator().manual_seed(0)
-        inputs = self.example(2, PROBE.get(self.modality))
+        length = PROBE.get(self.modality)
+        most = getattr(self, "max_length", None)
+        inputs = self.example(2, length if length is None or most is None else min(length, most))
         for name, values in inputs.items():
             if values.is_floating_point():
                 inputs[name] = torch.randn(values.shape, generator=draws).to(first.dtype)
