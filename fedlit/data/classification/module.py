@@ -27,7 +27,7 @@ from fedlit.data.classification.examples import Example, Examples, Modality
 from fedlit.data.classification.overview import example_samples, examples_shown
 from fedlit.data.classification.protocol import ExampleProtocol, FHBenchExamples
 from fedlit.data.classification.reach import Reach, cut_off, told
-from fedlit.data.classification.review import absent_classes, blanks_kept, duplicates_and_leaks, idle_with_parity, rare
+from fedlit.data.classification.review import absent_classes, blanks_kept, duplicates_and_leaks, overruled, rare
 from fedlit.data.classification.value_store import ValueStore
 from fedlit.errors import FedlitError
 
@@ -353,8 +353,9 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         self._absent = absent_classes(self._parts)
         count = Counter(name for example in self.records for name in example.labels)
         tested = {name for parts in self._parts.values() for example in parts["test"] for name in example.labels}
-        if self.parity:
-            self._say_if(idle_with_parity(self))
+        self._say_if(overruled(self))
+        if self.cache_folder is not None and self.modality == "text":
+            self.say("data.cache_folder has no effect: texts are kept in memory")
         if self._absent:
             named = [f"{client} ({few(lacking, 3)})" for client, lacking in self._absent.items()]
             self.say(f"{len(named)} client(s) test classes that they have no training example of: {few(named)}")

@@ -89,6 +89,7 @@ class PTBXLClasses(SignalClasses):
         entries = read_database(folder / DATABASE, folder / STATEMENTS)
         labels = {entry.id: self._labels_of(entry, superclass) for entry in entries}
         mixed = self._mixed(entries, labels) if self.parity and self.labels == "superclass" else set()
+        self._say_unlisted(folder, [entry.low if low else entry.high for entry in entries])
         out, unlabelled, dropped = [], [], []
         for entry in entries:
             if self.excluded(entry.id):
@@ -119,6 +120,19 @@ class PTBXLClasses(SignalClasses):
         """The leads of a record, mV."""
         read = read_channels(path, self.leads)
         return read.values, read.rates
+
+    def _say_unlisted(self, folder: Path, listed: Sequence[str]) -> None:
+        """Warn of records in the folders that are read, which the database file does not list."""
+        known = {Path(name).as_posix() for name in listed}
+        tops = sorted({Path(name).parts[0] for name in listed if name})
+        there = [
+            path.relative_to(folder).with_suffix("").as_posix()
+            for top in tops
+            for path in (folder / top).rglob("*.hea")
+        ]
+        more = sorted(name for name in there if name not in known and not Path(name).name.startswith("."))
+        if more:
+            self.say(f"{folder}: {len(more)} record(s) are not in {DATABASE}, and not read: {few(more)}")
 
     def _labels_of(self, entry: Entry, superclass: Mapping[str, str | None]) -> tuple[str, ...]:
         codes = {code: likelihood for code, likelihood in entry.codes.items() if likelihood >= self.min_likelihood}

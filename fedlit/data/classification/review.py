@@ -10,15 +10,25 @@ from fedlit.data.base.records import SPLITS
 from fedlit.data.classification.examples import Example
 
 USUAL: Mapping[str, object] = {"split": "subject", "val_fraction": 0.15, "test_fraction": 0.25}
-"""Arguments that ``parity`` overrules, and their defaults."""
+"""Arguments that say how to split, and their defaults."""
 
 
-def idle_with_parity(data: Any) -> str | None:
-    """A warning of arguments that are given beside ``parity``, which overrules them; else None."""
-    given = [f"data.{name} {value}" for name in USUAL if (value := getattr(data, name)) != USUAL[name]]
-    if not given:
+def overruled(data: Any) -> str | None:
+    """A warning of arguments that are given, and that another one overrules; else None.
+
+    With ``parity`` the split is the published one. With ``split`` ``fold`` the source's parts are taken: a share is
+    then of use only to ask for no part, and that for validation where the source has none.
+    """
+    if data.parity:
+        idle, why = list(USUAL), "the published split is used: leave it out, or data.parity"
+    elif data.protocol.follows_source:
+        own_val = any(example.fold == "val" for example in data.records)
+        idle = [name for name in (["val_fraction"] * own_val + ["test_fraction"]) if getattr(data, name)]
+        why = "the source's own parts are used: leave it out, or data.split"
+    else:
         return None
-    return f"parity: {', '.join(given)} has no effect, the published split is used: leave it out, or data.parity"
+    given = [f"data.{name} {value}" for name in idle if (value := getattr(data, name)) != USUAL[name]]
+    return f"{'parity: ' * data.parity}{', '.join(given)} has no effect, {why}" if given else None
 
 
 def absent_classes(parts: Mapping[str, Mapping[str, Sequence[Example]]]) -> dict[str, list[str]]:

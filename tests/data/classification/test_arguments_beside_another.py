@@ -69,6 +69,21 @@ def test_parity_says_which_arguments_it_overrules(tmp_path):
         TextTable(path, partition=IID(1), parity=True).setup()
 
 
+def test_shares_beside_the_sources_own_parts_are_told(tmp_path):
+    part = ["train", "train", "val", "test", "train"] * 6
+    of = {"fold_column": "part", "partition": IID(1)}
+    data = TextTable(texts(tmp_path, part=part), **of, val_fraction=0.3, test_fraction=0.1)
+    with pytest.warns(UserWarning, match=r"^data.val_fraction 0.3, data.test_fraction 0.1 has no effect, the sou"):
+        data.setup()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*no effect")
+        TextTable(texts(tmp_path), **of, val_fraction=0.3).setup()  # taken of the training part, as there is no other
+        TextTable(texts(tmp_path, part=part), **of, val_fraction=0.0, test_fraction=0.0).setup()
+    cached = TextTable(texts(tmp_path), partition=IID(1), cache_folder=tmp_path)
+    with pytest.warns(UserWarning, match="data.cache_folder has no effect: texts are kept in memory"):
+        cached.setup()
+
+
 def test_separators_and_formats_without_effect_are_told(tmp_path):
     data = TextTable(texts(tmp_path), label_separator="|", partition=IID(1))
     with pytest.warns(UserWarning, match="no row has two labels separated by data.label_separator '|'"):

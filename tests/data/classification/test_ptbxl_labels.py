@@ -57,6 +57,21 @@ def rows(official, tmp_path):
     return tmp_path
 
 
+def test_records_that_are_not_listed_are_told_and_one_that_is_absent_can_be_skipped(rows):
+    with pytest.warns(
+        UserWarning, match=r"30 record\(s\) are not in ptbxl_database.csv, and not read: records500/00000"
+    ):
+        PTBXLClasses(rows).read()
+    table = (rows / "ptbxl_database.csv").read_text().replace("00003_hr", "00999_hr")
+    (rows / "ptbxl_database.csv").write_text(table)
+    arguments = {"partition": IID(1), "split": "record", "val_fraction": 0.0}
+    with pytest.raises(BadRecord, match=r"00999_hr.*exclude \['00003'\]"):
+        PTBXLClasses(rows, **arguments).setup()
+    data = PTBXLClasses(rows, **arguments, on_bad_record="skip")
+    with pytest.warns(UserWarning, match=r"1 bad record\(s\) skipped, 8 kept: 00003"):
+        data.setup()
+
+
 def labels(folder, **arguments):
     return {int(e.id): " ".join(e.labels) for e in PTBXLClasses(folder, rate=500, **arguments).read()}
 
