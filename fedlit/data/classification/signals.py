@@ -50,6 +50,7 @@ class SignalClasses(ClassificationDataModule):
     modality: ClassVar[Modality] = "signal"
     unit: ClassVar[str] = "s"
     added_arguments: ClassVar[Mapping[str, object]] = {"fill_gaps_seconds": None}
+    added_facts: ClassVar[Mapping[str, str | None]] = {"windows_left_out": None}
     rate: float
     _last: tuple[str, Signals] | None
     _constant: dict[str, list[str]]

@@ -41,6 +41,13 @@ def folder_of(path, rows=ROWS, name="train_test_split"):
     return path
 
 
+def test_images_that_are_not_listed_are_told(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / IMAGES / "ISIC_0000099.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 image\(s\) are not in train_test_split, and not read: ISIC_0000099"):
+        FedISIC2019(folder).read()
+
+
 @pytest.mark.parametrize("name", ["train_test_split", "train_test_split.csv"])
 def test_rows_of_the_official_file(name, tmp_path):
     data = FedISIC2019(folder_of(tmp_path, name=name))

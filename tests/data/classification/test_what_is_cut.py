@@ -15,6 +15,7 @@ from fedlit.data.base.records import BadRecord
 from fedlit.data.classification.reach import Reach, cut_off, told
 from fedlit.data.classification.sounds import fitted, pieces
 from fedlit.errors import FedlitError
+from fedlit.runs.fingerprint import data_fingerprint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*count as a subject each")
 SPLITS = ("train", "val", "test")
@@ -62,6 +63,17 @@ def test_seconds_that_are_cut_off_are_counted_by_client(tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*cut off")
         table(sounds(tmp_path / "b", [2.05] * 12), group_column="file").setup()
+
+
+def test_a_run_made_before_anything_was_counted_goes_on(tmp_path):
+    """Neither the new arguments, while they hold their defaults, nor the new facts are in a run's fingerprint."""
+    data = table(sounds(tmp_path, [2.0] * 12))
+    about = data.describe()
+    before = {name: {k: v for k, v in own.items() if k != "cut"} for name, own in about["clients"].items()}
+    made = data_fingerprint(data, about)
+    assert made["records_sha256"] == data_fingerprint(data, about | {"clients": before})["records_sha256"]
+    assert made.keys().isdisjoint({"long", "delimiter", "decimal", "encoding"})
+    assert data_fingerprint(table(tmp_path / "t.csv", long="pieces"), about)["long"] == "pieces"
 
 
 @pytest.mark.parametrize("padding", ["crop", "circular", "zeros"])
