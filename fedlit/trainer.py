@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
 from fedlit.reports.progress import Progress
 from fedlit.reports.summary import Stopwatch, summarised_rounds, write_summary
-from fedlit.runs.folder import RunFolder, last_version, next_version
+from fedlit.runs.folder import METRICS, NAIVE, RunFolder, Table, last_version, next_version
 from fedlit.runs.settings import Point, Precision, RunSettings
 from fedlit.runs.stragglers import Stragglers
 from fedlit.tasks.task import member
@@ -81,7 +82,8 @@ class FederatedTrainer(CallbackHost):
             ``val/personal/rmse``.
         naive: Compare with predictors that need no network, made from each client's own training examples: the last
             value, the context's mean and its last period of signals; the commonest class and a linear model; a
-            dictionary of the mentions. They train nothing and change no other figure.
+            dictionary of the mentions. They train nothing and change no other figure. Or only those named. See
+            docs/naive.md.
         gradient_clip_val: Largest L2 norm of a step's gradient over all of a client's tensors.
         accumulate_grad_batches: Batches of an optimizer step, whose gradients are averaged. An epoch then has fewer
             steps; where it does not go, its last step takes batches of the next.
@@ -126,7 +128,7 @@ class FederatedTrainer(CallbackHost):
         limit_eval_clients: int | None = None,
         limit_eval_batches: int | None = None,
         monitor: str | None = None,
-        naive: bool = True,
+        naive: bool | list[str] = True,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
         fast_dev_run: bool | int = False,
@@ -221,8 +223,8 @@ class FederatedTrainer(CallbackHost):
         for hook in ("on_fit_start", "on_train_start"):
             self.lightning(hook)
         try:
-            results = {session.label(run): self._run(session, run, watch) for run in session.rules}
-            naive = FederatedLoop(session, "").naive_scores("test") if self.settings.naive else {}
+            naive = self._naive(session, folder)
+            results = {session.label(run): self._run(session, run, watch, naive) for run in session.rules}
         except BaseException as error:
             self.lightning("on_exception", error)
             raise
@@ -380,7 +382,16 @@ class FederatedTrainer(CallbackHost):
             self.fabric.barrier()
             datamodule.setup("fit")
 
-    def _run(self, session: Session, run: str, watch: Stopwatch) -> list[Row]:
+    def _naive(self, session: Session, folder: RunFolder) -> list[Row]:
+        """Scores of what needs no network on test data, written to ``naive.csv``."""
+        rows = FederatedLoop(session).naive_scores("test")
+        if rows and self.fabric.is_global_zero:
+            table = Table(folder.path / NAIVE, METRICS)
+            table.cut(0)
+            table.append(rows)
+        return rows
+
+    def _run(self, session: Session, run: str, watch: Stopwatch, naive: Sequence[Row]) -> list[Row]:
         """One rule to its end: its final scores on test data."""
         loop = FederatedLoop(session, run)
         folder = loop.folder
@@ -400,7 +411,7 @@ class FederatedTrainer(CallbackHost):
             folder.metrics.cut(committed.meta["metrics_bytes"])
             folder.metrics.append(rows)
             if loop.rounds_done > loop.first_round or summarised_rounds(folder) != loop.rounds_done:
-                write_summary(loop, nested(rows), watch)
+                write_summary(loop, nested(rows), watch, {} if run else nested(naive))
         self.fabric.barrier()
         return rows
 
@@ -422,11 +433,12 @@ class FederatedTrainer(CallbackHost):
         loop = self._restored(model, datamodule, ckpt_path)
         session, folder = loop.session, loop.folder
         rows = loop.scores("after_aggregation" if loop.rounds_done else "start", split, loop.rounds_done)
+        rows += loop.naive_scores(split)
         session.engine.load({})
         if self.fabric.is_global_zero:
             folder.write_json(f"{split}.json", nested(rows))
             what = f"{session.label('')} after {loop.rounds_done} rounds, {split} data"
-            print_scores(rows, what, labels(session), folder.path)
+            print_scores(rows, what, labels(session), folder.path, session.metrics(split))
         return rows
 
     def _one_by_one(self, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -76,11 +76,13 @@ class Jobs:
         for _, job in self._serving(kind, state, rounds, ((0, client) for client in clients)):
             yield job
 
-    def naive(self, rounds: int, split: str) -> Iterator[Job]:
-        """Score predictors that need no network on every client's split."""
+    def naive(self, split: str, names: Sequence[str], able: Collection[str]) -> Iterator[Job]:
+        """Score predictors that need no network on the split of each client whose site is ``able`` to; all if no
+        ``names`` are given."""
         for group, client in self.plan.scored(split):
-            job = self._job("naive", client, rounds, b"")
-            yield replace(job, ticket=f"{job.ticket}-{split}", split=split, group=group)
+            if client in able:
+                job = self._job("naive", client, 0, b"")
+                yield replace(job, ticket=f"{job.ticket}-{split}", split=split, group=group, models=tuple(names))
 
     def _serving(
         self, kind: Kind, state: Tree, rounds: int, clients: Iterable[tuple[int, str]]

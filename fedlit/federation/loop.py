@@ -239,14 +239,21 @@ class FederatedLoop:
         replies = self._answers(self.jobs.evaluation(self.state, rounds, split))
         return score_rows(rounds, stage, split, replies, self.session.metrics(split))
 
-    def naive_scores(self, split: str) -> dict[str, list[Row]]:
-        """Scores of predictors that need no network on every client's split, by their names, as of personal models."""
-        replies = self._answers(self.jobs.naive(self.rounds_done, split))
-        out: dict[str, list[Row]] = {}
+    def naive_scores(self, split: str) -> list[Row]:
+        """Scores of the predictors without a network that ``trainer.naive`` asks for, on every client's split.
+
+        The model of a row is ``naive:`` and the name; the stage is ``start``, whatever was trained since.
+        """
+        session, wanted = self.session, self.settings.naive
+        if not wanted:
+            return []
+        names = [] if wanted is True else wanted
+        replies = self._answers(self.jobs.naive(split, names, session.roster.able("naive")))
+        rows: list[Row] = []
         for name in dict.fromkeys(name for reply in replies for name in reply.scores):
-            own = [replace(r, scores={"personal": r.scores[name]}) for r in replies if name in r.scores]
-            out[name] = score_rows(self.rounds_done, "naive", split, own, self.session.metrics(split))
-        return out
+            own = [replace(r, scores={f"naive: {name}": r.scores[name]}) for r in replies if name in r.scores]
+            rows += score_rows(0, "start", split, own, session.metrics(split))
+        return rows
 
     def ask(self, kind: Kind) -> list[Reply]:
         """Have clients ``export`` the models that they serve, or ``predict`` by them; their replies in order."""

@@ -86,6 +86,10 @@ class Roster:
         """Examples of each client, by split."""
         return {client: counts for site in self.sites for client, counts in site.examples.items()}
 
+    def able(self, kind: str) -> set[str]:
+        """Clients whose site does jobs of a kind."""
+        return {client for site in self.sites if kind in site.jobs for client in site.examples}
+
     @property
     def batch_size(self) -> int:
         """Examples in a training batch."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from fedlit.errors import writing
@@ -18,6 +19,8 @@ from fedlit.reports.tables import fitted
 from fedlit.runs.folder import SUMMARY_ROWS, RunFolder
 
 SHOWN_CLIENTS = 30
+Cells = Mapping[tuple[str, str], float]
+"""``{(client or summary row, metric): value}``."""
 
 
 def headline(rows: Sequence[Row]) -> list[str]:
@@ -39,7 +42,7 @@ def comparison(
     folder: RunFolder,
     labels: Sequence[str],
     test_metrics: Any,
-    naive: Mapping[str, Sequence[Row]] | None = None,
+    naive: Sequence[Row] = (),
 ) -> None:
     """Print the tables and write ``comparison.csv``.
 
@@ -49,7 +52,7 @@ def comparison(
         labels: What is simulated or a stand-in; said in every title.
         test_metrics: The task's: which way they point, and in ``headline``, if they have it, which ones are shown, the
             primary one first; in ``note`` what the figures are of.
-        naive: Rows of predictors without a network, by name: they come first.
+        naive: Rows of predictors without a network on the same data: they come first.
 
     Raises:
         FedlitError: The disk is full or ``comparison.csv`` cannot be written.
@@ -67,22 +70,21 @@ def comparison(
         shown = [(m, row) for m, row in shown if row == "mean" or m == metrics[0]]
     spaced = [(m if len(metrics) <= 3 else m.replace("_", " "), row) for m, row in shown]
     headers = [f"{m}\n{'mean' if row == 'mean' else 'worst client'}" for m, row in spaced]
-    floors = {f"naive: {name}": rows for name, rows in (naive or {}).items()}
-    everything = {**floors, **results}
-    ordered = [*floors, *list(results)[1:], next(iter(results))]
-    rows = []
-    for name in ordered:
-        value = cells(everything[name])
-        rows.append([name, *(_number(value.get((row, m), math.nan)) for m, row in shown)])
+    floors: dict[str, Cells] = {name: cells(naive, name) for name in dict.fromkeys(row[2] for row in naive)}
+    rules = [*list(results)[1:], next(iter(results))]
+    values = floors | {name: cells(results[name]) for name in rules}
+    rows = [[name, *(_number(own.get((row, m), math.nan)) for m, row in shown)] for name, own in values.items()]
     _print(console, title, ["rule", *headers], rows)
-    if note := getattr(test_metrics, "note", ""):
-        console.print(note, soft_wrap=True)
-    _write(everything, ordered, folder)
+    _print_note(console, test_metrics)
+    _write(values, overall, folder)
     upwards = higher_is_better(test_metrics, metrics[0])
-    compared = _with_best_floor(ordered, floors, metrics[0], upwards)
+    compared = [*_best_floor(floors, metrics[0], upwards), *rules]
     if len(compared) > 1:
-        _by_client(everything, compared, metrics[0], upwards, folder, console, "; ".join(labels))
-    for sent in lines(folder, ordered[len(floors) :]):
+        shown_values = {name: values[name] for name in compared}
+        _by_client(shown_values, metrics[0], upwards, folder, console, "; ".join(labels))
+    for name in compared[:-1]:
+        _print_wins(console, rules[-1], name, values, metrics[0], upwards)
+    for sent in lines(folder, rules):
         console.print(sent, soft_wrap=True)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
@@ -91,78 +93,75 @@ def _print(console: Console, title: str, headers: Sequence[str], rows: Sequence[
     """A table whose names stay apart however narrow the terminal is."""
     heads, short = fitted(headers, rows, console.width)
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(1, len(headers))]
-    numbers = [Column(h, justify="right", min_width=n) for h, n in zip(heads[1:], widths, strict=True)]
-    columns = [Column(heads[0], no_wrap=True), *numbers]
-    table = Table(*columns, title=title)
+    numbers = [Column(escape(h), justify="right", min_width=n) for h, n in zip(heads[1:], widths, strict=True)]
+    columns = [Column(escape(heads[0]), overflow="fold"), *numbers]
+    table = Table(*columns, title=escape(title))
     for row in short:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
-def _with_best_floor(
-    ordered: Sequence[str], floors: Mapping[str, Sequence[Row]], metric: str, higher_is_better: bool
-) -> list[str]:
-    """Names of rules, and before them that of the best predictor without a network: the one that is to be beaten."""
+def _print_note(console: Console, metrics: Any) -> None:
+    if note := getattr(metrics, "note", ""):
+        console.print(note, soft_wrap=True, highlight=False)
+
+
+def _best_floor(floors: Mapping[str, Cells], metric: str, higher_is_better: bool) -> list[str]:
+    """Name of the best predictor without a network, the one that is to be beaten; none without any."""
     sign = -1 if higher_is_better else 1
-    means = {name: sign * cells(rows).get(("mean", metric), math.nan) for name, rows in floors.items()}
+    means = {name: sign * own.get(("mean", metric), math.nan) for name, own in floors.items()}
     known = [name for name, mean in means.items() if not math.isnan(mean)]
-    return [*([min(known, key=lambda name: means[name])] if known else []), *ordered[len(floors) :]]
+    return [min(known, key=lambda name: means[name])] if known else []
 
 
-def _write(results: Mapping[str, Sequence[Row]], ordered: Sequence[str], folder: RunFolder) -> None:
-    values = {name: cells(rows) for name, rows in results.items()}
+def _write(values: Mapping[str, Cells], metrics: Sequence[str], folder: RunFolder) -> None:
     path = folder.path / "comparison.csv"
     with writing(path), open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["client", "metric", *ordered])
+        writer.writerow(["client", "metric", *values])
         for client in [*_clients(values), *SUMMARY_ROWS]:
-            writer.writerows(
-                [client, m, *(values[name].get((client, m), math.nan) for name in ordered)]
-                for m in headline(results[ordered[-1]])
-            )
+            writer.writerows([client, m, *(own.get((client, m), math.nan) for own in values.values())] for m in metrics)
 
 
-def _clients(values: Mapping[str, Mapping[tuple[str, str], float]]) -> list[str]:
+def _clients(values: Mapping[str, Cells]) -> list[str]:
     return sorted({client for by_client in values.values() for client, _ in by_client} - set(SUMMARY_ROWS))
 
 
 def _by_client(
-    results: Mapping[str, Sequence[Row]],
-    ordered: Sequence[str],
-    metric: str,
-    higher_is_better: bool,
-    folder: RunFolder,
-    console: Console,
-    labels: str,
+    values: Mapping[str, Cells], metric: str, higher_is_better: bool, folder: RunFolder, console: Console, labels: str
 ) -> None:
-    values = {name: cells(rows) for name, rows in results.items()}
-    clients = _clients(values)
-    sign = -1 if higher_is_better else 1
+    clients, sign = _clients(values), -1 if higher_is_better else 1
     rows = []
     for client in clients[:SHOWN_CLIENTS]:
-        row = {name: values[name].get((client, metric), math.nan) for name in ordered}
-        known = {name: sign * v for name, v in row.items() if not math.isnan(v)}
-        least = min(known.values(), default=math.nan)
-        rows.append([client, *(_number(v) + (" *" if sign * v == least else "  ") for v in row.values())])
+        row = [own.get((client, metric), math.nan) for own in values.values()]
+        least = min((sign * v for v in row if not math.isnan(v)), default=math.nan)
+        rows.append([client, *(_number(v) + (" *" if sign * v == least else "  ") for v in row)])
     title = f"{metric} of each client on test data; * the best, or equal to it\n{labels}"
-    _print(console, title, ["client", *ordered], rows)
+    _print(console, title, ["client", *values], rows)
     if len(clients) > SHOWN_CLIENTS:
         console.print(f"{len(clients) - SHOWN_CLIENTS} more clients in {folder.path / 'comparison.csv'}")
-    mine = values[ordered[-1]]
-    for other in ordered[:-1]:
-        gains = [sign * (values[other].get((c, metric), math.nan) - mine.get((c, metric), math.nan)) for c in clients]
-        scored = [gain for gain in gains if not math.isnan(gain)]
-        better = sum(gain > 0 for gain in scored)
-        console.print(f"{ordered[-1]} beats {other} in {metric} at {better} of {len(scored)} clients")
 
 
-def print_scores(rows: Sequence[Row], what: str, labels: Sequence[str], path: Path) -> None:
+def _print_wins(
+    console: Console, name: str, other: str, values: Mapping[str, Cells], metric: str, higher_is_better: bool
+) -> None:
+    """Say at how many clients a rule is better than another one."""
+    sign, mine, theirs = -1 if higher_is_better else 1, values[name], values[other]
+    gains = [sign * (theirs.get((c, metric), math.nan) - mine.get((c, metric), math.nan)) for c in _clients(values)]
+    scored = [gain for gain in gains if not math.isnan(gain)]
+    better = sum(gain > 0 for gain in scored)
+    console.print(f"{name} beats {other} in {metric} at {better} of {len(scored)} clients", soft_wrap=True)
+
+
+def print_scores(rows: Sequence[Row], what: str, labels: Sequence[str], path: Path, metrics: Any) -> None:
     """Summary figures of each model, for ``fedlit validate`` and ``fedlit test``."""
     console = Console()
     table = []
     for model in dict.fromkeys(row[2] for row in rows):
         value = cells(rows, model)
         for metric in headline(rows):
-            table.append([f"{model} {metric}", *(_number(value[name, metric]) for name in SUMMARY_ROWS)])
+            if ("mean", metric) in value:
+                table.append([f"{model} {metric}", *(_number(value[name, metric]) for name in SUMMARY_ROWS)])
     _print(console, f"{what}\n{'; '.join(labels)}", ["model and metric", *SUMMARY_ROWS], table)
+    _print_note(console, metrics)
     console.print(f"run folder: {path}", soft_wrap=True)

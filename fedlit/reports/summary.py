@@ -43,7 +43,7 @@ def summarised_rounds(folder: RunFolder) -> int | None:
     return json.loads(path.read_text())["rounds"] if path.exists() else None
 
 
-def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch) -> None:
+def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch, naive: dict[str, Any]) -> None:
     """Write the file of a rule that has ended.
 
     ``seconds`` and peak memory are this process's, which began after ``seconds_from_round`` rounds; the peak is that of
@@ -53,6 +53,7 @@ def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch) -
         loop: After its last round.
         test: Final scores, see :func:`fedlit.federation.scores.nested`.
         watch: Started when the rule was.
+        naive: Scores of what needs no network, likewise; empty: nothing is said of any.
     """
     session, folder = loop.session, loop.folder
     settings, task, fabric = session.settings, session.task, session.fabric
@@ -63,7 +64,9 @@ def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch) -
         "rounds": loop.rounds_done,
         "seed": settings.seed,
         "test": test,
+        **({"naive": naive} if naive else {}),
         "labels": labels(session),
+        **({"note": note} if (note := getattr(session.metrics("test"), "note", "")) else {}),
         "simulated_data": session.roster.simulated,
         "model": session.about_task() or {"class": type(task).__name__},
         "frozen_sha256": session.roster.frozen,

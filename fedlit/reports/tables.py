@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 
 NARROWEST = 12
 """Characters of a name that a table always has room for."""
+GAP = "…"
+"""Stands for any characters that are cut."""
 _SEPARATORS = "-_ ./:"
 
 
 def apart(names: Sequence[str], width: int) -> dict[str, str]:
-    """Names short enough for a column, all different, and none that is another's whole name.
+    """Names short enough for a column, each of which fits one of the names alone, ``…`` being any characters.
 
-    Of names that are too long what they all begin with gives way first, then their middle; where that leaves two alike,
-    they are numbered. Short ones stay as they are.
+    Of names that are too long their middle gives way, the same number of characters being left at the end of all; where
+    that does not tell them apart, what they all begin with gives way first. Where nothing does they are longer than
+    ``width``, and if need be whole. Short ones stay as they are.
 
     Args:
         names: Different ones.
-        width: Characters; more where so many names cannot differ in that.
+        width: Characters.
     """
     names = list(dict.fromkeys(names))
-    if not names:
-        return {}
-    width = max(width, len(str(len(names))) + 2)
-    if all(len(name) <= width for name in names):
+    longest = max(map(len, names), default=0)
+    if longest <= width:
         return {name: name for name in names}
-    start = _shared(names)
-    bare = {name: "…" + name[start:] if start > 1 else name for name in names}
-    for tail in (width // 2, width - 2, 2 * width // 3, width // 3, 2):
-        out = {name: _middle(text, width, tail) for name, text in bare.items()}
-        if _clear(out):
-            return out
-    digits = len(str(len(names)))
-    return {name: f"{name[: width - digits - 1]}…{place:0{digits}d}" for place, name in enumerate(names, 1)}
+    for size in range(max(2, width), longest):
+        for short in _cut(names, size):
+            if max(map(len, short)) <= size and len({*short}) == len(short) and _each_fits_one(short, names):
+                return dict(zip(names, short, strict=True))
+    return {name: name for name in names}
 
 
 def fitted(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[list[str]]]:
@@ -63,21 +63,21 @@ def fitted(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     return [headers[0], *(short.get(name, name) for name in headers[1:])], [[first[row[0]], *row[1:]] for row in rows]
 
 
-def _shared(names: Sequence[str]) -> int:
-    """How many characters all names begin with, up to the last that separates words."""
-    first, last = min(names), max(names)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return max((first.rfind(mark, 0, same) + 1 for mark in _SEPARATORS), default=0) if len(names) > 1 else 0
+def _cut(names: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Names cut in one way after the other, the way that reads best first."""
+    shared = os.path.commonprefix(list(names)) if len(names) > 1 else ""
+    begin = max(shared.rfind(mark) for mark in _SEPARATORS) + 1 or len(shared)
+    headless = [GAP + name[begin:] for name in names] if begin > 1 else list(names)
+    half = size // 2
+    for whole in (names, headless):
+        for tail in (*range(half, size), *range(half - 1, 0, -1)):
+            yield [_without_middle(name, size, tail) for name in whole]
 
 
-def _middle(text: str, width: int, tail: int) -> str:
-    """A text with an ellipsis in the place of its middle, ``tail`` characters kept at its end."""
-    if len(text) <= width:
-        return text
-    return f"{text[: width - tail - 1]}…{text[len(text) - tail :]}"
+def _without_middle(name: str, size: int, tail: int) -> str:
+    return name if len(name) <= size else name[: size - 1 - tail] + GAP + name[len(name) - tail :]
 
 
-def _clear(short: Mapping[str, str]) -> bool:
-    """Whether all short names differ, and none is the whole name of another."""
-    values = list(short.values())
-    return len(set(values)) == len(values) and all(own not in short or own == name for name, own in short.items())
+def _each_fits_one(short: Sequence[str], names: Sequence[str]) -> bool:
+    patterns = (re.compile(".*".join(map(re.escape, re.split(f"{GAP}+", own))), re.DOTALL) for own in short)
+    return all(sum(pattern.fullmatch(name) is not None for name in names) == 1 for pattern in patterns)

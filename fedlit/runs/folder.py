@@ -20,6 +20,8 @@ from fedlit.runs.checkpoint import Checkpoints
 METRICS = ("round", "stage", "model", "client", "split", "metric", "value", "num_examples")
 LEDGER = ("round", "client", "direction", "parameters", "bytes", "dtype")
 STATES = ("round", "client", "name")
+NAIVE = "naive.csv"
+"""File of the scores of what needs no network, with the columns of ``metrics.csv``."""
 SUMMARY_ROWS = ("mean", "weighted_mean", "worst", "std")
 
 

@@ -54,7 +54,7 @@ class RunSettings:
     limit_eval_clients: int | None = resumed(None)
     limit_eval_batches: int | None = resumed(None)
     monitor: str | None = resumed(None)
-    naive: bool = True
+    naive: bool | Sequence[str] = True
     gradient_clip_val: float | None = resumed(None)
     accumulate_grad_batches: int = resumed(1)
     fast_dev_run: bool | int = resumed(False)

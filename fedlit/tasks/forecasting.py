@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from fedlit.backbones.lora import LoRA
 from fedlit.errors import FedlitError
 from fedlit.metrics.forecasting import QUANTILES, ForecastMetrics
 from fedlit.tasks.fine_tuned import FineTuned
-from fedlit.tasks.naive.forecasting import FORECASTS, Forecast
+from fedlit.tasks.naive.forecasting import FORECASTS, Forecast, last_period
 from fedlit.tasks.task import Batch, Naive
 
 
@@ -33,12 +34,15 @@ class ForecastingTask(FineTuned):
         adapter: LoRA settings; None fine-tunes every parameter.
         prediction_length: Horizon in samples.
         rmse_reduction: See :class:`fedlit.metrics.forecasting.ForecastMetrics`.
+        season_length: Period in samples of the forecast by the last period, which rules are compared with; None: found
+            in each context. No model sees it.
         kwargs: See :class:`fedlit.tasks.fine_tuned.FineTuned`.
 
     A batch holds ``context`` (batch, time), ``target`` (batch, horizon), ``kind``, and for ``predict_step`` also
     ``offset``, ``scale`` (batch,), ``record``, ``client``, ``start``.
     """
 
+    added_arguments: ClassVar[Mapping[str, Any]] = {**FineTuned.added_arguments, "season_length": None}
     quantiles: tuple[float, ...] = QUANTILES
     prediction_file: ClassVar[str] = "forecasts.parquet"
 
@@ -48,12 +52,15 @@ class ForecastingTask(FineTuned):
         adapter: LoRA | None = LoRA(),  # noqa: B008  # frozen
         prediction_length: int = 64,
         rmse_reduction: Literal["global", "batch_mean"] = "global",
+        season_length: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, adapter, **kwargs)
         if prediction_length < 1:
             raise FedlitError(f"prediction_length is {prediction_length}: forecast at least one sample")
-        self.prediction_length = prediction_length
+        if season_length is not None and season_length < 1:
+            raise FedlitError(f"model.season_length is {season_length}: give a number of samples, or leave it out")
+        self.prediction_length, self.season_length = prediction_length, season_length
         self.rmse_reduction = rmse_reduction
         self.val_metrics = ForecastMetrics(rmse_reduction=rmse_reduction)
         self.test_metrics = ForecastMetrics(steps=True, rmse_reduction=rmse_reduction)
@@ -141,7 +148,10 @@ class ForecastingTask(FineTuned):
         metrics.update(outputs, batch["target"], batch["context"], batch["kind"])
 
     def naive(self, training: Iterable[Batch]) -> Mapping[str, Naive]:
-        """The last value, the mean of the context and its last period; nothing of ``training`` is needed."""
+        """The last value, the mean of the context and its last period; nothing of ``training`` is needed.
+
+        They are points: all quantiles are alike.
+        """
 
         def scored_by(forecast: Forecast) -> Naive:
             def score(batch: Batch, metrics: Metric) -> None:
@@ -150,7 +160,8 @@ class ForecastingTask(FineTuned):
 
             return score
 
-        return {name: scored_by(forecast) for name, forecast in FORECASTS.items()}
+        periodic = partial(last_period, season_length=self.season_length)
+        return {name: scored_by(forecast) for name, forecast in {**FORECASTS, "last period": periodic}.items()}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Forecasts in the original units.

@@ -33,7 +33,7 @@ class Job:
             before the reply, or None.
         members: Clients whose data are used; more than one for reference rules that pool.
         steps: Optimizer steps for ``train``.
-        models: What to ``evaluate``, of ``global`` and ``personal``.
+        models: What to ``evaluate``, of ``global`` and ``personal``; for ``naive`` names of predictors, none for all.
         group: Jobs of one group come one after the other, and are done together where that can be; the group of most
             work is 0.
         run: Which of the run's rules the job belongs to: empty for its own, ``baselines/<label>`` for a baseline.

@@ -21,6 +21,7 @@ from fedlit.data import FederatedDataModule
 from fedlit.engine.batches import Batches, evaluation_batch_size, evaluation_loader, training_batches
 from fedlit.engine.client_state import ClientStates, Kept
 from fedlit.engine.engine import Assignment, Engine, Trained
+from fedlit.engine.naive import naive_scores
 from fedlit.engine.outputs import Predictions, export_model
 from fedlit.errors import FedlitError, writing
 from fedlit.runs.fingerprint import data_fingerprint
@@ -251,20 +252,10 @@ class LocalSites:
 
     def naive(self, jobs: list[Job]) -> Iterator[Reply]:
         """Scores of the task's predictors without a network, made from the clients' own training examples."""
-        task: Any = self.engine.task
-        make = member(task, "naive")
+        limit = self.settings.limit_eval_batches
         for job in jobs:
-            datasets = [self.data.dataset(job.members, split) for split in ("train", job.split or "test")]
-            metrics = task.test_metrics if job.split == "test" else task.val_metrics
-            training = evaluation_loader(self.data, datasets[0])
-            scored = evaluation_loader(self.data, datasets[1], self.settings.limit_eval_batches)
-            count, values = len(cast(Any, datasets[1])), {}
-            for name, add in (make(training) if make is not None and count else {}).items():
-                metrics.reset()
-                for batch in scored:
-                    add(batch, metrics)
-                values[name] = {metric: float(value) for metric, value in metrics.compute().items()}
-                metrics.reset()
+            assert job.split is not None
+            values, count = naive_scores(self.engine.task, self.data, job.client, job.split, job.models, limit)
             yield Reply(job.ticket, job.client, scores=values, num_examples=count)
 
     def _predict(self, job: Job, predictions: Predictions) -> int:

@@ -1,6 +1,7 @@
 """Tables in a narrow terminal: names stay apart, numbers whole."""
 
 import io
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +15,23 @@ WORDS = st.text("abAB01-_ ", min_size=1, max_size=40)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=30, unique=True), st.integers(3, 45))
-def test_short_names_differ_and_none_is_the_whole_name_of_another(names, width):
+def test_short_names_differ_and_each_fits_its_own_name_alone(names, width):
     short = apart(names, width)
     assert list(short) == names
     assert len(set(short.values())) == len(names)
-    assert all(own == name or own not in short for name, own in short.items())
-    assert all(len(own) <= max(width, len(str(len(names))) + 2) for own in short.values())
+    for name, own in short.items():
+        pattern = ".*".join(map(re.escape, own.split("…")))
+        assert [other for other in names if re.fullmatch(pattern, other, re.DOTALL)] == [name]
+        assert len(own) <= len(name) + 1
     assert all(own == name for name, own in short.items()) or any(len(name) > width for name in names)
+
+
+@given(st.integers(2, 60), st.integers(10, 30))
+def test_names_that_differ_at_their_end_fit_the_width_and_keep_it(count, width):
+    names = [f"subject-Participant_0001_Baseline_of_the_study_{i:02}" for i in range(count)]
+    short = apart(names, width)
+    assert max(map(len, short.values())) <= width
+    assert all(own[-2:] == name[-2:] for name, own in short.items())
 
 
 def test_what_names_share_at_their_beginning_gives_way_and_their_end_stays():
@@ -44,6 +55,7 @@ def test_no_header_and_no_name_is_there_twice(names, rules, width):
 
 
 def printed(width, results, naive=None, tmp_path=None, metrics=None):
+    naive = [(*r[:2], f"naive: {name}", *r[3:]) for name, own in (naive or {}).items() for r in own]
     console = Console(file=io.StringIO(), width=width)
     comparison.Console, before = (lambda: console), comparison.Console
     try:
@@ -97,3 +109,20 @@ def test_numbers_are_never_cut(tmp_path):
     text = printed(80, rows, naive, tmp_path, metrics)
     assert text.count("51.2412") == 12
     assert not [cell for line in text.splitlines() for cell in line.split("│")[2:] if "…" in cell]
+
+
+def test_names_with_brackets_are_names_and_no_markup(tmp_path):
+    text = printed(80, {"FedAvg": [row(c, 0.5) for c in ("site[1]", "b[red]", "mean")],
+                        "Local[2]": [row("mean", 0.5)]}, {}, tmp_path, Metrics())  # fmt: skip
+    assert all(name in text for name in ("site[1]", "b[red]", "Local[2]"))
+
+
+def test_scores_of_what_needs_no_network_stand_beside_those_of_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "Console", lambda: Console(width=80))
+    rows = [(1, "start", model, client, "test", metric, 1.0, 5) for model, metrics in
+            (("personal", ("f1", "loss")), ("naive: dictionary", ("f1",))) for metric in metrics
+            for client in ("mean", "weighted_mean", "worst", "std")]  # fmt: skip
+    comparison.print_scores(rows, "FedAvg", ["data: real"], tmp_path, Metrics())
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("personal f1", "personal loss", "naive: dictionary f1", "of scaled values"))
+    assert "dictionary loss" not in text

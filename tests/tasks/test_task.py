@@ -25,7 +25,7 @@ TASKS = {
 }
 OTHER_VALUES = {
     "backbone": "stand-in:gpt2", "adapter": LoRA(r=3), "prediction_length": 48, "learning_rate": 0.5,
-    "weight_decay": 0.5, "schedule": ("constant", "linear"), "warmup": 0.25,
+    "season_length": 24, "weight_decay": 0.5, "schedule": ("constant", "linear"), "warmup": 0.25,
     "optimizer": lambda parameters: torch.optim.SGD(parameters, 0.5), "seed": 7, "gradient_checkpointing": True,
     "rmse_reduction": "batch_mean", "classes": CLASSES, "loss": "focal", "gamma": 0.5, "class_weights": "balanced",
     "max_length": 99, "channels": 2, "schema": "clinical", "relation_ends": "concept", "frozen": ["layer"],

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedlit.errors import FedlitError
 from fedlit.metrics.forecasting import ForecastMetrics
 from fedlit.tasks import ForecastingTask
 from fedlit.tasks.naive.forecasting import FORECASTS, context_mean, filled, last_period, last_value, period
@@ -68,3 +69,38 @@ def test_the_task_scores_them_by_its_own_metrics():
     found["last value"](batch, metrics)
     assert float(metrics.compute()["rmse"]) == pytest.approx(0.5)
     assert float(metrics.compute()["mae"]) == pytest.approx(0.5)
+
+
+@given(st.integers(4, 40), st.integers(0, 2**31), st.floats(0.0, 0.2))
+def test_the_period_of_a_noisy_wave_is_found(length, seed, noise):
+    draws = np.random.default_rng(seed)
+    angle = 2 * np.pi * np.arange(4 * length) / length + draws.uniform(0, 2 * np.pi)
+    wave = np.sin(angle) + noise * draws.normal(size=4 * length)
+    assert abs(int(period(torch.from_numpy(wave)[None])[0]) - length) <= max(1, round(0.1 * length))
+
+
+def test_the_period_is_the_highest_peak_of_the_autocorrelation_summed_by_hand():
+    draws = np.random.default_rng(0)
+    wave = np.sin(np.arange(90) / 3) + np.sin(np.arange(90) / 1.5 + 1) + 0.2 * draws.normal(size=90)
+    x = wave - wave.mean()
+    r = np.array([(x[: 90 - k] * x[k:]).sum() / (x * x).sum() for k in range(47)])
+    fallen = int(np.flatnonzero(r < 0)[0])
+    peaks = [k for k in range(fallen, 46) if r[k] >= r[k - 1] and r[k] > r[k + 1] and r[k] > 1.96 / 90**0.5]
+    assert int(period(torch.from_numpy(wave)[None])[0]) == max(peaks, key=lambda k: r[k])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 5])
+def test_contexts_too_short_for_a_period_have_none(samples):
+    assert period(torch.arange(2.0 * samples).reshape(2, samples) % 2).tolist() == [1, 1]
+
+
+def test_a_period_that_is_given_is_taken():
+    context = torch.tensor([[9.0, 1.0, 2.0, 3.0, NAN, 5.0]])
+    assert last_period(context, 4, 3).tolist() == [[3, 3, 5, 3]]
+    assert last_period(context, 2, 100).tolist() == [[9, 1]]
+    task = ForecastingTask(prediction_length=2, season_length=3)
+    metrics = ForecastMetrics()
+    task.naive([])["last period"]({"context": context, "target": torch.tensor([[3.0, 4.0]]), "kind": ["x"]}, metrics)
+    assert float(metrics.compute()["mae"]) == pytest.approx(0.5)
+    with pytest.raises(FedlitError, match="model.season_length is 0: give a number of samples"):
+        ForecastingTask(season_length=0)
