@@ -25,12 +25,12 @@ class ImageReader(ClassificationDataModule):
     _dicoms: int
 
     def picture(self, path: Path) -> Pixels:
-        """A file, shape (size, size, 3). DICOM is known by its first bytes.
+        """A file, shape (size, size, 3). DICOM is known by its first bytes, or by its ending.
 
         Raises:
             BadRecord: It cannot be used; the message names it and the mend.
         """
-        if is_dicom(path):
+        if path.suffix.lower() in (".dcm", ".dicom") or is_dicom(path):
             pixels, without = read_dicom(path, self.dicom_window)
             self._dicoms += 1
             if without:

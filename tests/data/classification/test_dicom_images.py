@@ -231,7 +231,7 @@ def test_a_table_of_dicom_files(tmp_path):
     assert NAME.partition("^")[0] not in str(data.describe())
     (tmp_path / "0.dcm").write_text("no image")
     assert not is_dicom(tmp_path / "0.dcm")
-    with pytest.raises(BadRecord, match=r"0.dcm: cannot be read as an image"):
+    with pytest.raises(BadRecord, match=r"0.dcm: cannot be read as DICOM: copy it again, or save it as"):
         ImageTable(path, size=8, partition=IID(2)).setup()
 
 
