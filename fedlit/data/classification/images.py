@@ -53,7 +53,7 @@ class ImageReader(ClassificationDataModule):
                 f"{len(self._without_window)} DICOM file(s) have no window, and the range of their own values is used, "
                 f"in which equal tissue may look different: set data.dicom_window: {few(self._without_window)}"
             )
-        if self.dicom_window != "file" and not self._dicoms:
+        if self.dicom_window != "file" and not self._dicoms and not self.stand_in:
             self.say("data.dicom_window has no effect: no file is DICOM")
 
     def _forget(self) -> None:
