@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -27,7 +27,7 @@ from fedlit.tasks.export import backbone_of, load_head, load_network, read_setti
 from fedlit.tasks.export_check import same_tokens
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
 from fedlit.tasks.lengths import Lengths
-from fedlit.tasks.naive.classification import Linear, features, frequencies, prior
+from fedlit.tasks.naive.classification import Logits, classifiers
 from fedlit.tasks.task import Batch, Naive
 
 if TYPE_CHECKING:
@@ -183,29 +183,15 @@ class ClassificationTask(FineTuned):
     def naive(self, training: Iterable[Batch]) -> Mapping[str, Naive]:
         """The commonest class of a client's training examples, and a linear model of simple features of these.
 
-        See :mod:`fedlit.tasks.naive.classification`. None of both without a training example.
+        See :func:`fedlit.tasks.naive.classification.classifiers`.
         """
-        inputs, targets = [], []
-        modality = str(self.modality)
-        for batch in training:
-            target = self._target(batch)
-            hot = target if self.multi_label else torch.nn.functional.one_hot(target, len(self.classes or ()))
-            targets.append(hot.double().cpu().numpy())
-            inputs.append(features(_values(batch), modality))
-        if not targets:
-            return {}
-        whole = np.concatenate(targets)
-        usual = prior(whole) if self.multi_label else frequencies(whole)
-        linear = Linear(np.concatenate(inputs), whole, self.multi_label)
+        labelled = ((_values(batch), self._target(batch).cpu().numpy()) for batch in training)
 
-        def commonest(batch: Batch, metrics: Metric) -> None:
-            metrics.update(torch.from_numpy(np.tile(usual, (len(batch["label"]), 1))), self._target(batch))
+        def add(logits: Logits, batch: Batch, metrics: Metric) -> None:
+            metrics.update(torch.from_numpy(logits(_values(batch))), self._target(batch))
 
-        def fitted(batch: Batch, metrics: Metric) -> None:
-            logits = linear.logits(features(_values(batch), modality))
-            metrics.update(torch.from_numpy(logits), self._target(batch))
-
-        return {"commonest class": commonest, "linear model": fitted}
+        made = classifiers(labelled, self.modality, len(self.classes or ()))
+        return {name: partial(add, logits) for name, logits in made.items()}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Probabilities, by softmax, or by sigmoids of labels.
@@ -352,10 +338,10 @@ class ClassificationTask(FineTuned):
         return ["+".join(sorted(row)) or "none" for row in rows]
 
 
-def _values(batch: Batch) -> Sequence[Any]:
-    """What a batch holds of each example: texts, or arrays."""
+def _values(batch: Batch) -> Any:
+    """What a batch holds of its examples: texts, or an array of all."""
     x = batch["x"]
-    return [value.cpu().numpy() for value in x] if isinstance(x, Tensor) else x
+    return x.cpu().numpy() if isinstance(x, Tensor) else x
 
 
 def load_classifier(folder: Path | str, backbone: str | None = None) -> ClassificationTask:

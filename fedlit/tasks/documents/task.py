@@ -81,9 +81,7 @@ class DocumentTask(FineTuned):
 
         See :class:`fedlit.tasks.naive.mentions.Dictionary`.
         """
-        dictionary = Dictionary.of(own for batch in training for own in self.documents_of(batch))
-        known = {entity.name for entity in self.sought.entities}
-        dictionary = Dictionary({words: kind for words, kind in dictionary.types.items() if kind in known})
+        dictionary = Dictionary.of((own for batch in training for own in self.documents_of(batch)), self.sought)
 
         def look_up(batch: Batch, metrics: Metric) -> None:
             documents = self.documents_of(batch)

@@ -1,92 +1,94 @@
-"""Classes without a model: the commonest one, and a linear model on features that need no training."""
+"""Classes without a network: the commonest one, and a linear model on features that need no training."""
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from fedlit.tasks.naive.features import FEATURES, Array
+
 MOST = 2000
-"""Training examples of a client that the linear model is fitted on, evenly spaced."""
+"""Training examples of a client that the linear model is fitted on."""
 PENALTY = 1.0
 """Weight of half the squared norm of the weights, beside the sum of the losses."""
-BUCKETS = 1024
-"""Features of a text."""
-_BANDS = {"signal": 8, "audio": 24}
-_GRID = 8
-_TINY = 1e-12
+FARTHEST = 10.0
+"""Deviations from the mean; a feature that is farther off counts as this far."""
 
 
-def features(values: Sequence[Any], modality: str) -> Array:
-    """Simple features of examples, float64 (examples, features), finite.
+Logits = Callable[[Any], Array]
+"""Logits (batch, classes) of a batch's values."""
 
-    - ``signal`` (channels, samples): of each channel the mean, deviation, minimum and maximum, and the logarithms of
-      its energy in 8 bands of equal width up to half the rate.
-    - ``audio`` (samples,): the same with 24 bands.
-    - ``image`` (height, width, 3), 0 to 255: mean and deviation of each colour, and means of the grey image in 8 x 8
-      parts.
-    - ``text``: logarithms of 1 + how often words occur, in 1024 buckets by CRC-32 of the word, brought to length 1.
+
+def classifiers(
+    training: Iterable[tuple[Any, npt.NDArray[Any]]], modality: str | None, classes: int, most: int = MOST
+) -> dict[str, Logits]:
+    """Classifiers of a client's training examples, by their names in tables; none without an example.
+
+    - ``commonest class``: :func:`usual_logits`; the first of equally common classes is the likeliest.
+    - ``linear model``: a :class:`Linear` of the modality's features, see :mod:`fedlit.tasks.naive.features`; not of an
+      unknown modality.
+
+    Args:
+        training: Batches: values as the features of the modality take them, and labels, whole numbers (batch,) or 0 and
+            1 (batch, classes).
+        modality: What the values are.
+        classes: How many classes or labels there are.
+        most: Of more examples, the linear model is fitted on every second, fourth, ... of them, so that it is on half
+            of ``most`` at least; the features of others are not kept.
     """
-    made: dict[str, Callable[[Any], Array]] = {"image": _of_image, "text": _of_text}
-    of_wave = partial(_of_waves, bands=_BANDS.get(modality, 0))
-    rows = [made.get(modality, of_wave)(value) for value in values]
-    return np.asarray(np.nan_to_num(np.stack(rows), nan=0.0, posinf=0.0, neginf=0.0))
+    make = FEATURES.get(modality or "")
+    labels: list[npt.NDArray[Any]] = []
+    rows: list[Array] = []
+    step, seen = 1, 0
+    for values, label in training:
+        labels.append(label)
+        places = range(-seen % step, len(label), step)
+        seen += len(label)
+        if make is not None and places:
+            rows += list(make(values[places.start :: step]))
+        while len(rows) > most:
+            rows, step = rows[::2], 2 * step
+    if not seen:
+        return {}
+    label = np.concatenate(labels)
+    multi_label = label.ndim == 2
+    target = label.astype(np.float64) if multi_label else np.eye(classes)[label]
+    usual = usual_logits(target, multi_label)
+    out: dict[str, Logits] = {"commonest class": lambda values: np.tile(usual, (len(values), 1))}
+    if make is not None:
+        linear = Linear(np.stack(rows), target[::step], multi_label)
+        out["linear model"] = lambda values: linear.logits(make(values))
+    return out
 
 
-def _of_waves(value: npt.NDArray[Any], bands: int) -> Array:
-    wide = np.nan_to_num(np.atleast_2d(np.asarray(value, np.float64)))
-    energy = np.abs(np.fft.rfft(wide - wide.mean(axis=1, keepdims=True), axis=1)) ** 2
-    parts = [part.sum(axis=1) for part in np.array_split(energy, bands, axis=1)]
-    plain = [wide.mean(1), wide.std(1), wide.min(1), wide.max(1)]
-    return np.concatenate([*plain, *(np.log(part / wide.shape[1] + _TINY) for part in parts)])
+def usual_logits(target: Array, multi_label: bool) -> Array:
+    """Logits of the share of each class, with one example of each added (Laplace), (classes,).
 
-
-def _of_image(value: npt.NDArray[Any]) -> Array:
-    wide = np.asarray(value, np.float64) / 255
-    grey = wide.mean(axis=2)
-    rows = np.array_split(grey, min(_GRID, grey.shape[0]), axis=0)
-    grid = [part.mean() for row in rows for part in np.array_split(row, min(_GRID, grey.shape[1]), axis=1)]
-    return np.concatenate([wide.mean(axis=(0, 1)), wide.std(axis=(0, 1)), grid])
-
-
-def _of_text(value: str) -> Array:
-    counts = np.zeros(BUCKETS)
-    for word in re.findall(r"\w+", value.casefold()):
-        counts[zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS] += 1
-    logs = np.log1p(counts)
-    return logs / max(float(np.linalg.norm(logs)), _TINY)
-
-
-def prior(target: Array) -> Array:
-    """Logits of the share of each class, (classes,), one example of each added (Laplace).
+    Shares are (count + 1) / (examples + classes), of several labels (count + 1) / (examples + 2): none is 0.
 
     Args:
         target: 0 and 1, (examples, classes).
+        multi_label: Whether an example has any number of classes: logits are then before sigmoids.
     """
-    share = (target.sum(axis=0) + 1) / (len(target) + 2)
-    return np.asarray(np.log(share) - np.log1p(-share))
-
-
-def frequencies(target: Array) -> Array:
-    """Logarithms of the share of each class among examples of one class each, one added to each, (classes,)."""
-    count = target.sum(axis=0) + 1
-    return np.asarray(np.log(count / count.sum()))
+    count, examples, classes = target.sum(axis=0) + 1, *target.shape
+    if multi_label:
+        return np.asarray(np.log(count) - np.log(examples + 2 - count))
+    return np.asarray(np.log(count) - np.log(examples + classes))
 
 
 class Linear:
     """Logistic regression with an L2 penalty on standardised features, fitted by L-BFGS (``scipy.optimize``).
 
     It minimises the sum over examples of the cross-entropy (of several labels: the sum of the binary ones) plus
-    ``PENALTY / 2`` times the squared norm of the weights; the biases are free.
+    ``PENALTY / 2`` times the squared norm of the weights; the biases are free. An example of each class at the mean of
+    all features is added (of several labels: one with all and one with none), so that a model without weights is
+    :func:`usual_logits`. This it is where features say nothing or all examples are of one class.
 
     Args:
-        inputs: Features (examples, features).
+        inputs: Features (examples, features), finite.
         target: 0 and 1 (examples, classes).
         multi_label: Whether an example has any number of classes.
     """
@@ -94,34 +96,41 @@ class Linear:
     def __init__(self, inputs: Array, target: Array, multi_label: bool) -> None:
         from scipy.optimize import minimize
 
-        chosen = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), MOST)).round().astype(int))
-        inputs, target = inputs[chosen], target[chosen]
         self.multi_label = multi_label
-        self.mean, self.scale = inputs.mean(axis=0), inputs.std(axis=0)
-        self.scale = np.where(
-            self.scale > 1e-9 * (1 + np.abs(self.mean)), self.scale, np.inf
-        )  # constant ones count as 0
-        plain = self._plain(inputs)
-        start = np.zeros((plain.shape[1] + 1, target.shape[1]))
-        found = minimize(
-            self.loss, start.ravel(), (plain, target), jac=True, method="L-BFGS-B", options={"maxiter": 200}
-        )
+        self.mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
+        self.scale = np.where(scale > 1e-9 * np.abs(inputs).max(axis=0), scale, np.inf)  # a constant one counts as 0
+        self.middle: Array = np.zeros(inputs.shape[1])
+        self.middle = self.standardised(inputs).mean(axis=0)
+        start = np.zeros((inputs.shape[1] + 1, target.shape[1]))
+        start[-1] = usual_logits(target, multi_label)
+        known = self.with_one_of_each(self.standardised(inputs), target)
+        found = minimize(self.loss, start.ravel(), known, jac=True, method="L-BFGS-B", options={"maxiter": 200})
         self.weights = found.x.reshape(start.shape)
 
     def logits(self, inputs: Array) -> Array:
         """Logits (examples, classes)."""
-        return np.asarray(self._plain(inputs) @ self.weights[:-1] + self.weights[-1])
+        return np.asarray(self.standardised(inputs) @ self.weights[:-1] + self.weights[-1])
 
-    def loss(self, flat: Array, plain: Array, target: Array) -> tuple[float, Array]:
+    def standardised(self, inputs: Array) -> Array:
+        """Features of mean 0 and deviation 1 over the training examples, but for those that are far off."""
+        return np.asarray(np.clip((inputs - self.mean) / self.scale, -FARTHEST, FARTHEST) - self.middle)
+
+    def with_one_of_each(self, inputs: Array, target: Array) -> tuple[Array, Array]:
+        """Standardised features and targets, and the examples that are added to them."""
+        classes = target.shape[1]
+        added = np.stack([np.ones(classes), np.zeros(classes)]) if self.multi_label else np.eye(classes)
+        return np.concatenate([inputs, np.zeros((len(added), inputs.shape[1]))]), np.concatenate([target, added])
+
+    def loss(self, flat: Array, inputs: Array, target: Array) -> tuple[float, Array]:
         """What is minimised, and its gradient.
 
         Args:
             flat: Weights, and biases last, (features + 1, classes) as one row.
-            plain: Standardised features.
+            inputs: Standardised features.
             target: 0 and 1.
         """
         weights = flat.reshape(-1, target.shape[1])
-        z = plain @ weights[:-1] + weights[-1]
+        z = inputs @ weights[:-1] + weights[-1]
         if self.multi_label:
             total = np.logaddexp(0, z).sum() - (z * target).sum()
             p = np.exp(-np.logaddexp(0, -z))
@@ -129,8 +138,5 @@ class Linear:
             whole = np.logaddexp.reduce(z, axis=1, keepdims=True)
             total = whole.sum() - (z * target).sum()
             p = np.exp(z - whole)
-        slope = np.vstack([plain.T @ (p - target) + PENALTY * weights[:-1], (p - target).sum(axis=0)])
+        slope = np.vstack([inputs.T @ (p - target) + PENALTY * weights[:-1], (p - target).sum(axis=0)])
         return float(total + PENALTY / 2 * (weights[:-1] ** 2).sum()), slope.ravel()
-
-    def _plain(self, inputs: Array) -> Array:
-        return np.asarray((inputs - self.mean) / self.scale)
