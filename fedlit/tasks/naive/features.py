@@ -39,15 +39,14 @@ def of_sounds(x: npt.NDArray[Any]) -> Array:
     """Mean and deviation over frames of the log energies of 24 bands, (batch, 48).
 
     Args:
-        x: (batch, samples).
+        x: (batch, samples). A sample that is not finite counts as the mean of the others of its frame.
     """
-    values = _filled(x)
-    values = values - values.mean(axis=-1, keepdims=True)
-    width = min(FRAME, values.shape[-1])
-    last = values.shape[-1] - width
+    width = min(FRAME, x.shape[1])
+    last = x.shape[1] - width
     starts = np.unique(np.linspace(0, last, min(FRAMES, 1 + last // width)).round().astype(int))
-    frames = values[:, starts[:, None] + np.arange(width)] * np.hanning(width + 2)[1:-1]
-    energies = _log_energies(frames, FRAME, SOUND_BANDS)
+    frames = _filled(np.stack([x[:, start : start + width] for start in starts], axis=1))
+    window = np.hanning(width + 2)[1:-1]
+    energies = _log_energies((frames - frames.mean(axis=-1, keepdims=True)) * window, FRAME, SOUND_BANDS)
     return np.concatenate([energies.mean(axis=1), energies.std(axis=1)], axis=1)
 
 
@@ -60,9 +59,10 @@ def of_images(x: npt.NDArray[Any]) -> Array:
     down, across = _parts(x.shape[1]), _parts(x.shape[2]).T
     rows = []
     for image in x:
-        values = np.clip(np.nan_to_num(np.asarray(image, np.float64)), 0, 255) / 255
-        grey = down @ values.mean(axis=2) @ across
-        rows.append(np.concatenate([values.mean(axis=(0, 1)), values.std(axis=(0, 1)), grey.ravel()]))
+        colours = np.array(image.reshape(-1, 3).T, np.float64, order="C")  # each colour's numbers beside each other
+        colours = np.clip(np.nan_to_num(colours), 0, 255) / 255
+        grey = down @ colours.mean(axis=0).reshape(image.shape[:2]) @ across
+        rows.append(np.concatenate([colours.mean(axis=1), colours.std(axis=1), grey.ravel()]))
     return np.stack(rows)
 
 
@@ -113,6 +113,8 @@ def _filled(x: npt.NDArray[Any]) -> Array:
     values = np.asarray(x, np.float64)
     known = np.isfinite(values)
     values = np.clip(np.where(known, values, 0), -_LARGEST, _LARGEST)
+    if known.all():
+        return values
     mean = values.sum(axis=-1, keepdims=True) / np.maximum(known.sum(axis=-1, keepdims=True), 1)
     return np.where(known, values, mean)
 
