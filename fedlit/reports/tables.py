@@ -55,7 +55,7 @@ def fitted(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     cap, wide = 6, sum(max(n, 6) for n in numbers)
     for most in range(max(words, default=0), 5, -1):
         needed = sum(max(n, min(word, most)) for n, word in zip(numbers, words, strict=True))
-        if free - needed >= min(longest, 2 * NARROWEST):
+        if free - needed >= min(longest, NARROWEST):
             cap, wide = most, needed
             break
     short = apart(headers[1:], cap) if any(word > cap for word in words) else {}

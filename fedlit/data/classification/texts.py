@@ -171,7 +171,7 @@ def _part(folder: Path, part: str) -> Path:
     for suffix in (".txt", ".zip"):
         if (folder / f"{part}{suffix}").is_file():
             return folder / f"{part}{suffix}"
-    packed = next(folder.glob(f"{part}.*"), None)
+    packed = min(folder.glob(f"{part}.*"), default=None)
     mend = f"unpack {packed.name}" if packed is not None else "set data.root to the folder with the official files"
     raise FedlitError(f"{folder}: no {part}.txt or {part}.zip: {mend}")
 
