@@ -161,7 +161,8 @@ class ForecastingTask(FineTuned):
             return score
 
         periodic = partial(last_period, season_length=self.season_length)
-        return {name: scored_by(forecast) for name, forecast in {**FORECASTS, "last period": periodic}.items()}
+        forecasts: dict[str, Forecast] = {**FORECASTS, "last period": periodic}
+        return {name: scored_by(forecast) for name, forecast in forecasts.items()}
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """Forecasts in the original units.
