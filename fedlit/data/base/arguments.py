@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import inspect
 import math
 from collections.abc import Sequence
@@ -35,6 +36,15 @@ def shares(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise FedlitError(f"data.{name} is {value}: give a share from 0 to 1")
+
+
+def text_encoding(name: str) -> None:
+    """Refuse an encoding of text that Python does not know."""
+    try:
+        "".encode(name)  # codecs that are none of text, such as rot13, are known too, and raise here
+        codecs.getincrementaldecoder(name)
+    except (LookupError, ValueError) as error:
+        raise FedlitError(f"data.encoding {name!r} is unknown: give utf-8, cp1252, latin-1 or utf-16") from error
 
 
 def constructor_arguments(cls: type, root: type) -> list[str]:

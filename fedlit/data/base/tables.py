@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fedlit.data.base import arguments
 from fedlit.data.base.listing import PACKED
 from fedlit.data.base.names import few
 from fedlit.data.base.records import BadRecord
@@ -61,10 +62,7 @@ class TableFormat:
                 raise FedlitError(f"data.{name} is {mark!r}: give one character")
         if self.delimiter == self.decimal:
             raise FedlitError(f"data.delimiter and data.decimal are both {self.decimal!r}: give two characters")
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
-            raise FedlitError(f"data.encoding {self.encoding!r} is unknown: give utf-8, latin-1 or utf-16") from error
+        arguments.text_encoding(self.encoding)
 
 
 def is_table(path: Path) -> bool:
@@ -123,16 +121,21 @@ def numbers(path: Path, table: pd.DataFrame, name: str, format: TableFormat | No
     import pandas as pd
 
     values = column(path, table, name, "mend data.columns or the table", format)
+    decimal = format.decimal if format else "."
     if values.dtype.kind not in "fiub":  # blanks around numbers, and an own decimal mark beside them
-        decimal = format.decimal if format else "."
-        plain = ["" if cell is None or cell != cell else str(cell).strip().replace(decimal, ".") for cell in values]
+        # A point beside another mark is none of decimals: it is exchanged, so that the cell is no number.
+        marks = str.maketrans({decimal: ".", ".": decimal})
+        plain = [cell.strip().translate(marks) if isinstance(cell, str) else cell for cell in values]
+        plain = ["" if cell is None or cell != cell else str(cell) for cell in plain]
         values = pd.Series([cell or None for cell in plain], index=values.index, dtype=object)
     found = pd.to_numeric(values, errors="coerce")
     wrong = np.flatnonzero((found.isna() & values.notna()).to_numpy())
     if not len(wrong):
         return np.asarray(found.to_numpy(np.float64, na_value=np.nan))
     cells = [str(values.iloc[int(place)]).strip() for place in wrong[:20]]
-    if all(_NUMBER.fullmatch(cell) for cell in cells):
+    if decimal != "." and all(decimal in cell for cell in cells):
+        mend = f"they hold points, and data.decimal is {decimal!r}: write no marks between thousands"
+    elif all(_NUMBER.fullmatch(cell) for cell in cells):
         mend = "decimals are written with a comma: set data.decimal to ','"
     elif len(wrong) == 1 and wrong[0] == 0 and len(values) > 1:
         mend = "row 2 holds units or a second header: delete it"
@@ -217,8 +220,9 @@ def explained(path: Path, format: TableFormat | None, error: Exception | None) -
     if isinstance(error, OSError) and error.strerror:
         return error.strerror, "give a file that can be read"
     if isinstance(error, UnicodeError):
-        encoding = (format or TableFormat()).encoding.upper()
-        mend = "save it in UTF-8" if format is None else "set data.encoding, perhaps to latin-1 or cp1252"
+        encoding = (format if format and is_csv(path) else TableFormat()).encoding.upper()
+        fixed = format is None or not is_csv(path)
+        mend = "save it in UTF-8" if fixed else "set data.encoding, perhaps to latin-1 or cp1252"
         return f"it is not {encoding}", mend
     lines = _first_lines(path, format or TableFormat()) if _kind(path) not in (".parquet", ".jsonl") else []
     if lines:
@@ -319,14 +323,21 @@ def _csv(path: Path, format: TableFormat, text: Sequence[str] | None) -> pd.Data
 def _parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.read_parquet(path)
+    table = pd.read_parquet(path)
+    for place, kind in enumerate(table.dtypes):
+        if kind.kind == "O":  # cells that are arrays compare cell by cell
+            cells = [cell.tolist() if isinstance(cell, np.ndarray) else cell for cell in table.iloc[:, place]]
+            table.isetitem(place, pd.Series(cells, index=table.index, dtype=object))
+    return table
 
 
 def _json_lines(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for number, line in enumerate(_bytes(path).decode("utf-8-sig").splitlines(), 1):
+    content = _bytes(path)
+    # Lines end at line feeds alone: other marks of line ends may stand in strings.
+    for number, line in enumerate(content.decode(_encoding(content[:4], TableFormat())).split("\n"), 1):
         if not line.strip():
             continue
         try:

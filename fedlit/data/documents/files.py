@@ -18,7 +18,7 @@ from fedlit.data.base.tables import encodable
 from fedlit.data.documents.documents import Document, blank_fault
 from fedlit.data.documents.formats import Piece
 from fedlit.data.documents.module import DocumentDataModule
-from fedlit.data.files.text import Text, check_encoding, read_text
+from fedlit.data.files.text import Text, read_text
 from fedlit.errors import FedlitError
 
 
@@ -61,7 +61,7 @@ class DocumentFiles(DocumentDataModule):
         super().__init__(**kwargs)
         NameRule("data.site_pattern", site_pattern)
         NameRule("data.subject_pattern", subject_pattern)
-        check_encoding(encoding)
+        arguments.text_encoding(encoding)
         if site_by is not None:
             arguments.one_of("site_by", site_by, SiteBy)
 

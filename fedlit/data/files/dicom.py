@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,19 +94,20 @@ def read_dicom(path: Path, window: DicomWindow = "file") -> tuple[Image, bool]:
         raise FedlitError(f"{path}: DICOM images need pydicom: pip install 'fedlit[dicom]'")
     with _quiet():
         found = _elements(path)
-        frames = int(found.get("NumberOfFrames", 1) or 1)
+        frames = _frames(path, found)
         if frames > 1:
             raise BadRecord(f"{path}: holds {frames} frames, one is needed: save it as a file of its own")
         kind = str(found.get("PhotometricInterpretation", "")).strip()
         if kind not in (*GREYS, *COLOURS, "PALETTE COLOR"):
             known = ", ".join((*GREYS, "PALETTE COLOR", *COLOURS))
-            raise BadRecord(f"{path}: its photometric interpretation is {kind or 'absent'}, not one of {known}")
+            said = "not" if kind else "absent, not"
+            raise BadRecord(f"{path}: its photometric interpretation is {said} one of {known}: save it as one of these")
         pixels = _pixels(path, found)
         try:
             if kind in GREYS:
                 return _grey(found, pixels, window, inverted=kind == "MONOCHROME1")
             return _coloured(found, pixels, kind), False
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError, struct.error):
             raise BadRecord(
                 f"{path}: what it says of rescaling, windows or palettes cannot be read: mend the header, or leave the "
                 f"record out"
@@ -127,6 +129,13 @@ def _elements(path: Path) -> Any:
     if "PixelData" not in found:
         raise BadRecord(f"{path}: holds no image (no pixel data): leave it out")
     return found
+
+
+def _frames(path: Path, found: Any) -> int:
+    try:
+        return int(found.get("NumberOfFrames", 1) or 1)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRecord(f"{path}: its number of frames cannot be read: mend the header") from None
 
 
 def _pixels(path: Path, found: Any) -> npt.NDArray[Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedlit.data.base.records import BadRecord
-from fedlit.errors import FedlitError
 
 MARK = "\ufeff"
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -29,18 +28,6 @@ class Text:
     def lines(self) -> str:
         """For formats of lines: also without the marks that begin a line where files were joined."""
         return self.content.replace(f"\n{MARK}", "\n")
-
-
-def check_encoding(name: str) -> None:
-    """Refuse an encoding that Python does not know.
-
-    Raises:
-        FedlitError: With those that are common.
-    """
-    try:
-        codecs.lookup(name)
-    except LookupError as error:
-        raise FedlitError(f"data.encoding {name!r} is unknown: give utf-8, cp1252, latin-1 or utf-16") from error
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> Text:

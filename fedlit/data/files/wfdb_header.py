@@ -5,6 +5,7 @@ Source of the format: the manual page ``header(5)`` of the WFDB Applications Gui
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def read_header(path: Path) -> Header:
     rate = USUAL_RATE
     if len(first) > 2:
         given = _RATE.fullmatch(first[2])
-        if given is None or not float(given["rate"]) > 0:
+        if given is None or not 0 < float(given["rate"]) < math.inf:
             raise BadRecord(_malformed(path, kept[0], f"{first[2]!r} is no sampling rate"))
         rate = float(given["rate"])
     else:

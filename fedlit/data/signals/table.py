@@ -200,11 +200,9 @@ class SignalTable(SignalDataModule):
             table[name] = numbers(path, table, name, self.as_table)
         if not len(table):
             raise BadRecord(f"{path}: has no rows: fill it in")
-        if (
-            self.subject_column is not None
-            and (table[self.subject_column].isna() | (table[self.subject_column] == "")).any()
-        ):
-            raise BadRecord(f"{path}: column {self.subject_column!r} has empty cells: name every row's subject")
+        for what, name in (("subject", self.subject_column), ("site", self.site_column)):
+            if name is not None and (table[name].isna() | (table[name] == "")).any():
+                raise BadRecord(f"{path}: column {name!r} has empty cells, or NA: name every row's {what}")
         if self._clock is not None:
             cells = column(path, table, self._clock.column, "mend data.time_column or the table", self.as_table)
             return table[[*self.columns, *marks]], self._clock.read(path, cells)

@@ -32,7 +32,7 @@ _NAMED = {
 _EPOCH = (3e8, 4.2e9)
 """Seconds since 1970 of the years 1979 to 2103."""
 _ISO = re.compile(r"\d{4}[-/]\d\d[-/]\d\d([T ]\d\d:?\d\d.*)?")
-_ZONE = r"\d\s*(?:Z|[+-]\d\d:?(?:\d\d)?)$"
+_ZONE = r"[T ]\d\d.*\d\s*(?:Z|[+-]\d\d:?(?:\d\d)?)$"
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2}|[A-Za-z]{3})\2(\d{4})")
 _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
 _TIME = re.compile(r"\d{1,3}:\d\d(:\d\d([.,]\d+)?)?(\s*[AP]\.?M\.?)?", re.IGNORECASE)
@@ -119,7 +119,10 @@ def read_times(path: Path, name: str, values: pd.Series[Any], format: TimeFormat
         raise _bad(path, name, "holds date and time, and data.time_unit is of numbers", "leave data.time_unit out")
     if pd.api.types.is_timedelta64_dtype(values):
         return ReadTimes(_seconds(values.to_numpy("timedelta64[ns]").astype(np.int64)), "time of day")
-    return _of_dates(path, name, values, format)
+    try:
+        return _of_dates(path, name, values, format)
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise _bad(path, name, "has dates outside of the years 1678 to 2261", "mend them") from error
 
 
 def _of_numbers(path: Path, name: str, values: pd.Series[Any], format: TimeFormat, rate: float | None) -> ReadTimes:

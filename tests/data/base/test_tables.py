@@ -69,6 +69,7 @@ REFUSED = {
     "comment": ("# device 7, 50 Hz\na,ECG\n0,1\n", TableFormat(), "line 1 is no header.*delete the lines above"),
     "title": ("device 7\na,ECG\n0,1\n", TableFormat(), "line 1 is no header.*delete the lines above"),
     "twice": ("ECG,ECG\n0,1\n", TableFormat(), "2 columns are named 'ECG': say which one by 'ECG#1' or 'ECG#2'"),
+    "thousands": ("a;ECG\n0;1.234\n1;0,5\n", TableFormat(";", ","), "row 2: they hold points, and data.decimal is"),
     "longer rows": ("a,ECG\n0,1,2,3\n", TableFormat(), "rows are longer than the header"),
     "empty": ("", TableFormat(), "it has no header"),
 }  # fmt: skip
@@ -125,6 +126,28 @@ def test_half_a_character_is_told_with_its_row(tmp_path):
         read_columns(path, ["text"], "")
 
 
+def test_lines_of_json_end_at_line_feeds_alone(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one\u2028two\x85"}\n{"text": "three"}\n', encoding="utf-8")
+    assert [row["text"] for _, row in read_columns(path, ["text"], "")] == ["one\u2028two\x85", "three"]
+
+
+def test_the_encoding_of_json_lines_is_not_to_be_set(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"größe": 1}\n'.encode("latin-1"))
+    with pytest.raises(BadRecord, match="not UTF-8.: save it in UTF-8"):
+        read_table(path, TableFormat(encoding="cp1252"))
+    path.write_bytes('{"größe": 1}\n'.encode("utf-16"))
+    assert list(read_table(path, TableFormat()).columns) == ["größe"]
+
+
+def test_lists_in_the_cells_of_parquet_are_no_numbers(tmp_path):
+    pd.DataFrame({"ECG": [[1.0, 2.0], [3.0, 4.0]]}).to_parquet(tmp_path / "a.parquet")
+    table = read_table(tmp_path / "a.parquet", text=[])
+    with pytest.raises(BadRecord, match="not all numbers, 2 cell"):
+        numbers(tmp_path / "a.parquet", table, "ECG")
+
+
 @pytest.mark.parametrize(
     ("lines", "said"), [('{"a": 1}\n{"a": \n', "line 2 is not JSON"), ('{"a": 1}\n[1]\n', "line 2 is no object")]
 )
@@ -140,7 +163,8 @@ def test_json_lines_that_are_none(lines, said, tmp_path):
         ({"delimiter": "::"}, "data.delimiter is '::'"),
         ({"decimal": ""}, "data.decimal is ''"),
         ({"delimiter": ","} | {"decimal": ","}, "both ','"),
-        ({"encoding": "utf-9"}, "data.encoding 'utf-9' is unknown"),
+        ({"encoding": "utf-9"}, "data.encoding 'utf-9' is unknown: give utf-8, cp1252, latin-1 or utf-16"),
+        ({"encoding": "rot13"}, "data.encoding 'rot13' is unknown"),
     ],
 )
 def test_formats_that_cannot_be(given, said):

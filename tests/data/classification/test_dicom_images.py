@@ -216,6 +216,22 @@ def table(folder, count=24):
 
 
 @pytest.mark.filterwarnings("ignore:.*count as a subject")
+def test_a_header_that_holds_something_else_is_told_without_it(tmp_path):
+    pixels = np.arange(20, dtype=np.uint16).reshape(4, 5)
+    path = saved(tmp_path, pixels, NumberOfFrames="77")
+    path.write_bytes(path.read_bytes().replace(b"77", b"Jo"))
+    with pytest.raises(BadRecord, match="a.dcm: its number of frames cannot be read: mend the header") as error:
+        read_dicom(path)
+    assert "Jo" not in str(error.value)
+    with pytest.raises(BadRecord, match="photometric interpretation is not one of MONOCHROME1") as error:
+        read_dicom(saved(tmp_path, pixels, photometric=NAME.upper()))
+    assert NAME.upper() not in str(error.value)
+    short = pydicom.Dataset()
+    short.LUTDescriptor, short.LUTData = [4, 0, 8], b"\0\x40"
+    with pytest.raises(BadRecord, match="rescaling, windows or palettes cannot be read"):
+        read_dicom(saved(tmp_path, pixels, VOILUTSequence=[short]))
+
+
 def test_a_table_of_dicom_files(tmp_path):
     path = table(tmp_path)
     data = ImageTable(path, size=8, partition=IID(2))

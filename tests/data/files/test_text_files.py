@@ -7,8 +7,7 @@ import codecs
 import pytest
 
 from fedlit.data.base.records import BadRecord
-from fedlit.data.files.text import Text, check_encoding, read_text
-from fedlit.errors import FedlitError
+from fedlit.data.files.text import Text, read_text
 
 
 @pytest.mark.parametrize(
@@ -50,8 +49,3 @@ def test_what_cannot_be_read(tmp_path, content, encoding, message):
         read_text(tmp_path / "n.txt", encoding)
     with pytest.raises(BadRecord, match="absent.txt: No such file or directory: make the file readable"):
         read_text(tmp_path / "absent.txt")
-
-
-def test_an_encoding_that_is_none():
-    with pytest.raises(FedlitError, match="data.encoding 'utf-9' is unknown: give utf-8, cp1252, latin-1 or utf-16"):
-        check_encoding("utf-9")

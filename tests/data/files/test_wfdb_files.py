@@ -189,6 +189,7 @@ def test_a_rate_that_is_absent_is_said(tmp_path):
     [
         ("r 1 zero 400", "'zero' is no sampling rate"),
         ("r 1 0 400", "'0' is no sampling rate"),
+        ("r 1 1e400 400", "'1e400' is no sampling rate"),
         ("r 1 100 many", "'many' is no number of samples"),
         ("r 2 100 400", "2 signals, but 1 lines of signals"),
         ("r/3 1 100 400", "3 segments, each with its samples, are not listed"),

@@ -76,6 +76,11 @@ def test_empty_cells_are_gaps(tmp_path):
         ("", {}, "a.csv: cannot be read as a table"),
         ("ECG,ICG,who\n1,2,a\n1,2,\n", {"subject_column": "who"}, "column 'who' has empty cells"),
         ("ECG,ICG,at\n1,2,a\n1,2,b\n", {"site_column": "at"}, "subject 'a' has 2 sites"),
+        (
+            "ECG,ICG,at\n1,2,\n1,2,\n",
+            {"site_column": "at"},
+            "column 'at' has empty cells, or NA: name every row's site",
+        ),
         ("ECG,ICG\n1,2\n", {"subject_pattern": "(z)"}, "record 'a' does not match data.subject_pattern"),
     ],
 )

@@ -114,6 +114,11 @@ def test_a_time_that_came_twice_and_cannot_be_told_apart_is_refused():
         read(["2024-03-31 01:59:59", "2024-03-31 02:00:00"], zone="Europe/Berlin")
 
 
+def test_dates_alone_state_no_zone():
+    assert read(["2024-03-30", "2024-03-31", "2024-04-01"]).local
+    assert np.diff(read(["2024-03-31", "2024-04-01"], zone="Europe/Berlin").seconds).tolist() == [23 * 3600]
+
+
 @pytest.mark.parametrize(
     ("cells", "kwargs", "message"),
     [
@@ -132,6 +137,9 @@ def test_a_time_that_came_twice_and_cannot_be_told_apart_is_refused():
         (["01/02/2024 10:00", "02/02/2024 10:00"], {}, "day and month cannot be told apart: set data.time_format"),
         (["0,01", "0,02"], {}, "neither numbers nor date and time .* set data.time_format .*data.decimal"),
         (["31.12.2024 10:00", "31.13.2024 10:00"], {}, "the first in row 3"),
+        (["0001-01-01 00:00:00", "0001-01-01 00:00:01"], {}, "has dates outside of the years 1678 to 2261"),
+        (["01.01.0001 10:00", "01.01.0001 10:01"], {"zone": "UTC"}, "has dates outside of the years 1678 to 2261"),
+        (["2024-01-01", "noon"], {}, "that are no date and time as the others, the first in row 3"),
         (["31.12.2024 10:00", "31.12.2024 secret"], {}, "no time of day, the first in row 3"),
         (["10:00:00", "11:00:00"], {"zone": "UTC"}, "times of day, on which data.time_zone has no effect"),
     ],
