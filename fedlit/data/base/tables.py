@@ -194,7 +194,19 @@ def no_column(path: Path, name: str, there: Sequence[str], mend: str, format: Ta
     odd = len(there) <= 1 or there[0].startswith("#")
     what, better = explained(path, format, None) if odd else ("", "")
     seen = f" ({what})" if what else ""
+    if not all(map(_is_name, there)):  # what is no header is a row of values, which are not quoted
+        place = next(place for place, other in enumerate(there, 1) if not _is_name(other))
+        there = [f"{len(there)}, of which number {place} is evidently no name: is line 1 a header"]
     return f"{path}: no column {name!r}, there are {few(there) or 'none'}{seen}: {better or mend}"
+
+
+def _is_name(column: str) -> bool:
+    """Whether it may be the name of a column: no number, no sentence."""
+    try:
+        float(column.rpartition("#")[0] or column)
+    except ValueError:
+        return len(column) <= 40 and len(column.split()) <= 5
+    return False
 
 
 def encodable(text: str) -> bool:
@@ -242,7 +254,12 @@ def explained(path: Path, format: TableFormat | None, error: Exception | None) -
     if error is None:
         return "", ""
     longer = type(error).__name__ == "ParserWarning"
-    what = "rows are longer than the header" if longer else " ".join(str(error).split())[:160]
+    if longer:
+        what = "rows are longer than the header"
+    elif isinstance(error, (ValueError, TypeError, KeyError)) and type(error).__module__ == "builtins":
+        what = type(error).__name__  # its words may quote a cell
+    else:
+        what = " ".join(str(error).split())[:160]
     return what, "give a csv file in UTF-8, JSON lines or Parquet"
 
 

@@ -154,7 +154,8 @@ class ExampleTable(ClassificationDataModule):
             raise BadRecord(f"has an empty {self.value_column}: fill it in")
         fold = _mark(cells, self.fold_column)
         if fold is not None and fold.lower() not in FOLDS:
-            raise BadRecord(f"has {fold!r} as {self.fold_column}: give one of {', '.join(FOLDS)}")
+            what = f"text of {len(fold)} character(s) as {self.fold_column} that names no fold"
+            raise BadRecord(f"has {what}: give one of {', '.join(FOLDS)}")
         labels = cells[self.label_column]
         several = labels.split(self.label_separator) if self.label_separator else [labels]
         return Example(

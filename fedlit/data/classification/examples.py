@@ -125,6 +125,10 @@ def class_counts(examples: Sequence[Example], classes: Sequence[str]) -> dict[st
     return {name: count for name, count in found.items() if count}
 
 
+LONGEST_LABEL = 40
+"""Characters of a label that errors quote."""
+
+
 def label_fault(example: Example, class_names: Sequence[str] | None, multi_label: bool) -> str | None:
     """Why an example's labels cannot be used, or None."""
     if not multi_label and len(example.labels) != 1:
@@ -134,7 +138,9 @@ def label_fault(example: Example, class_names: Sequence[str] | None, multi_label
     odd = [name for name in example.labels if not name or (class_names is not None and name not in class_names)]
     if odd:
         known = f": there are {', '.join(class_names)}" if class_names is not None else ""
-        return f"has the label {odd[0]!r}, which is no class{known}: mend the label"
+        long = f"a label of {len(odd[0])} characters"  # evidently a text in the place of a label
+        shown = f"the label {odd[0]!r}" if len(odd[0]) <= LONGEST_LABEL else long
+        return f"has {shown}, which is no class{known}: mend the label"
     return None
 
 

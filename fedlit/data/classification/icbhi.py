@@ -159,11 +159,12 @@ def _cycle(line: str, seconds: float) -> tuple[float, float, str]:
     """Start and end (s), and the class, out of ``start end crackle wheeze``."""
     cells = line.split()
     if len(cells) != 4 or cells[2] not in ("0", "1") or cells[3] not in ("0", "1"):
-        raise BadRecord(f"is {line!r}: give start, end (s), crackle, wheeze (0 or 1), with tabs between")
+        what = f"has {len(cells)} field(s)" if len(cells) != 4 else "has no 0 or 1 as crackle or wheeze"
+        raise BadRecord(f"{what}: give start, end (s), crackle, wheeze (0 or 1), with tabs between")
     try:
         start, stop = float(cells[0]), float(cells[1])
     except ValueError as error:
-        raise BadRecord(f"is {line!r}: give start and end in seconds") from error
+        raise BadRecord("has a start or end that is no number: give both in seconds") from error
     fault = span_fault(start, stop, seconds)
     if fault is not None:
         raise BadRecord(fault)
@@ -178,6 +179,7 @@ def _folds(paths: Iterable[Path]) -> dict[str, Fold]:
         for number, line in enumerate(_lines(path), 1):
             cells = line.split()
             if len(cells) != 2 or cells[1] not in names:
-                raise FedlitError(f"{path}: line {number} is {line!r}: give a recording's name, a tab, train or test")
+                what = f"{path}: line {number} has {len(cells)} field(s), or another word than train or test"
+                raise FedlitError(f"{what}: give a recording's name, a tab, train or test")
             out[cells[0].removesuffix(".wav")] = names[cells[1]]
     return out

@@ -187,7 +187,7 @@ def _event(event: Any, seconds: float) -> tuple[float, float, str]:
     try:
         start, stop, label = float(event["start"]) / 1000, float(event["end"]) / 1000, event["type"]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadRecord(f"is {json.dumps(event)[:80]}: give start and end in ms, and type") from error
+        raise BadRecord("lacks a start, end or type, or has no number as a time: give both in ms, and type") from error
     if label not in EVENTS:
         raise BadRecord(f"has the type {label!r}: give one of {', '.join(EVENTS)}")
     fault = span_fault(start, stop, seconds)

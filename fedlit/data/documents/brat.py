@@ -23,6 +23,7 @@ _FORMS = {
 }
 _MENTION_ID = re.compile(r"T\S+")
 _TYPE = re.compile(r"[^\s:]+")
+_NUMBERED = re.compile(r"[A-Z]\d+")
 
 
 @dataclass
@@ -40,7 +41,7 @@ class _Found:
         """The mention of an id, or the trigger of the event of it."""
         own = self.mentions.get(self.triggers.get(name, name))
         if own is None:
-            raise BadRecord(f"{here} names {name!r}, which is no mention or event of the file: mend the line")
+            raise BadRecord(f"{here} names {_shown(name)}, which is no mention or event of the file: mend the line")
         return own
 
 
@@ -75,11 +76,12 @@ def parse_brat(
             ignored[line[0]] += 1
             continue
         if line[0] not in _FORMS:
-            raise BadRecord(f"{here} begins with {line[0]!r}; lines of brat begin with {', '.join(_FORMS)}, A, M or #")
+            raise BadRecord(f"{here} does not begin as lines of brat do, with {', '.join(_FORMS)}, A, M or #: mend it")
         pattern, form = _FORMS[line[0]]
         cells = pattern.fullmatch(line)
         if cells is None:
-            raise BadRecord(f"{here} is {line!r}, not {form}: mend the line")
+            fields = line.count("\t") + 1
+            raise BadRecord(f"{here}, {fields} field(s) between tabs, is not {form}: mend the line")
         _note(cells, here, found)
     for here, name_, concept in found.concepts:
         own = found.mention(name_, here)
@@ -118,16 +120,21 @@ def write_brat(own: Document) -> tuple[str, str]:
     return own.text, "".join(f"{line}\n" for line in lines + concepts)
 
 
+def _shown(name: str) -> str:
+    """A name for errors, unless it may be a word of the text."""
+    return repr(name) if _NUMBERED.fullmatch(name) else f"a name of {len(name)} character(s)"
+
+
 def _note(cells: re.Match[str], here: str, found: _Found) -> None:
     """Add what one line says."""
     id, kind = cells[1], cells[0][0]
     if id != "*" and (id in found.mentions or id in found.triggers):
-        raise BadRecord(f"{here} is named {id!r}, as a line before it: give each its own id")
+        raise BadRecord(f"{here} is named {_shown(id)}, as a line before it: give each its own id")
     if kind == "T":
         numbers = [pair.split() for pair in cells[3].split(";")]
         given = sorted((number(here, a, "start"), number(here, b, "end")) for a, b in numbers)
         if cells[4] is None:
-            raise BadRecord(f"{here} is {cells[0]!r}, without the mention's text: add a tab and the text")
+            raise BadRecord(f"{here} is without the mention's text: add a tab and the text")
         parts = tuple(found.places.of(here, given, cells[4]))
         several = parts if len(parts) > 1 else ()
         found.mentions[id] = Entity(id, cells[2], parts[0][0], parts[-1][1], several)

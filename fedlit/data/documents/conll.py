@@ -164,9 +164,10 @@ def _parsed(id: str, block: _Block, name: str, default_type: str | None, raw: st
         for token in sentence:
             start = text.find(token.text, at)
             if start < 0 or text[at:start].strip():
+                found = f", it is at {start}" if start >= 0 else ""
                 raise BadRecord(
-                    f"{name}: line {token.line}: the token {token.text!r} is not what follows in the raw text "
-                    f"({text[at : at + 30]!r}): mend either"
+                    f"{name}: line {token.line}: the token of {len(token.text)} character(s) is not what follows in "
+                    f"the raw text from character {at} on{found}: mend either"
                 )
             at = start + len(token.text)
             prefix, type = _tag(token, name, default_type)
@@ -189,10 +190,10 @@ def _tag(token: _Token, name: str, default_type: str | None) -> tuple[str, str |
     found = _TAG.fullmatch(token.tag)
     if found is None:
         raise BadRecord(
-            f"{name}: line {token.line} has the tag {token.tag!r}: give O, or B-, I-, E-, S- (L-, U-) and a type, or "
-            f"mend data.tag_column"
+            f"{name}: line {token.line} has a tag of {len(token.tag)} character(s) that is none: give O, or B-, I-, "
+            f"E-, S- (L-, U-) and a type, or mend data.tag_column"
         )
     type = found[2] or default_type
     if type is None:
-        raise BadRecord(f"{name}: line {token.line} has the tag {token.tag!r} without a type: set data.default_type")
+        raise BadRecord(f"{name}: line {token.line} has a tag without a type: set data.default_type")
     return found[1], type

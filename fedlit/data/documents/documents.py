@@ -114,12 +114,15 @@ def document_fault(document: Document) -> str | None:
         return "holds half a character (a lone surrogate) in its text: write it whole, or take it out"
     if not document.text.strip():
         return "has an empty text: fill it in, or leave the document out"
-    names = [document.id, document.subject, document.site]
-    names += [name for e in document.entities for name in (e.id, e.type, e.concept or "")]
-    names += [name for r in document.relations for name in (r.type, *(end for pair in r.concepts for end in pair))]
-    odd = next((name for name in names if not encodable(name)), None)
+    names = [("id", document.id), ("subject", document.subject), ("site", document.site)]
+    for e in document.entities:
+        names += [("id of a mention", e.id), ("type of a mention", e.type), ("concept of a mention", e.concept or "")]
+    for r in document.relations:
+        names += [("type of a relation", r.type)]
+        names += [("concept of a relation", end) for pair in r.concepts for end in pair]
+    odd = next((what for what, name in names if not encodable(name)), None)
     if odd is not None:
-        return f"holds half a character (a lone surrogate) in the name {odd!a}: write it whole, or take it out"
+        return f"holds half a character (a lone surrogate) in the {odd}: write it whole, or take it out"
     length = len(document.text)
     seen: set[str] = set()
     for entity in document.entities:
@@ -136,10 +139,11 @@ def document_fault(document: Document) -> str | None:
         seen.add(entity.id)
         if document.entity_types is not None and entity.type not in document.entity_types:
             return f"has a mention of the type {entity.type!r}, which is not among those looked for in it: {_ADD}"
-    for relation in document.relations:
-        lacking = [end for end in (relation.head, relation.tail) if end not in seen]
-        if lacking:
-            return f"has a relation {relation.type!r} with {lacking[0]!r}, which is no mention of it: mend the relation"
+    for number, relation in enumerate(document.relations, 1):
+        lacking = [end for end in ("head", "tail") if getattr(relation, end) not in seen]
+        if lacking:  # not quoted: some tools write the mention's words there
+            what = f"a relation {relation.type!r}, number {number} of those that differ"
+            return f"has {what}, whose {lacking[0]} is no mention of it: mend the relation"
         if document.relation_types is not None and relation.type not in document.relation_types:
             return f"has a relation of the type {relation.type!r}, which is not among those looked for in it: {_ADD}"
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import BOTH, Annotation, Document, Entity, Relation
@@ -58,7 +59,8 @@ def parse_i2b2(
         for here, cells in _lines(ast, f"{name}.ast", _ASSERTION):
             key = (_span(here, cells, 1, text, tokens), cells[6])
             if key not in mentions:
-                raise BadRecord(f"{here} asserts {cells[1]!r}, which the .con file lacks: mend either")
+                where = _shown(tokens, *key[0])
+                raise BadRecord(f"{here} asserts a mention at {where}, which the .con file lacks: mend either")
             mentions[key] = replace(mentions[key], type=f"{cells[6]}-{cells[7]}")
     by_span = {span: entity.id for (span, _), entity in reversed(mentions.items())}
     relations = []
@@ -66,8 +68,8 @@ def parse_i2b2(
         spans = [_span(here, cells, first, text, tokens) for first in (1, 7)]
         for span in spans:
             if span not in by_span:
-                lacking = text[span[0] : span[1]]
-                raise BadRecord(f"{here} relates {lacking!r}, which the .con file lacks: mend either")
+                where = _shown(tokens, *span)
+                raise BadRecord(f"{here} relates a mention at {where}, which the .con file lacks: mend either")
         relations.append(Relation(cells[6], by_span[spans[0]], by_span[spans[1]]))
     looked = BOTH if rel is not None else ONLY_ENTITIES
     return document(f"{name}.txt", id, text, mentions.values(), relations, annotated=looked)
@@ -111,7 +113,8 @@ def _lines(content: str, name: str, pattern: re.Pattern[str]) -> list[tuple[str,
             continue
         cells = pattern.fullmatch(line.strip())
         if cells is None:
-            raise BadRecord(f"{name}: line {place} is {line!r}, not {_FORMS[pattern]}: mend the line")
+            fields = line.count("||") + 1
+            raise BadRecord(f"{name}: line {place}, {fields} field(s) between ||, is not {_FORMS[pattern]}: mend it")
         out.append((f"{name}: line {place}", cells))
     return out
 
@@ -127,5 +130,13 @@ def _span(here: str, cells: re.Match[str], first: int, text: str, tokens: list[l
             )
         ends.append(tokens[row - 1][column])
     span = (ends[0][0], ends[1][1])
-    check_mention(here, text, [span], cells[first], fold_case=True)
+    check_mention(here, text, [span], cells[first], fold_case=True, shown=partial(_shown, tokens))
     return span
+
+
+def _shown(tokens: list[list[Span]], start: int, stop: int) -> str:
+    """A span as lines and tokens."""
+    every = [(f"{line}:{place}", *own) for line, words in enumerate(tokens, 1) for place, own in enumerate(words)]
+    first = next((name for name, a, _ in every if a == start), None)
+    last = next((name for name, _, b in every if b == stop), None)
+    return f"{first} to {last}" if first and last else f"characters {start} to {stop}, within a token"

@@ -14,14 +14,15 @@ anything and is not read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any, TypeVar
 
 from fedlit.data.base.names import FOLDS
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
-from fedlit.data.documents.formats import Piece, document
+from fedlit.data.documents.formats import Piece, document, kind_of
 from fedlit.data.documents.looked_for import FORM, LookedFor, looked_for_in
 from fedlit.data.documents.offsets import Doubts, Offsets, Places
 
@@ -74,7 +75,7 @@ def _object(line: str, here: str) -> tuple[dict[str, Any], str]:
     if not isinstance(given, dict):
         return {}, f"{here} is {type(given).__name__}, not an object: write one object a line"
     id = given.get("id")
-    return given, "" if isinstance(id, str) and id else f"{here} has {id!r} as id: give text"
+    return given, "" if isinstance(id, str) and id else f"{here} has {kind_of(id)} as id: give text"
 
 
 def parse_jsonl(content: str, name: str = "text") -> list[Document]:
@@ -120,12 +121,15 @@ def _parsed(given: Mapping[str, Any], here: str, site: str, offsets: Offsets, do
     annotated = given.get("annotated", sorted(BOTH & given.keys()))
     looked_for = LookedFor.read(annotated)
     if looked_for is None:
-        raise BadRecord(f"{here} has {annotated!r} as annotated: give a list of entities and relations, as {FORM}")
+        raise BadRecord(
+            f"{here} has {kind_of(annotated)} as annotated that is none: give a list of entities and relations, as "
+            f"{FORM}"
+        )
     if relations and "relations" not in looked_for.annotated:
         raise BadRecord(f"{here} has relations, and annotated does not say so: add relations to it, or take them out")
     fold = given.get("fold")
     if fold is not None and str(fold).lower() not in FOLDS:
-        raise BadRecord(f"{here} has {fold!r} as fold: give one of {', '.join(FOLDS)}")
+        raise BadRecord(f"{here} has {kind_of(fold)} as fold that is none: give one of {', '.join(FOLDS)}")
     text = _text(given, "text", here)
     places = Places(text, offsets)
     if doubts is not None and offsets == "characters":
@@ -168,7 +172,7 @@ def _relation(row: Mapping[str, Any], here: str) -> Relation:
     concepts = _pairs(row.get("concepts", []), "concepts", str, here)
     symmetric = row.get("symmetric", False)
     if not isinstance(symmetric, bool):
-        raise BadRecord(f"{here} has {symmetric!r} as symmetric: give true or false")
+        raise BadRecord(f"{here} has {kind_of(symmetric)} as symmetric: give true or false")
     return Relation(row["type"], row["head"], row["tail"], concepts, symmetric)
 
 
@@ -186,20 +190,24 @@ def _rows(
             # bool is an int to Python
             if not isinstance(value, kind) or isinstance(value, bool) or value == "":
                 what = "a whole number" if kind is int else "text"
-                raise BadRecord(f"{here}: {field} {place} has {value!r} as {key}: give {what}")
+                raise BadRecord(f"{here}: {field} {place} has {kind_of(value)} as {key}: give {what}")
     return rows
 
 
-def _only(given: Mapping[str, Any], known: Iterable[str], here: str, what: str) -> None:
-    odd = [key for key in given if key not in known]
-    if odd:
-        raise BadRecord(f"{here}: {what} has the field {odd[0]!r}, there are {', '.join(known)}: rename or remove it")
+def _only(given: Mapping[str, Any], known: Sequence[str], here: str, what: str) -> None:
+    odd = next(((place, key) for place, key in enumerate(given, 1) if key not in known), None)
+    if odd is None:
+        return
+    place, key = odd
+    # A name like none of those known may be a word of the text, where tools key mentions by their words.
+    shown = repr(key) if get_close_matches(key, known, 1) else f"{place} (of {len(key)} characters), not known"
+    raise BadRecord(f"{here}: {what} has the field {shown}, there are {', '.join(known)}: rename or remove it")
 
 
 def _text(given: Mapping[str, Any], key: str, here: str) -> str:
     value = given.get(key)
     if not isinstance(value, str) or (not value and key != "text"):
-        raise BadRecord(f"{here} has {value!r} as {key}: give text")
+        raise BadRecord(f"{here} has {kind_of(value)} as {key}: give text")
     return value
 
 
@@ -208,5 +216,5 @@ def _pairs(given: list[list[EndT]], key: str, kind: type[EndT], here: str) -> tu
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, kind) for end in pair) for pair in given
     )
     if not good:
-        raise BadRecord(f"{here} has {given!r} as {key}: give a list of pairs")
+        raise BadRecord(f"{here} has {kind_of(given)} as {key}: give a list of pairs")
     return tuple((a, b) for a, b in given)

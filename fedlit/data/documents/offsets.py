@@ -12,7 +12,7 @@ from typing import Literal
 from fedlit.data.base import arguments
 from fedlit.data.base.records import BadRecord
 from fedlit.data.documents.documents import Document
-from fedlit.data.documents.formats import check_mention, squeezed
+from fedlit.data.documents.formats import check_mention, offsets_shown, squeezed
 from fedlit.data.files.text import MARK, Text
 
 Offsets = Literal["characters", "utf16", "bytes"]
@@ -100,13 +100,19 @@ class Places:
             self._check_room(where, spans)
             return found
         try:
-            check_mention(where, self.text, found, written)
+            check_mention(where, self.text, found, written, shown=self._shown)
         except BadRecord as error:
             for unit, meaning in UNITS.items() if self.unit == "characters" else ():
                 if _stand(self.text, Ruler(self.text, unit).spans(spans), written):
                     raise BadRecord(f"{error}, or set data.offsets {unit}: it fits if they count {meaning}") from None
             raise
         return found
+
+    def _shown(self, start: int, stop: int) -> str:
+        """A span of characters in the unit of the file."""
+        if self.ruler.starts is not None:
+            start, stop = self.ruler.starts[start], self.ruler.starts[stop]
+        return offsets_shown(start, stop)
 
     def _check_room(self, where: str, spans: Spans) -> None:
         """Refuse a mention that ends outside of the text if characters are counted, and within it otherwise."""

@@ -128,7 +128,7 @@ def _parsed(
         here = f"{name}: line {place}"
         cells = line.split("\t")
         if cells[0] != id:
-            raise BadRecord(f"{here} is of {cells[0]!r}, in the document {id!r}: move it, or begin it by id|t|")
+            raise BadRecord(f"{here} is in the document {id!r}, and does not begin with that id: move it, or mend it")
         if len(cells) in (4, 5) and not cells[1][:1].isdecimal():  # a 5th column says how sure or new it is
             links.append((here, cells[1], cells[2], cells[3]))
             not_kept.update([RELATION_REMARKS] if cells[4:] else [])
@@ -151,7 +151,10 @@ def _linked(links: list[tuple[str, str, str, str]], entities: list[Entity], pair
     """Relations between mentions; of several pairs of concepts between the same two, one that keeps them all."""
     held: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for here, type, head, tail in links:
-        ends = [_standing_for(concept, here, entities) for concept in (head, tail)]
+        ends = [
+            _standing_for(concept, f"{here} has a relation with the concept in column {column}", entities)
+            for column, concept in ((3, head), (4, tail))
+        ]
         chosen = product(*ends) if pairs == "every" else [(ends[0][0], ends[1][0])]
         for a, b in chosen:
             own = held.setdefault((type, a.id, b.id), [])
@@ -166,5 +169,5 @@ def _standing_for(concept: str, here: str, entities: list[Entity]) -> list[Entit
     among = [e for e in entities if e.concept and e not in alone and concept in _SEVERAL.split(e.concept)]
     found = [*sorted(alone, key=lambda e: (e.start, e.stop)), *sorted(among, key=lambda e: (e.start, e.stop))]
     if not found:
-        raise BadRecord(f"{here} has a relation with {concept!r}, which no mention has as its concept: mend it")
+        raise BadRecord(f"{here}, which no mention has: mend it")
     return found

@@ -204,7 +204,7 @@ def _signal(path: Path, line: str, place: int) -> Signal:
     found = _FORMAT.fullmatch(form)
     if found is None:
         what = f"{path}: signal {place}: {form!r} is no storage format"
-        raise BadRecord(f"{what}: malformed header, mend that line ({line[:60]!r})")
+        raise BadRecord(f"{what}: malformed header, mend that line")
     sizes = {name: int(text or 0) for name, text in found.groupdict().items() if name != "format"}
     # Resolution, zero, first sample, checksum, block size; what comes after those that are given is the name.
     numbers: list[str] = []

@@ -188,7 +188,8 @@ def read_database(database: Path, statements: Path) -> list[Entry]:
         except KeyError as error:
             raise FedlitError(f"{database}: no column {error}: use the official file") from error
         except (ValueError, SyntaxError, TypeError, AttributeError) as error:
-            raise FedlitError(f"{database}: row of ecg_id {ecg_id} cannot be read ({error}): mend the row") from error
+            what = f"{database}: row of ecg_id {ecg_id} cannot be read, a cell is not as in the official file"
+            raise FedlitError(f"{what}: mend scp_codes, patient_id, site or strat_fold there") from error
     return entries
 
 

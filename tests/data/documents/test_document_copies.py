@@ -78,7 +78,7 @@ def test_a_line_that_is_no_document_is_skipped_alone(tmp_path):
         JSONLDocuments(tmp_path).read()
     with pytest.raises(BadRecord, match=r"line 3 is list, not an object.*\['a.jsonl:3'\]"):
         JSONLDocuments(tmp_path, exclude=["a.jsonl:2"]).read()
-    with pytest.raises(BadRecord, match=r"line 4 has None as id: give text.*\['a.jsonl:4'\]"):
+    with pytest.raises(BadRecord, match=r"line 4 has nothing as id: give text.*\['a.jsonl:4'\]"):
         JSONLDocuments(tmp_path, exclude=["a.jsonl:[23]"]).read()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -80,7 +80,7 @@ def test_bad_documents():
         Document("b3", "ab", (), (Relation("r", "T1", "T2"),)),
     ]
     for own, message in zip(
-        bad, ["empty text", "'T1' at 0 to 9, and 2 characters", "with 'T1', which is no"], strict=True
+        bad, ["empty text", "'T1' at 0 to 9, and 2 characters", "whose head is no mention"], strict=True
     ):
         with pytest.raises(BadRecord, match=rf"document '{own.id}' has .*{message}.*data.exclude \['{own.id}'\]"):
             ready([*many(), own])

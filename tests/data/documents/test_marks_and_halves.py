@@ -84,7 +84,7 @@ def test_offsets_that_were_counted_in_another_text(text, ann, how, tmp_path):
 def test_offsets_that_fit_with_no_mark(tmp_path):
     put(tmp_path, {"n.txt": "\ufeffpain", "n.ann": "T1\tSign 2 4\tpain\n"})
     with pytest.raises(
-        BadRecord, match=r"line 1 has the mention 'pain' at 2 to 4.*\(the text's byte order mark is not"
+        BadRecord, match=r"line 1 has a mention of 4 characters at 2 to 4.*\(the text's byte order mark is not"
     ):
         BratFolder(tmp_path).read()
 

@@ -94,13 +94,13 @@ def test_what_pubtator_cannot_hold():
     [
         ("7|t|", "x", "f.txt: line 1 comes before any title"),
         ("7|a|", "8|a|", "f.txt: line 1: the title of '7' is not followed by its abstract"),
-        ("60\t79", "60\t790", "f.txt: line 7 has the mention 'injury of the liver' at 60 to 790, outside of a text"),
-        ("51\t58", "52\t59", "line 6 has the mention 'lithium' at 52 to 59, where the text has 'ithium;': mend"),
-        ("\t51\t", "\tx\t", "line 6 has 'x' as start: write a whole number"),
+        ("60\t79", "60\t790", "f.txt: line 7 has a mention of 19 characters at 60 to 790, outside of a text"),
+        ("51\t58", "52\t59", "characters at 52 to 59, which is not what the text has there: it would fit at 51 to 58: mend"),
+        ("\t51\t", "\tx\t", "line 6 has no whole number as start, character 1 of 1 is no digit: write"),
         ("\t51\t58\tlithium\tChemical\tD1", "\t51\t58", "line 6 has 3 columns; a mention has 6"),
-        ("CID\tD1\tD4", "CID\tD1\tD9", "line 9 has a relation with 'D9', which no mention has as its concept: mend it"),
-        ("CID\tD1\tD4", "CID\t-1\tD4", "line 9 has a relation with '-1'"),
-        ("7\t51", "9\t51", "line 6 is of '9', in the document '7': move it"),
+        ("CID\tD1\tD4", "CID\tD1\tD9", "line 9 has a relation with the concept in column 4, which no mention has: mend"),
+        ("CID\tD1\tD4", "CID\t-1\tD4", "line 9 has a relation with the concept in column 3"),
+        ("7\t51", "9\t51", "line 6 is in the document '7', and does not begin with that id: move it"),
     ],
 )
 def test_bad_lines(old, new, message):
