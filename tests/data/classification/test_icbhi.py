@@ -134,7 +134,9 @@ def test_files_that_are_wrong(tmp_path):
         ICBHI(tmp_path).read()
     (tmp_path / f"{STEM}.txt").unlink()
     (tmp_path / "ICBHI_challenge_train_test.txt").write_text("102_1b1_Al_mc_AKGC417L\tdev\n")
-    with pytest.raises(FedlitError, match="train_test.txt: line 1 has .* give a recording's name, a tab, train or test"):
+    with pytest.raises(
+        FedlitError, match="train_test.txt: line 1 has .* give a recording's name, a tab, train or test"
+    ):
         ICBHI(tmp_path).read()
 
 

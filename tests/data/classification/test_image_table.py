@@ -203,7 +203,11 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path):
         ({"site_column": "hospital"}, {}, "no column 'hospital'"),
         ({"classes": ["x", "y"]}, {}, "'scans/2.png' has the label 'z', which is no class: there are x, y"),
         ({}, {"finding": [""] + ["x"] * 59}, "'scans/0.png' has no labels, one is needed"),
-        ({"fold_column": "part"}, {"part": ["new"] * 60}, "row 1 has text of 3 character.s. as part that names no fold: give one of train, val"),
+        (
+            {"fold_column": "part"},
+            {"part": ["new"] * 60},
+            "row 1 has text of 3 character.s. as part that names no fold: give one of train, val",
+        ),
         ({"group_column": "patient"}, {"patient": [""] + ["b"] * 59}, "row 1 has an empty 'patient'"),
         ({}, {"file": [""] + ["scans/1.png"] * 59}, "row 1 has an empty file: fill it in"),
         ({}, {"file": ["scans/1.png"] * 60}, "two records are named 'scans/1.png'"),

@@ -133,8 +133,16 @@ GOOD = {"start": "0", "end": "500", "type": "Normal"}
             "event 1 ends at 2.1 s, and the sound at 2.000 s",
         ),
         (events({"start": "0", "end": "500", "type": "Cough"}), {}, "event 1 has the type 'Cough': give one of Normal"),
-        (events({"start": "0", "type": "Normal"}), {}, "event 1 lacks a start, end or type, .*give both in ms, and type"),
-        (events({"start": "x", "end": "500", "type": "Normal"}), {}, "event 1 lacks a start, .* or has no number as a time: give both in ms"),
+        (
+            events({"start": "0", "type": "Normal"}),
+            {},
+            "event 1 lacks a start, end or type, .*give both in ms, and type",
+        ),
+        (
+            events({"start": "x", "end": "500", "type": "Normal"}),
+            {},
+            "event 1 lacks a start, .* or has no number as a time: give both in ms",
+        ),
         (events("Normal"), {}, 'event 1 is "Normal": give start and end'),
         ({"record_annotation": "Normal"}, {}, "has no list event_annotation"),
         ([], {}, "has no list event_annotation"),

@@ -263,7 +263,11 @@ def test_a_table_of_several_labels(tmp_path):
         ({"site_column": "ward"}, {}, "no column 'ward'"),
         ({}, {"note": ["a"] * 10 + [" "] + ["b"] * 49}, "row 11 has an empty note: fill it in"),
         ({"group_column": "patient"}, {"patient": [""] + ["b"] * 59}, "row 1 has an empty 'patient'"),
-        ({"fold_column": "part"}, {"part": ["new"] * 60}, "row 1 has text of 3 character.s. as part that names no fold: give one of train, val"),
+        (
+            {"fold_column": "part"},
+            {"part": ["new"] * 60},
+            "row 1 has text of 3 character.s. as part that names no fold: give one of train, val",
+        ),
         ({"classes": ["x", "y"]}, {}, "'row-3' has the label 'z', which is no class: there are x, y"),
         ({"id_column": "patient"}, {}, "two records are named '0'"),
     ],

@@ -81,7 +81,7 @@ def test_offsets_of_a_raw_text():
     message = "f: line 4: the token of 1 character.s. is not what follows in the raw text from character 9 on: mend"
     with pytest.raises(BadRecord, match=message):
         parse_conll(content, "f", raw=raw.replace("-", " "))
-    with pytest.raises(BadRecord, match="f: line 3: the token .* from character 2 on, it is at 9: mend either"):
+    with pytest.raises(BadRecord, match="f: line 3: the token .* from character 2 on, it is at 8: mend either"):
         parse_conll(content, "f", raw="No weak heart-failure, asthma.")
     with pytest.raises(BadRecord, match="f: holds 2 documents and there is one raw text: give each document a file"):
         parse_conll("###1\na\tO\n###2\nb\tO\n", "f", raw="a b")

@@ -44,11 +44,26 @@ def test_a_concept_over_two_lines_and_listed_twice():
     [
         (CON.replace("2:2", "2:9"), REL, None, "beth/n.con: line 1 names line 2, token 9, which the note lacks"),
         (CON.replace("2:1 ", "0:1 "), REL, None, "beth/n.con: line 1 names line 0, token 1, which the note lacks"),
-        (CON.replace("2:1 ", "2:0 "), REL, None, "line 1 has a mention of 13 characters at 2:0 to 2:2, which is not what the text has there: it would fit at 2:1 to 2:2"),
+        (
+            CON.replace("2:1 ", "2:0 "),
+            REL,
+            None,
+            "line 1 has a mention of 13 characters at 2:0 to 2:2, which is not what the text has there: it would fit at 2:1 to 2:2",
+        ),
         (CON.replace("||t=", "|t="), REL, None, "beth/n.con: line 1, 1 field(s) between ||, is not c="),
-        (CON, REL.replace("2:1 2:2", "1:0 1:0").replace("heart failure", "admission"), None, "relates a mention at 1:0 to 1:0, w"),
+        (
+            CON,
+            REL.replace("2:1 2:2", "1:0 1:0").replace("heart failure", "admission"),
+            None,
+            "relates a mention at 1:0 to 1:0, w",
+        ),
         (CON, REL.replace("||r=", "||x="), None, "beth/n.rel: line 1, 3 field(s) between ||, is not c="),
-        (CON, REL, AST.replace('t="problem"', 't="test"'), "beth/n.ast: line 1 asserts a mention at 2:1 to 2:2, which the"),
+        (
+            CON,
+            REL,
+            AST.replace('t="problem"', 't="test"'),
+            "beth/n.ast: line 1 asserts a mention at 2:1 to 2:2, which the",
+        ),
     ],
 )
 def test_bad_lines(con, rel, ast, message):
