@@ -45,7 +45,7 @@ def test_a_table_of_texts(case, tmp_path):
     assert not quotes(f"{caught.value} {caught.value.__cause__ or ''}")
     assert "t.csv" in str(caught.value) or "'row-" in str(caught.value)
     if "column" in case and "fold" in case or "label's" in case:
-        data = TextTable(path, **named, on_bad_record="skip", partition=IID(1), merge_duplicates=False)
+        data = TextTable(path, **named, on_bad_record="skip", partition=IID(1), split="record")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             data.setup()
@@ -55,7 +55,9 @@ def test_a_table_of_texts(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [f'{{"text": "{SECRET}", "label": }}', f'["{SECRET}"]', f'{{"text": "{SECRET}\\x"}}', f'"{SECRET}"', SECRET]
+    "line",
+    [f'{{"text": "{SECRET}", "label": }}', f'["{SECRET}"]', f'{{"text": "{SECRET}\\x"}}', f'"{SECRET}"', SECRET],
+    ids=range(5),
 )
 def test_json_lines(line, tmp_path):
     path = tmp_path / "t.jsonl"
@@ -75,7 +77,7 @@ def test_what_is_no_table(name, format, tmp_path):
     assert not quotes(f"{caught.value} {caught.value.__cause__ or ''}")
 
 
-@pytest.mark.parametrize("line", [SENTENCE, f"{SENTENCE}\tx", f"###\n{SENTENCE}", f"METHODS {SENTENCE}"])
+@pytest.mark.parametrize("line", [SENTENCE, f"{SENTENCE}\tx", f"###\n{SENTENCE}", f"METHODS {SENTENCE}"], ids=range(4))
 def test_abstracts(line, tmp_path):
     for part in ("train", "dev", "test"):
         (tmp_path / f"{part}.txt").write_text(f"###1\n{line}\nMETHODS\tx\n\n", encoding="utf-8")

@@ -206,7 +206,7 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path):
         (
             {"fold_column": "part"},
             {"part": ["new"] * 60},
-            "row 1 has text of 3 character.s. as part that names no fold: give one of train, val",
+            "row 1 has text of 3 character(s) as part that names",
         ),
         ({"group_column": "patient"}, {"patient": [""] + ["b"] * 59}, "row 1 has an empty 'patient'"),
         ({}, {"file": [""] + ["scans/1.png"] * 59}, "row 1 has an empty file: fill it in"),

@@ -266,7 +266,7 @@ def test_a_table_of_several_labels(tmp_path):
         (
             {"fold_column": "part"},
             {"part": ["new"] * 60},
-            "row 1 has text of 3 character.s. as part that names no fold: give one of train, val",
+            "row 1 has text of 3 .* as part that names no fold",
         ),
         ({"classes": ["x", "y"]}, {}, "'row-3' has the label 'z', which is no class: there are x, y"),
         ({"id_column": "patient"}, {}, "two records are named '0'"),

@@ -72,7 +72,7 @@ def test_ids_of_others_are_numbered_anew():
         (
             "Sign 0 5",
             "Sign 1 5",
-            "n.ann: line 1 has a mention of 5 characters at 1 to 5, which is not what the text has there: it would fit at 0 to 5",
+            "5 characters at 1 to 5, which is not what the text has there: it would fit at 0 to 5",
         ),
         ("Sign 0 5\t", "Sign 0\t", "line 1, 3 field(s) between tabs, is not T1<TAB>Type start end<TAB>text: mend"),
         ("Sign 0 5\tFever", "Sign 0 5", "line 1 is without the mention's text"),

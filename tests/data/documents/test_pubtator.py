@@ -98,14 +98,14 @@ def test_what_pubtator_cannot_hold():
         (
             "51\t58",
             "52\t59",
-            "characters at 52 to 59, which is not what the text has there: it would fit at 51 to 58: mend",
+            "at 52 to 59, which is not what the text has there: it would fit at 51 to 58: mend",
         ),
         ("\t51\t", "\tx\t", "line 6 has no whole number as start, character 1 of 1 is no digit: write"),
         ("\t51\t58\tlithium\tChemical\tD1", "\t51\t58", "line 6 has 3 columns; a mention has 6"),
         (
             "CID\tD1\tD4",
             "CID\tD1\tD9",
-            "line 9 has a relation with the concept in column 4, which no mention has: mend",
+            "line 9 has a relation with the concept in column 4, which no mention has",
         ),
         ("CID\tD1\tD4", "CID\t-1\tD4", "line 9 has a relation with the concept in column 3"),
         ("7\t51", "9\t51", "line 6 is in the document '7', and does not begin with that id: move it"),
