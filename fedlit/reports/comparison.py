@@ -15,10 +15,12 @@ from rich.table import Column, Table
 from fedlit.errors import writing
 from fedlit.federation.scores import Row, higher_is_better
 from fedlit.reports.communication import lines
-from fedlit.reports.tables import fitted
+from fedlit.reports.tables import NARROWEST, fitted
 from fedlit.runs.folder import SUMMARY_ROWS, RunFolder
 
 SHOWN_CLIENTS = 30
+WIDTH = 8
+"""Characters of a figure with its mark."""
 Cells = Mapping[tuple[str, str], float]
 """``{(client or summary row, metric): value}``."""
 
@@ -78,11 +80,13 @@ def comparison(
     _print_note(console, test_metrics)
     _write(values, overall, folder)
     upwards = higher_is_better(test_metrics, metrics[0])
-    compared = [*_best_floor(floors, metrics[0], upwards), *rules]
-    if len(compared) > 1:
-        shown_values = {name: values[name] for name in compared}
-        _by_client(shown_values, metrics[0], upwards, folder, console, "; ".join(labels))
-    for name in compared[:-1]:
+    if len(values) > 1:
+        widest = max(map(len, [*_clients(values), "client"]))
+        room = (console.width - min(widest, NARROWEST) - 4) // (WIDTH + 3) - len(rules)
+        shown_floors = floors if len(floors) <= room else _best_floor(floors, metrics[0], upwards)
+        by_client = {name: values[name] for name in [*shown_floors, *rules]}
+        _by_client(by_client, metrics[0], upwards, folder, console, "; ".join(labels))
+    for name in [*floors, *rules[:-1]]:
         _print_wins(console, rules[-1], name, values, metrics[0], upwards)
     for sent in lines(folder, rules):
         console.print(sent, soft_wrap=True)
@@ -92,9 +96,15 @@ def comparison(
 def _print(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose names stay apart however narrow the terminal is."""
     heads, short = fitted(headers, rows, console.width)
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(1, len(headers))]
-    numbers = [Column(escape(h), justify="right", min_width=n) for h, n in zip(heads[1:], widths, strict=True)]
-    columns = [Column(escape(heads[0]), overflow="fold"), *numbers]
+    names = max((len(row[0]) for row in short), default=0)
+    cells = [max((len(row[i]) for row in rows), default=0) for i in range(1, len(headers))]
+    lines, words = (
+        [max([n, *map(len, split(head))]) for n, head in zip(cells, heads[1:], strict=True)]
+        for split in (str.splitlines, str.split)
+    )
+    widths = lines if names + sum(lines) + 3 * len(heads) + 1 <= console.width else words  # headers are broken
+    numbers = [Column(escape(h), justify="right", width=n) for h, n in zip(heads[1:], widths, strict=True)]
+    columns = [Column(escape(heads[0]), no_wrap=names <= console.width // 2, overflow="fold"), *numbers]
     table = Table(*columns, title=escape(title))
     for row in short:
         table.add_row(*map(escape, row))
@@ -107,7 +117,7 @@ def _print_note(console: Console, metrics: Any) -> None:
 
 
 def _best_floor(floors: Mapping[str, Cells], metric: str, higher_is_better: bool) -> list[str]:
-    """Name of the best predictor without a network, the one that is to be beaten; none without any."""
+    """Name of the predictor without a network that is best on average; none without any."""
     sign = -1 if higher_is_better else 1
     means = {name: sign * own.get(("mean", metric), math.nan) for name, own in floors.items()}
     known = [name for name, mean in means.items() if not math.isnan(mean)]
@@ -136,7 +146,7 @@ def _by_client(
         row = [own.get((client, metric), math.nan) for own in values.values()]
         least = min((sign * v for v in row if not math.isnan(v)), default=math.nan)
         rows.append([client, *(_number(v) + (" *" if sign * v == least else "  ") for v in row)])
-    title = f"{metric} of each client on test data; * the best, or equal to it\n{labels}"
+    title = f"{metric} of each client on test data; * the best of these, or equal to it\n{labels}"
     _print(console, title, ["client", *values], rows)
     if len(clients) > SHOWN_CLIENTS:
         console.print(f"{len(clients) - SHOWN_CLIENTS} more clients in {folder.path / 'comparison.csv'}")

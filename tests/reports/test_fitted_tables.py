@@ -95,10 +95,19 @@ def test_ten_clients_of_long_names_can_be_told_apart_at_80_columns(tmp_path):
     assert table[0] == (
         "client,metric,naive: last value,naive: context mean,ZeroShot,LocalOnly,Centralized,FedMedLoRAPlus"
     )
-    by_client = text.split("rmse of each client")[1]
-    assert "last" in by_client
-    assert "context" not in by_client, "only the naive predictor that is to be beaten"
+    by_client = text.split("rmse of each client")[1].split("└")[0]
+    assert next(line for line in by_client.splitlines() if "0003" in line).count("0.") == 5, "the best floor alone"
     assert "FedMedLoRAPlus beats naive: last value in rmse at 0 of 10 clients" in text
+    assert "FedMedLoRAPlus beats naive: context mean in rmse at 10 of 10 clients" in text
+
+
+def test_all_that_needs_no_network_stands_beside_each_client_where_there_is_room(tmp_path):
+    clients = ["site-1", "site-2", "mean"]
+    floors = {f"last {i}": [row(c, 0.1 * i + 0.5 * j) for j, c in enumerate(clients)] for i in range(3)}
+    rules = {name: [row(c, 0.3) for c in clients] for name in ("FedProx", "ZeroShot", "LocalOnly")}
+    by_client = printed(80, rules, floors, tmp_path, Metrics()).split("rmse of each client")[1]
+    assert next(line for line in by_client.splitlines() if "site-1" in line).count("0.") == 6
+    assert all(f"FedProx beats naive: last {i} in rmse" in by_client for i in range(3))
 
 
 def test_numbers_are_never_cut(tmp_path):
