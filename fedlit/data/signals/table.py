@@ -200,9 +200,9 @@ class SignalTable(SignalDataModule):
             table[name] = numbers(path, table, name, self.as_table)
         if not len(table):
             raise BadRecord(f"{path}: has no rows: fill it in")
-        for what, name in (("subject", self.subject_column), ("site", self.site_column)):
-            if name is not None and (table[name].isna() | (table[name] == "")).any():
-                raise BadRecord(f"{path}: column {name!r} has empty cells, or NA: name every row's {what}")
+        for what, given in (("subject", self.subject_column), ("site", self.site_column)):
+            if given is not None and (table[given].isna() | (table[given] == "")).any():
+                raise BadRecord(f"{path}: column {given!r} has empty cells, or NA: name every row's {what}")
         if self._clock is not None:
             cells = column(path, table, self._clock.column, "mend data.time_column or the table", self.as_table)
             return table[[*self.columns, *marks]], self._clock.read(path, cells)
