@@ -239,7 +239,12 @@ class FileTable(ExampleTable):
             BadRecord: There is none.
         """
         path = (self.folder or Path(self.root or "").parent) / cell.strip()
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:
+            what = f"has a {self.path_column} that can be no path ({error.strerror})"
+            raise BadRecord(f"{what}: mend it, or set data.path_column to another column") from error
+        if not there:
             raise BadRecord(f"names {path}, and there is no such file: mend the path, or set data.folder")
         return path
 

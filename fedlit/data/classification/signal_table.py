@@ -103,7 +103,11 @@ class SignalClassTable(FileTable, SignalClasses):
     def file_of(self, cell: str) -> Path:
         """The file that a cell names, with its ending or without."""
         path = (self.folder or Path(self.root or "").parent) / cell.strip()
-        there = [path] if path.is_file() else [p for e in _ENDINGS if (p := path.parent / f"{path.name}{e}").is_file()]
+        try:
+            with_ending = [path.parent / f"{path.name}{ending}" for ending in _ENDINGS]
+            there = [path] if path.is_file() else [other for other in with_ending if other.is_file()]
+        except OSError:
+            there = []  # it can be no path, which is told
         if len(there) > 1:
             raise BadRecord(f"names {path}, and there are {few([p.name for p in there])}: add the ending")
         found = there[0] if there else super().file_of(cell)

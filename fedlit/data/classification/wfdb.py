@@ -180,7 +180,7 @@ class WFDBLabels(RecordingClasses):
         """The rhythms, each up to the next."""
         seconds = WFDBRecord(path).seconds
         changes = read_rhythms(path, str(self.rhythms))
-        ends = [start for start, _ in changes[1:]] + [seconds]
+        ends = [*(start for start, _ in changes[1:]), seconds][: len(changes)]
         return [Stretch(start, end, name) for (start, name), end in zip(changes, ends, strict=True)], seconds
 
     def write_stand_in(self, folder: Path) -> None:

@@ -22,7 +22,7 @@ def read_rhythms(path: Path, annotator: str) -> list[tuple[float, str]]:
     Raises:
         BadRecord: They are absent or cannot be read.
     """
-    file = path.with_suffix(f".{annotator}")
+    file = path.parent / f"{path.stem}.{annotator}"
     if not file.is_file():
         raise BadRecord(f"{file}: no such annotations: copy them beside the header, or mend data.rhythms")
     rate = read_header(path).rate

@@ -275,3 +275,11 @@ def test_from_a_config():
     data = parser.instantiate(parser.parse_object(made)).data
     assert data.config() | arguments == data.config()
     assert data.config()["classes"] is None
+
+
+def test_a_cell_that_can_be_no_path(tmp_path):
+    pd.DataFrame({"path": ["word " * 1000], "label": ["a"]}).to_csv(tmp_path / "t.csv")
+    with pytest.raises(
+        BadRecord, match=r"row 1 has a path that can be no path \(File name too long\): mend it, or set"
+    ):
+        ImageTable(tmp_path / "t.csv", id_column="label").read()

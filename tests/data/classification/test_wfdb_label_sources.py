@@ -150,6 +150,10 @@ def test_annotations_that_are_absent_or_damaged(tmp_path):
     (tmp_path / "20.atr").write_bytes(b"\x01")
     with pytest.raises(BadRecord, match="20.atr: annotations cannot be read"):
         read_rhythms(tmp_path / "20.hea", "atr")
+    (tmp_path / "20.atr").write_bytes(b"\0\0")  # none
+    data = WFDBLabels(tmp_path, rhythms="atr", site_pattern="^(2)", **SMALL)
+    with pytest.raises(FedlitError, match="no record has a stretch of one rhythm"):
+        data.read()
     (tmp_path / "20.atr").unlink()
     with pytest.raises(BadRecord, match="20.atr: no such annotations: copy them beside the header"):
         WFDBLabels(tmp_path, rhythms="atr", site_pattern="^(2)", **SMALL).read()
