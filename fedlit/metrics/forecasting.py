@@ -44,7 +44,7 @@ class ForecastMetrics(Metric):
     full_state_update = False
     headline: ClassVar[tuple[str, ...]] = ("rmse", "mae", "smape")
     """What tables show, the primary one first."""
-    note: ClassVar[str] = (
+    note: str = (
         "errors are of values as data.scale gives them (context: 1 is the range of a window's context); so is smape, "
         "in percent of such values and not of the signal's own unit"
     )
@@ -64,6 +64,8 @@ class ForecastMetrics(Metric):
         self.quantiles = tuple(quantiles)
         self.steps = steps
         self.rmse_reduction = rmse_reduction
+        if rmse_reduction == "batch_mean":
+            self.note = f"{self.note}; rmse is the mean over batches of each batch's (model.rmse_reduction)"
         self._sums: dict[str, dict[str, Tensor]] = {}
 
     def update(self, quantiles: Tensor, target: Tensor, context: Tensor, kind: Sequence[str]) -> None:

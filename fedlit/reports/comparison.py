@@ -96,7 +96,7 @@ def comparison(
 def _print(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose names stay apart however narrow the terminal is."""
     heads, short = fitted(headers, rows, console.width)
-    names = max((len(row[0]) for row in short), default=0)
+    names = max((len(line) for row in short for line in row[0].split("\n")), default=0)
     cells = [max((len(row[i]) for row in rows), default=0) for i in range(1, len(headers))]
     lines, words = (
         [max([n, *map(len, split(head))]) for n, head in zip(cells, heads[1:], strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 NARROWEST = 12
 """Characters of a name that a table always has room for."""
@@ -44,7 +45,7 @@ def fitted(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         width: Characters.
 
     Returns:
-        Headers and rows with names that fit, see :func:`apart`.
+        Headers and rows with names that fit: over lines between words, or as :func:`apart` has them.
     """
     columns = len(headers)
     numbers = [max((len(row[i]) for row in rows), default=0) for i in range(1, columns)]
@@ -59,8 +60,16 @@ def fitted(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
             cap, wide = most, needed
             break
     short = apart(headers[1:], cap) if any(word > cap for word in words) else {}
-    first = apart(names, max(NARROWEST, free - wide))
+    first = _by_words(names, max(NARROWEST, free - wide))
     return [headers[0], *(short.get(name, name) for name in headers[1:])], [[first[row[0]], *row[1:]] for row in rows]
+
+
+def _by_words(names: Sequence[str], width: int) -> dict[str, str]:
+    """Names whole, over lines between words, where their words let them; else :func:`apart`."""
+    whole = {name: "\n".join(wrap(name, width, break_long_words=False, break_on_hyphens=False)) for name in names}
+    narrow = all(len(line) <= width for name in whole.values() for line in name.split("\n"))
+    same = all(name == " ".join(own.split("\n")) for name, own in whole.items())
+    return whole if narrow and same else apart(names, width)
 
 
 def _cut(names: Sequence[str], size: int) -> Iterator[list[str]]:

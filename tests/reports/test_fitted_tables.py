@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fedlit.metrics.forecasting import ForecastMetrics
 from fedlit.reports import comparison
 from fedlit.reports.tables import apart, fitted
 
@@ -110,6 +111,13 @@ def test_all_that_needs_no_network_stands_beside_each_client_where_there_is_room
     assert all(f"FedProx beats naive: last {i} in rmse" in by_client for i in range(3))
 
 
+def test_names_of_words_go_on_in_the_next_line_before_they_are_cut():
+    rows = [["naive: commonest class", "0.1234"], ["FedAvg", "0.1234"]]
+    assert [row[0] for row in fitted(["rule", "accuracy"], rows, 26)[1]] == ["naive:\ncommonest\nclass", "FedAvg"]
+    rows = [["a b", "1"], ["a  b", "1"], ["a long name that is here", "1"]]
+    assert len({row[0] for row in fitted(["rule", "n"], rows, 20)[1]}) == 3
+
+
 def test_numbers_are_never_cut(tmp_path):
     rows = {"FedAvg": [row(c, v, m) for c, v in (("a", 123.45678), ("mean", 40.5721), ("worst", 51.2412))
                        for m in ("rmse", "mae", "smape")]}  # fmt: skip
@@ -135,3 +143,9 @@ def test_scores_of_what_needs_no_network_stand_beside_those_of_models(tmp_path, 
     text = capsys.readouterr().out
     assert all(name in text for name in ("personal f1", "personal loss", "naive: dictionary f1", "of scaled values"))
     assert "dictionary loss" not in text
+
+
+def test_an_rmse_that_is_a_mean_of_batches_is_said_to_be_one():
+    assert "mean over batches" not in ForecastMetrics().note
+    assert "rmse is the mean over batches" in ForecastMetrics(rmse_reduction="batch_mean").note
+    assert "percent of such values" in ForecastMetrics(rmse_reduction="batch_mean").note
