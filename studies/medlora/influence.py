@@ -72,10 +72,10 @@ class Unequal(Titles):
         names |= {own.id: list(SITES)[i % len(SITES)] for i, own in enumerate(rest)}
         return [replace(own, site=names[own.id]) for own in found]
 
-    def _seen(self, client: str, split: str, index: int) -> Document:
-        own = super()._seen(client, split, index)
+    def _cut(self, client: str, split: str, held: list[Document]) -> list[Document]:
+        seen = super()._cut(client, split, held)
         spoil = {"site-shuffled": shuffled, "site-noisy": noisy}.get(client)
-        return own if spoil is None or split != "train" else spoil(own)
+        return seen if spoil is None or split != "train" else [spoil(own) for own in seen]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from fedlit.data.classification.examples import Example
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.errors import FedlitError
 
+LONGEST_PATH = 255
+"""Characters of what can be a file's path in a table: longer cells are texts, and are told nowhere."""
+
 
 class ExampleTable(ClassificationDataModule):
     """Examples from the rows of a table (``.csv``, ``.tsv``, packed, ``.jsonl``, ``.parquet``) with a header; a reader
@@ -225,8 +228,9 @@ class FileTable(ExampleTable):
         return self.path_column
 
     def usual_id(self, row: int, cell: str) -> str:
-        """The path, as it is written."""
-        return cell or super().usual_id(row, cell)
+        """The path, as it is written; of a cell that is no path, such as a text, the row."""
+        path = bool(cell) and len(cell) <= LONGEST_PATH and "\n" not in cell
+        return cell if path else super().usual_id(row, cell)
 
     def value_of(self, name: str, cell: str) -> Any:
         """A function that reads the file."""

@@ -141,12 +141,16 @@ class SoundReader(ClassificationDataModule):
         super().__init__(**kwargs)
 
     @property
-    def _cuts(self) -> bool:
+    def _in_pieces(self) -> bool:
         return self.long == "pieces"
+
+    @property
+    def _cuts(self) -> bool:
+        return self._in_pieces or type(self).cut is not SoundReader.cut
 
     def cut(self, example: Example) -> list[Example]:
         """The pieces of a sound, named ``<id>/<number>``; silent ones are left out and counted, but with ``parity``."""
-        if not self._cuts:
+        if not self._in_pieces:
             return [example]
         value = cast(Waveform, example.value).reshape(-1, self._samples)
         moves = np.ptp(value, axis=1) > 0
@@ -191,13 +195,13 @@ class SoundReader(ClassificationDataModule):
         part = values[round(start * rate) : None if stop is None else round(stop * rate)]
         if not len(part):
             raise BadRecord(f"{path}: holds no sample from {start:g} s to {stop:g} s: mend the times")
-        make = pieces if self._cuts else fitted
+        make = pieces if self._in_pieces else fitted
         try:
             out = make(resample(part, rate, self.rate), self.rate, self.seconds, self.padding).ravel()
         except FedlitError as error:
             raise BadRecord(f"{path}: {error}") from error
         lasts = len(part) / rate
-        self._reach = Reach(lasts, lasts if self._cuts else min(lasts, self.seconds))
+        self._reach = Reach(lasts, lasts if self._in_pieces else min(lasts, self.seconds))
         return out
 
     def part(self, path: Path, start: float = 0.0, stop: float | None = None) -> partial[Waveform]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 
+import pandas as pd
 import pytest
 
-from fedlit.data import IID
+from fedlit.data import IID, ImageTable
 from fedlit.data.base.tables import TableFormat, read_columns, read_table
 from fedlit.data.classification.tables import TextTable
 from fedlit.data.classification.texts import PubMedRCT
@@ -84,3 +85,13 @@ def test_abstracts(line, tmp_path):
     with pytest.raises(FedlitError) as caught:
         PubMedRCT(tmp_path).setup()
     assert not quotes(f"{caught.value}")
+
+
+def test_a_text_in_the_column_of_paths_names_no_record(tmp_path):
+    text = "The patient Zwickelmann was seen. " * 10
+    pd.DataFrame({"path": [text] * 6, "label": list("ababab")}).to_csv(tmp_path / "t.csv", index=False)
+    data = ImageTable(tmp_path / "t.csv", size=8, partition=IID(1), on_bad_record="skip")
+    with pytest.raises(FedlitError) as error:
+        data.setup()
+    assert "Zwickelmann" not in str(error.value)
+    assert "row-1" in str(error.value)

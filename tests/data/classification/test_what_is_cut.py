@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -204,3 +205,22 @@ def test_values_that_hold_nothing_are_bad_records_of_every_modality(case, tmp_pa
         about = published.describe()
     assert about["blank"] == [name]
     assert len(published.examples) == 12
+
+
+class Halves(SoundTable):
+    def cut(self, example):
+        value = example.value
+        middle = len(value) // 2
+        return [
+            replace(example, id=f"{example.id}/{i}", values=part)
+            for i, part in enumerate((value[:middle], value[middle:]))
+        ]
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_a_subclass_that_cuts_sounds_by_itself_is_asked(parity, tmp_path):
+    data = Halves(sounds(tmp_path, [2.0] * 12), partition=IID(1), rate=RATE, seconds=2.0, padding="crop", parity=parity)
+    data.setup()
+    parts = [data.dataset(data.clients, split) for split in ("train", "val", "test")]
+    assert sum(map(len, parts)) == 24
+    assert {tuple(part[0]["x"].shape) for part in parts} == {(RATE,)}
