@@ -24,7 +24,7 @@ from fedlit.tasks.class_losses import (
     label_losses,
 )
 from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
-from fedlit.tasks.export_check import same_tokens
+from fedlit.tasks.export_check import encoder_anew
 from fedlit.tasks.fine_tuned import FineTuned, Schedule
 from fedlit.tasks.lengths import Lengths
 from fedlit.tasks.naive.classification import Logits, classifiers
@@ -256,13 +256,7 @@ class ClassificationTask(FineTuned):
         write_settings(self, folder / SETTINGS, whole, own)
 
     def whole_anew(self, folder: Path) -> nn.Module:
-        from fedlit.backbones.encoders.loading import load_encoder
-
-        loaded = load_encoder(str(folder))
-        ours, theirs = (getattr(family, "tokenizer", None) for family in (self._family, loaded.family))
-        if ours is not None:
-            same_tokens(ours, theirs, str(folder))
-        return loaded.network
+        return encoder_anew(self._family, folder)
 
     def probe(self, network: nn.Module) -> Tensor:
         """Features of a few made-up examples under the head, (batch, rows)."""

@@ -117,6 +117,25 @@ def same_outputs(ours: Tensor, theirs: Tensor, what: str) -> None:
         )
 
 
+def encoder_anew(family: Any, folder: Path) -> nn.Module:
+    """An encoder that was written, loaded anew, with its tokenizer compared where the family has one.
+
+    Args:
+        family: The model's own.
+        folder: As it was written.
+
+    Raises:
+        FedlitError: The tokenizer cuts texts otherwise.
+    """
+    from fedlit.backbones.encoders.loading import load_encoder
+
+    loaded = load_encoder(str(folder))
+    ours, theirs = (getattr(one, "tokenizer", None) for one in (family, loaded.family))
+    if ours is not None:
+        same_tokens(ours, theirs, str(folder))
+    return loaded.network
+
+
 def same_tokens(ours: Any, theirs: Any, what: str) -> None:
     """Refuse a tokenizer that was written and cuts texts otherwise than the model's own.
 

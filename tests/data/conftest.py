@@ -9,22 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from from_memory import FromMemory
 
 from fedlit.data import Record, SignalDataModule
 
 
-class InMemory(SignalDataModule):
-    """A reader of what it was given."""
-
-    def __init__(self, given: list[Record], **kwargs) -> None:
-        self.given = given
-        super().__init__(**kwargs)
-
-    def read(self) -> list[Record]:
-        return list(self.given)
-
-    def write_stand_in(self, folder: Path) -> None:
-        raise AssertionError("not used")
+class InMemory(FromMemory, SignalDataModule):
+    """Records."""
 
 
 @pytest.fixture(scope="session")

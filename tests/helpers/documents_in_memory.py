@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from from_memory import FromMemory
+
 from fedlit.data import BySite
 from fedlit.data.documents.documents import BOTH, Document, Entity, Relation
 from fedlit.data.documents.module import DocumentDataModule
@@ -9,18 +11,8 @@ from fedlit.data.documents.module import DocumentDataModule
 SPLITS = ("train", "val", "test")
 
 
-class Given(DocumentDataModule):
-    """A reader of what it was given."""
-
-    def __init__(self, given, **kwargs):
-        self.given = given
-        super().__init__(**kwargs)
-
-    def read(self):
-        return list(self.given)
-
-    def write_stand_in(self, folder):
-        raise AssertionError("not used")
+class Given(FromMemory, DocumentDataModule):
+    """Documents."""
 
 
 def doc(id, text=None, site="a", annotated=BOTH, **kwargs):

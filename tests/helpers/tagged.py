@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import torch
+from from_memory import FromMemory
 from span_answers import batch
 
 from fedlit.backbones.encoders.family import TINY
@@ -19,20 +20,13 @@ from fedlit.tasks.documents.token_classification import TokenClassificationTask
 NOTES = stand_in_documents(2, 24, CHEMICALS, "CID")
 
 
-class Notes(DocumentDataModule):
-    """A reader of what it was given."""
+class Notes(FromMemory, DocumentDataModule):
+    """Documents, by default those of two sites."""
 
     default_partition = BySite()
 
     def __init__(self, given=NOTES, **kwargs):
-        self.given = given
-        super().__init__(**({"batch_size": 6, "split": "fold"} | kwargs))
-
-    def read(self):
-        return list(self.given)
-
-    def write_stand_in(self, folder):
-        raise AssertionError("not used")
+        super().__init__(given, **({"batch_size": 6, "split": "fold"} | kwargs))
 
 
 def word_encoder(folder: Path, documents=NOTES, window: int = 64) -> str:

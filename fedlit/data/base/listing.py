@@ -110,14 +110,15 @@ def nothing_to_read(root: Path, wanted: str) -> FedlitError:
         wanted: What is missing (``WFDB record (.hea)``).
     """
     found = [root] if root.is_file() else data_files(root)[0]
-    endings = Counter(_ending(path) for path in found)
-    there = [f"{count} {ending or 'without ending'}" for ending, count in endings.most_common(5)]
+    endings = Counter(ending(path) for path in found)
+    there = [f"{count} {name or 'without ending'}" for name, count in endings.most_common(5)]
     fits = dict.fromkeys(READERS[e] for e, _ in endings.most_common(5) if e in READERS)
     holds = f"it holds {', '.join(there) or 'no file'}"
     other = f", or data.class_path to {next(iter(fits))}, which reads such files" if fits else ""
     return FedlitError(f"{root}: no {wanted}, {holds}: set data.root to the folder with them{other}")
 
 
-def _ending(path: Path) -> str:
+def ending(path: Path) -> str:
+    """The ending of a file's name in small letters; of a packed one (``a.csv.gz``) that of what is packed."""
     name = path.with_suffix("") if path.suffix.lower() in PACKED else path
     return name.suffix.lower()

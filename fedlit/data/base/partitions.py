@@ -19,7 +19,8 @@ import numpy as np
 
 from fedlit import seeds
 from fedlit.data.base.records import Item, natural, safe_name
-from fedlit.data.base.tables import no_column, read_rows
+from fedlit.data.base.table_faults import no_column
+from fedlit.data.base.tables import read_rows
 from fedlit.errors import FedlitError
 
 Assignment = dict[str, list[int]]

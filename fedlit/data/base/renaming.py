@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fedlit.data.base.names import few
@@ -38,15 +37,14 @@ def renamed(names: Iterable[str], given: Mapping[str, str | None]) -> tuple[str,
     return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
-def doubts(what: str, names: Iterable[str], *, chosen: bool = False) -> list[str]:
+def doubts(what: str, count: Mapping[str, int], *, chosen: bool = False) -> list[str]:
     """Warnings of names that are probably one, and of labels that say nothing; each with its mend.
 
     Args:
         what: ``labels``, ``sites``, ``subjects`` or ``types``.
-        names: All that occur, as often as they do: the commonest spelling is proposed.
+        count: How often each name occurs: the commonest spelling is proposed.
         chosen: Whether the user gave them, and so knows of them.
     """
-    count = Counter(names)
     names = sorted(count)
     out = []
     groups = alike(names)

@@ -28,3 +28,12 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 def says_nothing(label: str) -> bool:
     """Whether a label stands for an absent one (``NA``, ``?``, ``unknown``)."""
     return plain(label) in NOTHING
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half a character, a lone surrogate, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

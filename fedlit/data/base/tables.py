@@ -2,77 +2,28 @@
 
 from __future__ import annotations
 
-import bz2
-import codecs
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedlit.data.base import arguments
-from fedlit.data.base.listing import PACKED
-from fedlit.data.base.names import few
+from fedlit.data.base.listing import ending
 from fedlit.data.base.records import BadRecord
+from fedlit.data.base.spelling import encodable
+from fedlit.data.base.table_faults import DECIMAL_COMMA, explained, no_column
+from fedlit.data.base.table_format import TableFormat, content_of, encoding_of, usual_delimiter
 from fedlit.errors import FedlitError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-"""Endings of tables; all but the last may be packed (``.csv.gz``)."""
-_OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_NUMBER = re.compile(r"[-+]?\d+,\d+")
-_HEAD = 1 << 16
-"""Bytes of a file that are looked at where it cannot be read."""
-
-
-@dataclass(frozen=True)
-class TableFormat:
-    """How a csv file is written.
-
-    Args:
-        delimiter: What separates columns; None: what a first line ``sep=;`` says, else tabs in ``.tsv`` files and
-            commas in others.
-        decimal: Decimal mark.
-        encoding: Python's name of it; a byte order mark counts before it.
-
-    Raises:
-        FedlitError: One of them cannot be.
-    """
-
-    delimiter: str | None = None
-    decimal: str = "."
-    encoding: str = "utf-8"
-
-    def __post_init__(self) -> None:
-        for name, mark in (("delimiter", self.delimiter), ("decimal", self.decimal)):
-            if mark is not None and len(mark) != 1:
-                raise FedlitError(f"data.{name} is {mark!r}: give one character")
-        if self.delimiter == self.decimal:
-            raise FedlitError(f"data.delimiter and data.decimal are both {self.decimal!r}: give two characters")
-        arguments.text_encoding(self.encoding)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is named like a table."""
-    return _kind(path) in SUFFIXES
-
-
-def is_csv(path: Path) -> bool:
-    """Whether a file is named like a table that a :class:`TableFormat` describes."""
-    return _kind(path) in (".csv", ".tsv")
 
 
 def read_table(path: Path, format: TableFormat | None = None, text: Sequence[str] | None = None) -> pd.DataFrame:
@@ -89,9 +40,9 @@ def read_table(path: Path, format: TableFormat | None = None, text: Sequence[str
         BadRecord: It cannot be read; the message says what to set, or to mend.
     """
     try:
-        if _kind(path) == ".parquet":
+        if ending(path) == ".parquet":
             return _whole(_parquet(path), text)
-        if _kind(path) == ".jsonl":
+        if ending(path) == ".jsonl":
             return _whole(_json_lines(path), text)
         return _csv(path, format or TableFormat(), text)
     except BadRecord:
@@ -126,8 +77,7 @@ def numbers(path: Path, table: pd.DataFrame, name: str, format: TableFormat | No
         # A point beside another mark is none of decimals: it is exchanged, so that the cell is no number.
         marks = str.maketrans({decimal: ".", ".": decimal})
         plain = [cell.strip().translate(marks) if isinstance(cell, str) else cell for cell in values]
-        plain = ["" if cell is None or cell != cell else str(cell) for cell in plain]
-        values = pd.Series([cell or None for cell in plain], index=values.index, dtype=object)
+        values = pd.Series([cell or None for cell in as_text(plain)], index=values.index, dtype=object)
     found = pd.to_numeric(values, errors="coerce")
     wrong = np.flatnonzero((found.isna() & values.notna()).to_numpy())
     if not len(wrong):
@@ -135,7 +85,7 @@ def numbers(path: Path, table: pd.DataFrame, name: str, format: TableFormat | No
     cells = [str(values.iloc[int(place)]).strip() for place in wrong[:20]]
     if decimal != "." and all(decimal in cell for cell in cells):
         mend = f"they hold points, and data.decimal is {decimal!r}: write no marks between thousands"
-    elif all(_NUMBER.fullmatch(cell) for cell in cells):
+    elif all(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
         mend = "decimals are written with a comma: set data.decimal to ','"
     elif len(wrong) == 1 and wrong[0] == 0 and len(values) > 1:
         mend = "row 2 holds units or a second header: delete it"
@@ -157,7 +107,7 @@ def read_columns(
     """
     table = read_table(path, format)
     wanted = [column(path, table, name, mend, format) for name in columns]
-    cells = [["" if cell is None or cell != cell else str(cell) for cell in own] for own in wanted]
+    cells = [as_text(own) for own in wanted]
     rows = [(row, dict(zip(columns, own, strict=True))) for row, own in enumerate(zip(*cells, strict=True), 1)]
     for row, own in rows:
         for name, cell in own.items():
@@ -176,135 +126,39 @@ def read_rows(path: Path, key: str, format: TableFormat | None = None) -> dict[s
     table = read_table(path, format)
     column(path, table, key, "name the column so", format)
     names = [str(name) for name in table.columns]
-    cells = [["" if cell is None or cell != cell else str(cell) for cell in table[name]] for name in names]
+    cells = [as_text(table[name]) for name in names]
     rows = [dict(zip(names, own, strict=True)) for own in zip(*cells, strict=True) if any(own)]
+    return by_name(path, key, ((row[key], row) for row in rows))
+
+
+def by_name(path: Path, key: str, rows: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, Mapping[str, str]]:
+    """Rows of the table ``path`` by their cells of the column ``key``.
+
+    Raises:
+        FedlitError: There is no row, or two of one name.
+    """
+    rows = list(rows)
     if not rows:
         raise FedlitError(f"{path}: has no rows: fill it in")
-    twice = [name for name, count in Counter(row[key] for row in rows).items() if count > 1]
+    twice = [name for name, count in Counter(name for name, _ in rows).items() if count > 1]
     if twice:
         raise FedlitError(f"{path}: {key} {twice[0]!r} is listed more than once: keep one row")
-    return {row[key]: row for row in rows}
+    return dict(rows)
 
 
-def no_column(path: Path, name: str, there: Sequence[str], mend: str, format: TableFormat | None = None) -> str:
-    """What to say of a table that lacks a column."""
-    twins = [other for other in there if other.rpartition("#")[0] == name and other.rpartition("#")[2].isdecimal()]
-    if len(twins) > 1:
-        return f"{path}: {len(twins)} columns are named {name!r}: say which one by {' or '.join(map(repr, twins))}"
-    odd = len(there) <= 1 or there[0].startswith("#")
-    what, better = explained(path, format, None) if odd else ("", "")
-    seen = f" ({what})" if what else ""
-    if not all(map(_is_name, there)):  # what is no header is a row of values, which are not quoted
-        place = next(place for place, other in enumerate(there, 1) if not _is_name(other))
-        there = [f"{len(there)}, of which number {place} is evidently no name: is line 1 a header"]
-    return f"{path}: no column {name!r}, there are {few(there) or 'none'}{seen}: {better or mend}"
-
-
-def _is_name(column: str) -> bool:
-    """Whether it may be the name of a column: no number, no sentence."""
-    try:
-        float(column.rpartition("#")[0] or column)
-    except ValueError:
-        return len(column) <= 40 and len(column.split()) <= 5
-    return False
-
-
-def encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: half a character, a lone surrogate, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def explained(path: Path, format: TableFormat | None, error: Exception | None) -> tuple[str, str]:
-    """Why a table cannot be read, and the mend, by a look at its first bytes and lines; else by the parser's words.
-
-    Args:
-        path: The file.
-        format: How it was read; None where no setting says so, and the file has to be mended.
-        error: What the parser raised; None: it read the file, but not its columns. The answers may then be empty.
-
-    Returns:
-        What is seen, and what to do.
-    """
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror, "give a file that can be read"
-    if isinstance(error, UnicodeError):
-        encoding = (format if format and is_csv(path) else TableFormat()).encoding.upper()
-        fixed = format is None or not is_csv(path)
-        mend = "save it in UTF-8" if fixed else "set data.encoding, perhaps to latin-1 or cp1252"
-        return f"it is not {encoding}", mend
-    lines = _first_lines(path, format or TableFormat()) if _kind(path) not in (".parquet", ".jsonl") else []
-    if lines:
-        used = (format or TableFormat()).delimiter or _usual_delimiter(path)
-        other = max((";", "\t", "|", ","), key=lambda mark: lines[0].count(mark))
-        if used not in lines[0] and other in lines[0] and other != used:
-            called = {";": "semicolons separate", "\t": "tabs separate", ",": "commas separate"}
-            cells = [cell.strip() for line in lines[1:] for cell in line.split(other)]
-            seen = f"{called.get(other, f'{other!r} separates')} its columns"
-            if format is None:
-                return seen, "separate the columns by commas, and write decimals with a point"
-            comma = other != "," and any(_NUMBER.fullmatch(cell) for cell in cells)
-            decimal = " and data.decimal to ','" if comma and format.decimal != "," else ""
-            return seen, f"set data.delimiter to {'a tab' if other == chr(9) else repr(other)}{decimal}"
-        if lines[0].startswith("#") or (len(lines) > 1 and used not in lines[0] and used in lines[1]):
-            return "line 1 is no header, but a comment", "delete the lines above the header"
-    if error is None:
-        return "", ""
-    longer = type(error).__name__ == "ParserWarning"
-    if longer:
-        what = "rows are longer than the header"
-    elif isinstance(error, (ValueError, TypeError, KeyError)) and type(error).__module__ == "builtins":
-        what = type(error).__name__  # its words may quote a cell
-    else:
-        what = " ".join(str(error).split())[:160]
-    return what, "give a csv file in UTF-8, JSON lines or Parquet"
-
-
-def _kind(path: Path) -> str:
-    packed = path.suffix.lower() in PACKED
-    return (path.with_suffix("") if packed else path).suffix.lower()
-
-
-def _bytes(path: Path, most: int = -1) -> bytes:
-    opener = _OPEN.get(path.suffix.lower())
-    with opener(path, "rb") if opener else path.open("rb") as file:
-        content: bytes = file.read(most)
-    return content
-
-
-def _encoding(head: bytes, format: TableFormat) -> str:
-    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), format.encoding)
-
-
-def _first_lines(path: Path, format: TableFormat) -> list[str]:
-    """The first lines of a text file, but for ``sep=``; empty where there are none."""
-    try:
-        head = _bytes(path, _HEAD)
-        lines = head.decode(_encoding(head, format), errors="replace").splitlines()
-    except (OSError, EOFError):
-        return []
-    return [line for line in lines[:6] if line.strip() and not line.lower().startswith("sep=")]
-
-
-def _usual_delimiter(path: Path) -> str:
-    return "\t" if _kind(path) == ".tsv" else ","
+def as_text(cells: Iterable[Any]) -> list[str]:
+    """Cells as text; an absent one is empty."""
+    return ["" if cell is None or cell != cell else str(cell) for cell in cells]
 
 
 def _csv(path: Path, format: TableFormat, text: Sequence[str] | None) -> pd.DataFrame:
     import pandas as pd
 
-    content = _bytes(path)
-    encoding = _encoding(content[:4], format)
-    stated = re.match(rb"sep=(.)\r?\n", content[: 2 * 8].removeprefix(codecs.BOM_UTF8), re.IGNORECASE)
-    if stated is None and encoding == "utf-16":
-        stated_text = re.match(r"sep=(.)\r?\n", content[:24].decode("utf-16", errors="replace"), re.IGNORECASE)
-        said = stated_text.group(1) if stated_text else None
-    else:
-        said = stated.group(1).decode("latin-1") if stated else None
-    delimiter = format.delimiter or said or _usual_delimiter(path)
+    content = content_of(path)
+    encoding = encoding_of(content[:4], format)
+    stated = re.match(r"\ufeff?sep=(.)\r?\n", content[:32].decode(encoding, errors="replace"), re.IGNORECASE)
+    said = stated.group(1) if stated else None
+    delimiter = format.delimiter or said or usual_delimiter(path)
     lines = io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline="")
     if said:
         lines.readline()
@@ -352,9 +206,9 @@ def _json_lines(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    content = _bytes(path)
+    content = content_of(path)
     # Lines end at line feeds alone: other marks of line ends may stand in strings.
-    for number, line in enumerate(content.decode(_encoding(content[:4], TableFormat())).split("\n"), 1):
+    for number, line in enumerate(content.decode(encoding_of(content[:4], TableFormat())).split("\n"), 1):
         if not line.strip():
             continue
         try:

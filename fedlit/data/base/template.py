@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -246,10 +246,12 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         """Warn of sites, subjects, labels and types that are spelt in several ways, and of labels that say nothing."""
         if self.stand_in:
             return
-        named = Counter(pair for record in self.records for pair in self._named(record))
-        for kind in sorted({what for what, _ in named}):
-            names = (name for what, name in named.elements() if what == kind)
-            for doubt in doubts(kind, names, chosen=self.names_are_given):
+        count: dict[str, Counter[str]] = defaultdict(Counter)
+        for record in self.records:
+            for what, name in self._named(record):
+                count[what][name] += 1
+        for what in sorted(count):
+            for doubt in doubts(what, count[what], chosen=self.names_are_given):
                 self.say(doubt)
 
     def _named(self, record: RecordT) -> set[tuple[str, str]]:

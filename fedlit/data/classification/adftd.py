@@ -15,7 +15,8 @@ from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Partition
 from fedlit.data.base.records import BadRecord
 from fedlit.data.base.skews import Dirichlet
-from fedlit.data.base.tables import no_column, read_rows
+from fedlit.data.base.table_faults import no_column
+from fedlit.data.base.tables import read_rows
 from fedlit.data.classification.examples import Example
 from fedlit.data.classification.signals import SignalClasses, unique_names
 from fedlit.data.files.eeglab import read_set

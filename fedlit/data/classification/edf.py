@@ -41,20 +41,10 @@ class EDFClasses(RecordingClasses):
         rest_label: Label of what no annotation marks (``background``, where seizures are marked); None: it is left out.
         label_pattern: Regular expression whose group, searched in the record's name and then in its path below
             ``root``, is the label of the whole recording.
-        classes: Labels that are classes, in order; None for those found.
-        min_count: Labels of fewer stretches, or records, are no classes, where ``classes`` is not given.
-        names: Label to the name of its class; labels of one name are one class (sleep stages 3 and 4).
-        site_pattern: Regular expression whose group, searched in the record's name and then in its path, is its site;
-            None: unknown.
-        subject_pattern: The same for the subject; None: each record is of another subject, which is said.
-        rate: Hz.
         window_seconds: None for whole records, which must then be of one length.
-        table: A table with columns of the record, and of its label, ``site`` or ``subject``.
-        record_column: Its column of records' names, or of their paths below ``root``.
-        label_column: Its column of labels.
-        label_separator: What separates several labels in a cell of it (multi-label); None: each record has one.
         kind: Of the signals, for partitions.
-        kwargs: See :class:`fedlit.data.classification.signals.SignalClasses`.
+        kwargs: See :class:`fedlit.data.classification.recordings.RecordingClasses`; labels of one of its ``names`` are
+            one class (sleep stages 3 and 4).
     """
 
     default_partition: ClassVar[Partition] = BySite()
@@ -67,17 +57,7 @@ class EDFClasses(RecordingClasses):
         pair_pattern: str | None = None,
         rest_label: str | None = None,
         label_pattern: str | None = None,
-        classes: list[str] | None = None,
-        min_count: int = 1,
-        names: dict[str, str] | None = None,
-        site_pattern: str | None = None,
-        subject_pattern: str | None = None,
-        rate: float = 100.0,
         window_seconds: float | None = 30.0,
-        table: Path | None = None,
-        record_column: str = "record",
-        label_column: str = "label",
-        label_separator: str | None = None,
         kind: str = "eeg",
         **kwargs: Any,
     ) -> None:
@@ -86,24 +66,7 @@ class EDFClasses(RecordingClasses):
         named_by("pair_pattern", pair_pattern)
         if rest_label is not None and label_pattern is not None:
             raise FedlitError("data.rest_label is of annotations, data.label_pattern of names: leave one out")
-        super().__init__(
-            root,
-            channels,
-            label_pattern,
-            classes,
-            min_count,
-            names,
-            site_pattern,
-            subject_pattern,
-            table,
-            record_column,
-            label_column,
-            label_separator,
-            rest_label,
-            rate,
-            window_seconds,
-            **kwargs,
-        )
+        super().__init__(root, channels, label_pattern, rest_label=rest_label, window_seconds=window_seconds, **kwargs)
 
     @property
     def by_stretches(self) -> bool:

@@ -12,7 +12,8 @@ from fedlit.data.base.groups import ClassSplit
 from fedlit.data.base.names import FOLDS
 from fedlit.data.base.partitions import BySite, Partition
 from fedlit.data.base.records import BadRecord
-from fedlit.data.base.tables import TableFormat, is_csv, read_columns
+from fedlit.data.base.table_format import TableFormat, is_csv
+from fedlit.data.base.tables import read_columns
 from fedlit.data.classification.examples import Example
 from fedlit.data.classification.module import ClassificationDataModule
 from fedlit.errors import FedlitError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,13 +22,11 @@ from fedlit.data.classification.examples import Example
 from fedlit.data.classification.signals import SignalClasses, named_by
 from fedlit.data.classification.stretches import Stretch, Unmarked, unambiguous
 from fedlit.data.classification.windows import Signals
-from fedlit.data.files.channels import Recording
-from fedlit.data.signals import checks
-from fedlit.data.signals.recordings import Recordings
+from fedlit.data.signals.recordings import RecordingReader, Recordings
 from fedlit.errors import FedlitError
 
 
-class RecordingClasses(SignalClasses):
+class RecordingClasses(SignalClasses, RecordingReader):
     """Recordings of a folder and all folders in it, with several channels, to classify.
 
     A reader adds ``files``, ``opened``, and ``own_labels`` or ``marks``.
@@ -60,20 +57,20 @@ class RecordingClasses(SignalClasses):
     def __init__(
         self,
         root: Path,
-        channels: Sequence[str | list[str]],
-        label_pattern: str | None,
-        classes: list[str] | None,
-        min_count: int,
-        names: dict[str, str] | None,
-        site_pattern: str | None,
-        subject_pattern: str | None,
-        table: Path | None,
-        record_column: str,
-        label_column: str,
-        label_separator: str | None,
-        rest_label: str | None,
-        rate: float,
-        window_seconds: float | None,
+        channels: list[str | list[str]],
+        label_pattern: str | None = None,
+        classes: list[str] | None = None,
+        min_count: int = 1,
+        names: dict[str, str] | None = None,
+        site_pattern: str | None = None,
+        subject_pattern: str | None = None,
+        table: Path | None = None,
+        record_column: str = "record",
+        label_column: str = "label",
+        label_separator: str | None = None,
+        rest_label: str | None = None,
+        rate: float = 100.0,
+        window_seconds: float | None = None,
         **kwargs: Any,
     ) -> None:
         self.root = Path(root)
@@ -99,22 +96,6 @@ class RecordingClasses(SignalClasses):
                 raise FedlitError(f"data.{argument} is of a table: give data.table, or leave it out")
         super().__init__(rate=rate, window_seconds=window_seconds, **kwargs)
         self.class_names = self.given_classes
-
-    @abstractmethod
-    def files(self) -> list[Path]:
-        """The recordings in ``root``.
-
-        Raises:
-            FedlitError: There is none.
-        """
-
-    @abstractmethod
-    def opened(self, path: Path) -> Recording:
-        """A recording.
-
-        Raises:
-            BadRecord: It cannot be read.
-        """
 
     def own_labels(self, path: Path) -> tuple[str, ...]:
         """Labels that the file itself gives to the whole of it; empty without one.
@@ -288,13 +269,7 @@ class RecordingClasses(SignalClasses):
     def _look_over(self) -> None:
         super()._look_over()
         self._recordings.say_notes()
-        sizes = {gain: list(own.values()) for gain, own in self._amplitudes.items()}
-        for gain, ratio in checks.gain_ratios(sizes).items():
-            named = few(list(self._amplitudes[gain]), most=16)
-            self.say(
-                f"records with gain {gain:g} in the header have {ratio:.2g} times the median amplitude of those with "
-                f"the commonest gain: check it, or set data.scale to record: {named}"
-            )
+        self._recordings.say_odd_gains("records", self._amplitudes, "check it, or set data.scale to record")
 
     def _forget(self) -> None:
         super()._forget()

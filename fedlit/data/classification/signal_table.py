@@ -13,7 +13,8 @@ from fedlit import seeds
 from fedlit.data.base.listing import PACKED
 from fedlit.data.base.names import few
 from fedlit.data.base.records import BadRecord
-from fedlit.data.base.tables import SUFFIXES, column, is_csv, numbers, read_table
+from fedlit.data.base.table_format import SUFFIXES, is_csv
+from fedlit.data.base.tables import column, numbers, read_table
 from fedlit.data.classification.example_table import FileTable
 from fedlit.data.classification.signals import SignalClasses
 from fedlit.data.signals.table_clock import TableClock

@@ -108,7 +108,7 @@ class WFDBLabels(RecordingClasses):
             raise FedlitError("data.rest_label is of rhythms: give data.rhythms, or leave it out")
         super().__init__(
             root,
-            LEADS if channels is None else channels,
+            [*LEADS] if channels is None else channels,
             label_pattern,
             classes,
             min_count,

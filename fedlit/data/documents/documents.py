@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedlit.data.base.records import Fold
-from fedlit.data.base.tables import encodable
+from fedlit.data.base.spelling import encodable
 
 Annotation = Literal["entities", "relations"]
 """What somebody looked for in a document. Without it, nothing found does not mean nothing there."""

@@ -14,7 +14,7 @@ from fedlit.data.base import arguments
 from fedlit.data.base.listing import folder_proposal, nothing_to_read
 from fedlit.data.base.names import FOLDS, NameRule, few
 from fedlit.data.base.records import BadRecord, Fold
-from fedlit.data.base.tables import encodable
+from fedlit.data.base.spelling import encodable
 from fedlit.data.documents.documents import Document, blank_fault
 from fedlit.data.documents.formats import Piece
 from fedlit.data.documents.module import DocumentDataModule

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fedlit.data.base.names import NameRule, few
+from fedlit.data.base.names import NameRule
 from fedlit.data.base.records import BadRecord, Record
-from fedlit.data.files.channels import Channels, Recording
+from fedlit.data.files.channels import Channels
 from fedlit.data.signals import checks
 from fedlit.data.signals.module import SignalDataModule
-from fedlit.data.signals.recordings import Recordings
+from fedlit.data.signals.recordings import RecordingReader, Recordings
 from fedlit.errors import FedlitError
 
 
-class ChannelFolder(SignalDataModule):
+class ChannelFolder(SignalDataModule, RecordingReader):
     """Recordings of a folder and all folders in it. A reader adds ``files`` and ``opened``.
 
     Args:
@@ -55,22 +54,6 @@ class ChannelFolder(SignalDataModule):
         NameRule("data.subject_pattern", subject_pattern)
         super().__init__(**kwargs)
 
-    @abstractmethod
-    def files(self) -> list[Path]:
-        """The recordings in ``root``.
-
-        Raises:
-            FedlitError: There is none.
-        """
-
-    @abstractmethod
-    def opened(self, path: Path) -> Recording:
-        """A recording.
-
-        Raises:
-            BadRecord: It cannot be read.
-        """
-
     def label_of(self, read: Channels) -> str | None:
         """The label that the file itself gives."""
         return None
@@ -92,12 +75,7 @@ class ChannelFolder(SignalDataModule):
             yield from self._records(path, self._recordings)
         self._recordings.say_notes()
         for kind, by_gain in self._sizes.items():
-            amplitudes = {gain: list(own.values()) for gain, own in by_gain.items()}
-            for gain, ratio in checks.gain_ratios(amplitudes).items():
-                self.say(
-                    f"{kind} records with gain {gain:g} in the header have {ratio:.2g} times the median amplitude of "
-                    f"those with the commonest gain: check it: {few(list(by_gain[gain]), most=16)}"
-                )
+            self._recordings.say_odd_gains(f"{kind} records", by_gain, "check it")
 
     def _records(self, path: Path, recordings: Recordings) -> Iterator[Record]:
         name = recordings.names[path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +10,36 @@ from typing import Any
 
 from fedlit.data.base.listing import folder_proposal, inside, record_names
 from fedlit.data.base.names import NameRule, few
-from fedlit.data.base.tables import no_column, read_table
+from fedlit.data.base.table_faults import no_column
+from fedlit.data.base.tables import as_text, by_name, read_table
 from fedlit.data.base.template import PartitionedDataModule
+from fedlit.data.files.channels import Recording
+from fedlit.data.signals import checks
 from fedlit.errors import FedlitError
 
 UNKNOWN_SITE = "site-unknown"
 ENDINGS = (".hea", ".mat", ".dat", ".edf", ".bdf")
 """Endings of recordings, which tables may write or leave out."""
+
+
+class RecordingReader:
+    """What a reader of a folder of recordings says of a file format."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The recordings in ``root``.
+
+        Raises:
+            FedlitError: There is none.
+        """
+
+    @abstractmethod
+    def opened(self, path: Path) -> Recording:
+        """A recording.
+
+        Raises:
+            BadRecord: It cannot be read.
+        """
 
 
 class Recordings:
@@ -127,6 +151,20 @@ class Recordings:
                 named = [f"{unit or 'none'} ({few(list(names), 3)})" for unit, names in units.items()]
                 self.reader.say(f"{kind} records have several units, and values of each: {'; '.join(named)}: mend them")
 
+    def say_odd_gains(self, noun: str, sizes: Mapping[float, Mapping[str, float]], mend: str) -> None:
+        """Warn of gains whose records are larger or smaller than those of the commonest one.
+
+        Args:
+            noun: What the records are called.
+            sizes: Amplitudes by gain and record.
+            mend: What to do.
+        """
+        for gain, ratio in checks.gain_ratios({gain: list(own.values()) for gain, own in sizes.items()}).items():
+            self.reader.say(
+                f"{noun} with gain {gain:g} in the header have {ratio:.2g} times the median amplitude of those with "
+                f"the commonest gain: {mend}: {few(list(sizes[gain]), most=16)}"
+            )
+
     def _of(self, rule: NameRule, path: Path) -> str:
         try:
             return rule.of(self.names[path], inside(path, self.root))
@@ -149,7 +187,7 @@ def table_rows(
     """
     table = read_table(path)
     there = [str(name) for name in table.columns]
-    cells = [["" if cell is None or cell != cell else str(cell).strip() for cell in table[name]] for name in there]
+    cells = [[cell.strip() for cell in as_text(table[name])] for name in there]
     rows = [list(own) for own in zip(*cells, strict=True) if any(own)]
     if record_column not in there and len(there) == 2 and _bare(there[0]) in known:
         rows, there = [there, *rows], [record_column, columns[-1]]
@@ -158,16 +196,8 @@ def table_rows(
     if not set(columns) & set(there):
         last = f"{', '.join(columns[:-1])} or {columns[-1]}" if len(columns) > 1 else columns[0]
         raise FedlitError(no_column(path, columns[0], there, f"name a column {last}"))
-    out: dict[str, Mapping[str, str]] = {}
-    for own in rows:
-        row = dict(zip(there, own, strict=True))
-        name = _bare(row[record_column])
-        if name in out:
-            raise FedlitError(f"{path}: {record_column} {name!r} is listed more than once: keep one row")
-        out[name] = row
-    if not out:
-        raise FedlitError(f"{path}: has no rows: fill it in")
-    return out
+    named = (dict(zip(there, own, strict=True)) for own in rows)
+    return by_name(path, record_column, ((_bare(row[record_column]), row) for row in named))
 
 
 def _bare(name: str) -> str:

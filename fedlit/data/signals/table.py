@@ -13,7 +13,8 @@ from fedlit.data.base.listing import folder_proposal, inside, nothing_to_read, r
 from fedlit.data.base.names import NameRule, few
 from fedlit.data.base.partitions import BySubject, Partition
 from fedlit.data.base.records import BadRecord, Record
-from fedlit.data.base.tables import SUFFIXES, TableFormat, column, is_csv, is_table, numbers, read_table
+from fedlit.data.base.table_format import SUFFIXES, TableFormat, is_csv, is_table
+from fedlit.data.base.tables import column, numbers, read_table
 from fedlit.data.generated.population import stand_in_channels
 from fedlit.data.signals.clock import Places, Stretch
 from fedlit.data.signals.module import SignalDataModule

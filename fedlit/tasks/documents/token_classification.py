@@ -32,7 +32,7 @@ from fedlit.tasks.documents.tagging import (
 )
 from fedlit.tasks.documents.task import DocumentTask
 from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
-from fedlit.tasks.export_check import same_tokens
+from fedlit.tasks.export_check import encoder_anew
 from fedlit.tasks.row_owners import rows_of
 from fedlit.tasks.task import Batch
 
@@ -225,13 +225,7 @@ class TokenClassificationTask(DocumentTask):
         (folder / SCHEMA).write_text(schema, encoding="utf-8")
 
     def whole_anew(self, folder: Path) -> nn.Module:
-        from fedlit.backbones.encoders.loading import load_encoder
-
-        loaded = load_encoder(str(folder))
-        ours, theirs = (getattr(family, "tokenizer", None) for family in (self._family, loaded.family))
-        if ours is not None:
-            same_tokens(ours, theirs, str(folder))
-        return loaded.network
+        return encoder_anew(self._family, folder)
 
     def probe(self, network: nn.Module) -> Tensor:
         """Features of a few made-up examples under the head, (batch, rows)."""

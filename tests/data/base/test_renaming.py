@@ -1,6 +1,7 @@
 """Names that differ by spelling are told, and one argument renames labels, sites, subjects and types."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -30,13 +31,13 @@ def test_labels_that_say_something(label):
 
 
 def test_the_mend_that_is_told_helps():
-    (said,) = doubts("sites", ["Ward A", "Ward A", "ward a", "B", "c", "C", "C"])
+    (said,) = doubts("sites", Counter(["Ward A", "Ward A", "ward a", "B", "c", "C", "C"]))
     assert "'Ward A' and 'ward a'" in said
     assert "data.rename {sites: {'c': 'C', 'ward a': 'Ward A'}}" in said
     assert renamed(["ward a", "B", "Ward A"], {"ward a": "Ward A"}) == ("Ward A", "B")
-    assert doubts("sites", ["A", "?", "B"]) == []
-    assert len(doubts("labels", ["A", "?", "B"])) == 1
-    assert doubts("labels", ["A", "?", "B"], chosen=True) == []
+    assert doubts("sites", Counter(["A", "?", "B"])) == []
+    assert len(doubts("labels", Counter(["A", "?", "B"]))) == 1
+    assert doubts("labels", Counter(["A", "?", "B"]), chosen=True) == []
 
 
 @pytest.mark.parametrize(

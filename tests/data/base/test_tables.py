@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedlit.data.base.records import BadRecord
-from fedlit.data.base.tables import TableFormat, is_table, numbers, read_columns, read_rows, read_table
+from fedlit.data.base.table_format import TableFormat, is_table
+from fedlit.data.base.tables import numbers, read_columns, read_rows, read_table
 from fedlit.errors import FedlitError
 
 GERMAN = "zeit;druck_größe\n0,00;100,5\n0,02;\n0,04;101,25\n"

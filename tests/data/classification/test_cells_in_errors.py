@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from fedlit.data import IID, ImageTable
-from fedlit.data.base.tables import TableFormat, read_columns, read_table
+from fedlit.data.base.table_format import TableFormat
+from fedlit.data.base.tables import read_columns, read_table
 from fedlit.data.classification.tables import TextTable
 from fedlit.data.classification.texts import PubMedRCT
 from fedlit.errors import FedlitError

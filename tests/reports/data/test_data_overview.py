@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from documents_in_memory import many as notes
 from documents_in_memory import ready
+from from_memory import FromMemory
 from rich.console import Console
 
 import fedlit.data
@@ -46,18 +47,8 @@ INSTRUCTION = ["--model", "InstructionTask", "--model.backbone", "stand-in:llama
 NOTES = ["data", "--data", "SimulatedNotes", "--data.notes", "40", "--data.sites", "2", *INSTRUCTION]
 
 
-class Given(SignalDataModule):
-    """A reader of what it was given."""
-
-    def __init__(self, given, **kwargs):
-        self.given = given
-        super().__init__(**kwargs)
-
-    def read(self):
-        return list(self.given)
-
-    def write_stand_in(self, folder):
-        raise AssertionError("not used")
+class Given(FromMemory, SignalDataModule):
+    """Records."""
 
 
 class Tags(HTMLParser):
