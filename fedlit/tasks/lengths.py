@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,9 +57,11 @@ class Lengths:
 
     def counts(self) -> dict[str, dict[str, float]]:
         """By client: ``examples`` seen, those ``cut``, and the ``cut_share`` of their tokens, samples or frames."""
+        by_client: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        for (client, _), row in self.rows.items():
+            by_client[client].append(row)
         out: dict[str, dict[str, float]] = {}
-        for client in sorted({client for client, _ in self.rows}):
-            own = [row for (name, _), row in self.rows.items() if name == client]
+        for client, own in sorted(by_client.items()):
             whole, lost = (sum(row[i] for row in own) for i in (0, 1))
             out[client] = {
                 "examples": len(own),

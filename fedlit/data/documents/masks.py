@@ -121,12 +121,18 @@ class Masks:
 
     def for_server(self, records: Sequence[Document], server: Sequence[Document]) -> list[Document]:
         """The server's documents, with what their sites looked for."""
+        held: dict[str, list[Document]] = {own.site: [] for own in server}
+        for other in (*records, *server):
+            if other.site in held:
+                held[other.site].append(other)
+        masks = {
+            site: server_mask([self.of[client] for client in sorted(self._clients.get(site, ()))], documents)
+            for site, documents in held.items()
+        }
         out = []
         for own in server:
-            masks = [self.of[client] for client in sorted(self._clients.get(own.site, ()))]
-            site = [other for other in (*records, *server) if other.site == own.site]
             own = replace(own, annotated=own.annotated - self._not_searched.get(own.site, frozenset()))
-            left = masked(own, server_mask(masks, site))
+            left = masked(own, masks[own.site])
             out += [] if left is None else [left]
         return out
 
