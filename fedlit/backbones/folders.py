@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from fedlit.errors import FedlitError, first_line
 BUILTIN = Path(__file__).parent / "builtin"
 STAND_IN = "stand-in:"
 """Before an architecture (``stand-in:vit``) in the name of a backbone: a tiny random network, asked for as such."""
+SETTINGS = ("*.json", "*.jinja", "vocab.txt", "merges.txt", "tokenizer.model")
+"""Files of settings and tokenizers."""
 
 
 def local_folder(name: str) -> Path | None:
@@ -34,7 +36,7 @@ def local_folder(name: str) -> Path | None:
         return path
     if path.exists():
         raise FedlitError(f"backbone {name!r} is a file: give the folder that holds config.json and model.safetensors")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if path.is_absolute() or name.startswith((".", "~")) or name.partition("@")[0].count("/") != 1:
         raise FedlitError(
             f"backbone {name!r}: no such folder (a Hub id is like amazon/chronos-bolt-tiny, what ships is builtin)"
         )
@@ -53,29 +55,36 @@ def find_folder(name: str, weights: bool = True) -> tuple[Path, str]:
     folder = local_folder(name)
     source = "built-in stand-in, pretrained on synthetic series" if name == "builtin" else name
     if folder is None:
-        folder = _from_hub(name, weights)
+        folder = from_hub(name, [*SETTINGS, *["*.safetensors"] * weights])
         source = f"{name} at revision {folder.name}"
     if not (folder / "config.json").is_file():
         what = "a PEFT adapter, no backbone" if (folder / "adapter_config.json").is_file() else "no config.json"
         raise FedlitError(f"backbone {name!r}: {folder} holds {what}: give a folder that save_pretrained wrote")
     if weights and not any(folder.glob("*.safetensors")):
         raise FedlitError(
-            f"backbone {name!r}: {folder} holds no .safetensors file; pickled weights are not read: convert them "
-            "with save_pretrained(folder)"
+            f"backbone {name!r}: {folder} holds no .safetensors file; pickled weights are not read: run `fedlit "
+            f"backbones convert {name} FOLDER` once and give that folder"
         )
     return folder, source
 
 
-def _from_hub(name: str, weights: bool) -> Path:
-    """Where the settings and the safetensors of a Hub id lie on this machine; fetched when the cache lacks them.
+def from_hub(name: str, patterns: Sequence[str]) -> Path:
+    """Where files of a Hub id lie on this machine; fetched when the cache lacks them.
 
     Asked for here and not through transformers, which asks for file after file, each with retries, and reads pickles.
+
+    Args:
+        name: It may end in ``@revision``: a branch, a tag, a commit, or ``refs/pr/7`` for a proposal.
+        patterns: Of the files' names.
+
+    Raises:
+        FedlitError: They cannot be had.
     """
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.jinja", "vocab.txt", "merges.txt", "tokenizer.model"] + ["*.safetensors"] * weights
+    repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[*patterns]))
     except Exception as error:  # the Hub's client and its transport raise many kinds
         raise FedlitError(
             f"backbone {name!r} could not be had from the Hub ({first_line(error)}). Put a copy on this machine and "

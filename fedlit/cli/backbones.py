@@ -191,9 +191,29 @@ def legend(tables: Collection[bool], batch_size: int | None, length: int | None,
     return " ".join(out)
 
 
+def convert_pickles(args: Sequence[str]) -> None:
+    """``fedlit backbones convert SOURCE FOLDER``."""
+    about = "Write safetensors, settings and tokenizer of a backbone whose weights were published as pickles."
+    parser = Parser("backbones convert", about)
+    parser.add_argument("source", metavar="SOURCE", help="Hub id, or folder, with pytorch_model.bin; or id@revision")
+    parser.add_argument("folder", metavar="FOLDER", help="a new one, to be given as model.backbone")
+    given = parser.parse_args(args)
+    from fedlit.backbones.conversion import convert
+
+    done = convert(given.source, given.folder)
+    for name, digest in done.pickles.items():
+        print(f"read {name} of {done.source}, SHA-256 {digest}")
+    print(f"{given.folder}: {done.tensors} tensors, {done.parameters / 1e6:.1f} M parameters, digest {done.digest}")
+    print(f"to train it: --model.backbone {given.folder}")
+
+
 def main(args: Sequence[str]) -> None:
-    """``fedlit backbones``."""
-    parser = Parser("backbones", (__doc__ or "").splitlines()[0])
+    """``fedlit backbones``, and ``fedlit backbones convert SOURCE FOLDER``."""
+    if args[:1] == ["convert"]:
+        convert_pickles(args[1:])
+        return
+    more = "`fedlit backbones convert SOURCE FOLDER` writes safetensors of a backbone that was published as a pickle."
+    parser = Parser("backbones", (__doc__ or "").splitlines()[0], epilog=more)
     parser.add_argument("--model", action="append", metavar="FOLDER_OR_ID", help="this one; may be given again")
     parser.add_argument("--batch_size", type=int, help="32 if left out, of language models 4")
     parser.add_argument("--length", type=int, help="tokens of a text, samples of a sound or signal")

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from fedlit.backbones.causal_lms import causal_stand_in
 from fedlit.backbones.encoders.loading import encoder_stand_in
@@ -159,6 +160,8 @@ def test_whole_table(monkeypatch, capsys):
         (["--fits", "much"], "no size"),
         (["--nonsense"], "unrecognized arguments"),
         (["--r", "0"], "rank is at least 1"),
+        (["convert", "nobody"], "fedlit backbones convert: .*required: FOLDER"),
+        (["convert", "builtin", "somewhere"], "builtin holds safetensors and needs no conversion"),
     ],
 )
 def test_bad_arguments(args, why):
@@ -177,3 +180,15 @@ def test_brackets_are_explained_where_there_can_be_any(built_in_is_known, capsys
     assert "In brackets: more than 1GB." in " ".join(capsys.readouterr().out.split())
     main(["--model", "builtin", "--batch_size", "2"])
     assert "brackets" not in capsys.readouterr().out
+
+
+def test_a_pickle_is_converted(tmp_path, capsys):
+    one = encoder_stand_in("stand-in:bert")
+    one.network.config.save_pretrained(tmp_path)
+    one.family.save(tmp_path)
+    torch.save(one.network.state_dict(), tmp_path / "pytorch_model.bin")
+    main(["convert", str(tmp_path), str(tmp_path / "out")])
+    told = capsys.readouterr().out
+    assert f"{tmp_path / 'out'}: {len(one.network.state_dict())} tensors" in told
+    assert f"--model.backbone {tmp_path / 'out'}" in told
+    assert line(str(tmp_path / "out"), 1).parameters == sum(p.numel() for p in one.network.parameters())
