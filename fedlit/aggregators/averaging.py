@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -103,20 +104,21 @@ class FedOpt(FedAvg):
         """The next ``v``."""
         raise NotImplementedError
 
+    def rate(self, state: Tensors) -> float:
+        """The server learning rate of this round."""
+        return self.lr
+
     def step(self, state: Tensors, mean: Tensors) -> Any:
         m = tree.lerp(state["mean"], mean, self.beta1)
         v = tree.map(self.second, state["square"], mean)
-        params = tree.map(lambda p, m, v: p + self.lr * m / (v.sqrt() + self.tau), state["params"], m, v)
+        lr = self.rate(state)
+        params = tree.map(lambda p, m, v: p + lr * m / (v.sqrt() + self.tau), state["params"], m, v)
         return {"params": params, "mean": m, "square": v}
 
 
 @dataclass(frozen=True)
-class FedAdam(FedOpt):
-    """Adam at the server, with the mean update in the place of the gradient.
-
-    Reddi et al. 2021, arXiv:2003.00295, Algorithm 2, without bias correction:
-    ``m <- b1 m + (1 - b1) d``, ``v <- b2 v + (1 - b2) d^2``, ``w <- w + lr m / (sqrt(v) + tau)``, from ``m = 0`` and
-    ``v = tau^2``.
+class DecayedSquares(FedOpt):
+    """Base of FedAdam and FedYogi, in which old squares are forgotten.
 
     Args:
         beta2: Decay of the mean of squared updates.
@@ -128,16 +130,52 @@ class FedAdam(FedOpt):
         super().__post_init__()
         require(self, 0 <= self.beta2 < 1, "beta2", "a number in [0, 1)")
 
+
+@dataclass(frozen=True)
+class FedAdam(DecayedSquares):
+    """Adam at the server, with the mean update in the place of the gradient.
+
+    Reddi et al. 2021, arXiv:2003.00295, Algorithm 2, without bias correction:
+    ``m <- b1 m + (1 - b1) d``, ``v <- b2 v + (1 - b2) d^2``, ``w <- w + lr m / (sqrt(v) + tau)``, from ``m = 0`` and
+    ``v = tau^2``.
+
+    Args:
+        bias_correction: Do as Flower's FedAdam does (``flwr.serverapp.strategy``, 1.x): in round t, from 1, ``lr`` is
+            multiplied by ``sqrt(1 - b2^(t + 1)) / (1 - b1^(t + 1))``, and ``v`` starts from 0. Adam itself
+            (Kingma and Ba 2015, arXiv:1412.6980, Section 2) has the exponent t. With Flower's ``tau``, 1e-3, the step
+            depends on the size of updates either way.
+    """
+
+    bias_correction: bool = False
+
+    added_arguments = {"bias_correction": False}  # noqa: RUF012 - jsonargparse cannot read a class with a ClassVar
+
+    def init(self, params: Tensors) -> Any:
+        state = super().init(params)
+        if not self.bias_correction:
+            return state
+        return {**state, "square": tree.zeros(params), "rounds": torch.zeros((), dtype=torch.float64)}
+
     def second(self, v: Tensor, d: Tensor) -> Tensor:
         return self.beta2 * v + (1 - self.beta2) * d**2
 
+    def rate(self, state: Tensors) -> float:
+        if not self.bias_correction:
+            return self.lr
+        power = float(state["rounds"]) + 2  # t + 1, with t from 1
+        return float(self.lr * math.sqrt(1 - self.beta2**power) / (1 - self.beta1**power))
+
+    def step(self, state: Tensors, mean: Tensors) -> Any:
+        return {**super().step(state, mean), **({"rounds": state["rounds"] + 1} if self.bias_correction else {})}
+
 
 @dataclass(frozen=True)
-class FedYogi(FedAdam):
+class FedYogi(DecayedSquares):
     """FedAdam whose mean of squared updates moves by additive steps, so that it cannot grow suddenly.
 
     Reddi et al. 2021, arXiv:2003.00295, Algorithm 2: ``v <- v - (1 - b2) d^2 sign(v - d^2)``; the rest is
-    :class:`FedAdam`, without bias correction, as are the defaults.
+    :class:`FedAdam`, without bias correction, as are the defaults. Flower's has no correction either, starts ``v``
+    from 0, and its server learning rate is 0.01.
     """
 
     def second(self, v: Tensor, d: Tensor) -> Tensor:

@@ -90,6 +90,9 @@ class Aggregator:
     measures = tuple[str, ...]()
     """Which of ``start_loss`` and ``end_loss`` :meth:`finish` needs in ``work``; each is a pass over its data."""
 
+    added_arguments = dict[str, Any]()
+    """Arguments that came later than some runs, with what runs without them did, so that those can be resumed."""
+
     def suited(self, rank_stabilised: bool | None) -> Self:
         """This rule with what it takes from the network's adapters; by default as it is.
 

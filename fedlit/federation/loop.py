@@ -140,7 +140,7 @@ class FederatedLoop:
             FedlitError: The fields that differ are named.
         """
         made, asked = ({part: f.get(part) for part in parts} for f in (committed.meta["fingerprint"], self.fingerprint))
-        check_same(made, asked, self.folder.path, member(self.session.task, "added_arguments"))
+        check_same(made, asked, self.folder.path, member(self.session.task, "added_arguments"), self.rule)
 
     def _adopted(self, name: str, done: int) -> dict[str, str]:
         """Names of states of a run that was made before states had names."""

@@ -75,7 +75,11 @@ def _as_before(facts: Mapping[str, Any], added: Mapping[str, str | None]) -> dic
 
 
 def check_same(
-    old: Mapping[str, Any], new: Mapping[str, Any], run: Path, added: Mapping[str, Any] | None = None
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    run: Path,
+    added: Mapping[str, Any] | None = None,
+    rule: Aggregator | None = None,
 ) -> None:
     """Refuse to go on with a run under another configuration.
 
@@ -84,10 +88,13 @@ def check_same(
         new: The same parts of the fingerprint of what is asked for.
         run: Its folder.
         added: Arguments of the model that came later than some runs, with what runs without them did.
+        rule: Whose ``added_arguments`` are likewise, and those of the rules in its fields.
 
     Raises:
         FedlitError: They differ; the fields are named.
     """
+    if "aggregator" in old:
+        old = {**old, "aggregator": _with_later(old["aggregator"], _later_by_class(rule))}
     wrong = differences({part: _completed(part, old[part], new.get(part), added or {}) for part in old}, dict(new))
     if wrong:
         raise FedlitError(
@@ -102,6 +109,25 @@ def _completed(part: str, old: Any, new: Any, added: Mapping[str, Any]) -> Any:
         return old
     later = {"trainer": ADDED, "model": {**added, FROZEN: new.get(FROZEN)}}.get(part, {})
     return {**{name: value for name, value in later.items() if name in new}, **old}
+
+
+def _later_by_class(thing: Any) -> dict[str, dict[str, Any]]:
+    """``added_arguments`` of a rule and of those in its fields, by the class's name."""
+    if isinstance(thing, list | tuple):
+        return {name: later for entry in thing for name, later in _later_by_class(entry).items()}
+    if not dataclasses.is_dataclass(thing):
+        return {}
+    inner = {k: v for f in dataclasses.fields(thing) for k, v in _later_by_class(getattr(thing, f.name)).items()}
+    return {**inner, type(thing).__name__: dict(getattr(thing, "added_arguments", {}))}
+
+
+def _with_later(described: Any, later: Mapping[str, Mapping[str, Any]]) -> Any:
+    """An old description of a rule with the arguments that it was made too early to hold."""
+    if isinstance(described, list):
+        return [_with_later(entry, later) for entry in described]
+    if not isinstance(described, dict):
+        return described
+    return {**later.get(described.get("class", ""), {}), **{k: _with_later(v, later) for k, v in described.items()}}
 
 
 def describe(thing: Any) -> Any:

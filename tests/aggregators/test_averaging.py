@@ -130,6 +130,34 @@ def test_fedadam_pinned():
     assert state["params"]["w"].item() == pytest.approx(0.1 * 0.035 / (0.00122599**0.5 + 0.001), rel=1e-12)
 
 
+def test_fedadam_with_bias_correction_is_flowers():
+    """Figures of flwr's FedAdam at its defaults after two rounds from 0, each with the same two clients.
+
+    One of 1 example has the model (1, 1), one of 2 examples (3, -1): means 7/3 and -1/3. ``tau`` is 1e-3.
+    """
+    rule = FedAdam(lr=0.1, bias_correction=True)
+    state = rule.init({"w": torch.zeros(2, dtype=torch.float64)})
+    w, m, v = torch.zeros(2, dtype=torch.float64), 0.0, 0.0
+    for t in (1, 2):
+        models = {"a": (torch.tensor([1.0, 1.0]), 1.0), "b": (torch.tensor([3.0, -1.0]), 2.0)}
+        d = (models["a"][0] + 2 * models["b"][0]).double() / 3 - w
+        m, v = 0.9 * m + 0.1 * d, 0.99 * v + 0.01 * d * d
+        updates = [update(k, model.double() - state["params"]["w"], n) for k, (model, n) in models.items()]
+        state = rule.aggregate(state, updates, server())
+        w = w + 0.1 * (1 - 0.99 ** (t + 1)) ** 0.5 / (1 - 0.9 ** (t + 1)) * m / (v.sqrt() + 1e-3)
+        torch.testing.assert_close(state["params"]["w"], w, rtol=1e-13, atol=1e-15)
+    assert w.tolist() == pytest.approx([0.15924221, -0.15466622], abs=5e-9)
+
+
+def test_fedadam_with_bias_correction_is_resumed_to_the_byte(fit):
+    whole = fit(FedAdam(bias_correction=True), max_rounds=3)
+    cut = fit(FedAdam(bias_correction=True), max_rounds=1)
+    again = fit(FedAdam(bias_correction=True), max_rounds=3, ckpt_path=str(cut.path))
+    states = [read(folder.path / "checkpoints" / "last").state for folder in (whole, again)]
+    assert tree.equal(*states)
+    assert float(states[0]["rounds"]) == 3
+
+
 def test_the_mean_does_not_depend_on_the_order_of_replies():
     generator = torch.Generator().manual_seed(1)
     updates = [update(f"c{i}", torch.randn(50, generator=generator), 10.0**i) for i in range(4)]

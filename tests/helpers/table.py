@@ -151,6 +151,7 @@ TABLE: dict[str, Row] = {
     "FedAvg on LoRA": Row(FedAvg(), LORA),
     "FedAvgM": Row(FedAvgM(lr=0.5, beta=0.8)),
     "FedAdam": Row(FedAdam()),
+    "FedAdam corrected": Row(FedAdam(bias_correction=True)),
     "FedYogi": Row(FedYogi(lr=0.05, beta2=0.9)),
     "FedAdagrad": Row(FedAdagrad(lr=0.05, beta1=0.5, tau=0.01)),
     "FedNova": Row(FedNova(lr=0.7)),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-from fedlit.aggregators import FedAvg, FedLA, FedProx, Stage, Stages
+import pytest
+
+import fedlit.aggregators as aggregators
+from fedlit.aggregators import FedAdam, FedAvg, FedLA, FedProx, Stage, Stages
 from fedlit.backbones import LoRA
 from fedlit.data import SimulatedImages
 from fedlit.data.base.module import FederatedDataModule
-from fedlit.runs.fingerprint import data_fingerprint, describe, differences
+from fedlit.errors import FedlitError
+from fedlit.runs.fingerprint import check_same, data_fingerprint, describe, differences
 from fedlit.tasks import ClassificationTask
 
 
@@ -55,6 +61,25 @@ def test_differences_name_the_field():
     assert differences(back, stages[0]) == []
     assert differences(back, stages[1]) == ["stages.0.aggregator.mu: 0.5 -> 1.0"]
     assert differences({"a": 1}, {"a": 1.0}) == ["a: 1 -> 1.0"]
+
+
+def test_runs_made_before_an_argument_of_a_rule_go_on_at_what_they_did():
+    for now, changed in (
+        (FedAdam(), FedAdam(bias_correction=True)),
+        (Stages([Stage(FedAdam(), 1), Stage(FedAvg(), 1)]), Stages([Stage(FedAdam(bias_correction=True), 1)] * 2)),
+    ):
+        new = {"aggregator": describe(now)}
+        early = json.loads(json.dumps(new).replace(', "bias_correction": false', ""))
+        assert early != new
+        check_same(early, new, Path("run"), rule=now)
+        with pytest.raises(FedlitError, match=r"bias_correction: False -> True"):
+            check_same(early, {"aggregator": describe(changed)}, Path("run"), rule=changed)
+
+
+@pytest.mark.parametrize("cls", [c for c in vars(aggregators).values() if getattr(c, "added_arguments", None)])
+def test_arguments_of_rules_that_came_later_keep_what_was_done_before(cls):
+    usual = {field.name: field.default for field in dataclasses.fields(cls)}
+    assert {name: usual[name] for name in cls.added_arguments} == cls.added_arguments
 
 
 def test_a_run_goes_on_though_its_cache_has_moved(fit, tmp_path):

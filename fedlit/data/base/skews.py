@@ -62,8 +62,11 @@ class PairwiseDirichlet(Partition):
     equal slice; a client that has its fair share gets no more; a draw is good when the smaller client has at least half
     of the fair share. Much closer to equal mixes than the standard Dirichlet with the same alpha.
 
+    Of an odd number, the last client is in no pair: as in that code it gets a random slice of a client's size, so its
+    mix of classes is that of all. With 5 clients that is a fifth of them; an even number has none.
+
     Args:
-        clients: How many; even.
+        clients: How many.
         alpha: Concentration.
         by: What counts as the class.
     """
@@ -74,14 +77,13 @@ class PairwiseDirichlet(Partition):
 
     def assign(self, records: Sequence[Item], seed: int) -> Assignment:
         demand(self.clients, len(records), "records")
-        if self.clients % 2:
-            raise FedlitError(f"PairwiseDirichlet pairs clients, {self.clients} is odd: give an even number")
         generator = seeds.numpy_generator(seed, "PairwiseDirichlet")
         order = [[int(i)] for i in generator.permutation(len(records))]
+        alone = order[len(order) - len(order) // self.clients :] if self.clients % 2 else []
         held: list[list[int]] = []
-        for part in deal(order, self.clients // 2):
+        for part in deal(order[: len(order) - len(alone)], self.clients // 2) if self.clients > 1 else []:
             held += self._pair(records, [i for single in part for i in single], generator)
-        return numbered(held)
+        return numbered([*held, *([[i for single in alone for i in single]] if alone else [])])
 
     def _pair(self, records: Sequence[Item], mine: list[int], generator: np.random.Generator) -> list[list[int]]:
         least = max(1, len(mine) // 4)

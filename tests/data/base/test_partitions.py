@@ -1,3 +1,4 @@
+import hashlib
 import json
 import time
 
@@ -159,6 +160,34 @@ def test_pairwise_dirichlet_is_as_mild_as_measured():
     assert pairwise["sizes"]["variation"] < 0.25 < 0.5 < standard["sizes"]["variation"]
 
 
+@pytest.mark.parametrize("clients", [5, 7])
+def test_the_last_client_of_an_odd_number_is_in_no_pair_and_has_the_mix_of_all(clients):
+    """As the code of FHBench does with its rest: 5 clients are two pairs and one with a random fifth."""
+    found = [make(i, label=label) for i, label in enumerate(np.repeat(range(4), 700))]
+    each = len(found) / clients
+    for seed in range(5):
+        held = list(PairwiseDirichlet(clients, 0.05).assign(found, seed).values())
+        assert sorted(i for indices in held for i in indices) == list(range(len(found)))
+        counts = [np.bincount([int(found[i].label[6:]) for i in indices], minlength=4) for indices in held]
+        shares = [count / count.sum() for count in counts]
+        assert abs(len(held[-1]) - each) <= 1
+        assert abs(shares[-1] - 0.25).max() < 0.06 < 0.15 < min(abs(s - 0.25).max() for s in shares[:-1])
+        for one, other in zip(held[:-1:2], held[1::2], strict=True):
+            assert abs(len(one) + len(other) - 2 * each) <= 2
+
+
+def test_pairs_of_an_even_number_are_as_they_were_before_odd_numbers_were_taken():
+    """Digest of an assignment that was made then."""
+    found = [make(i, label=i % 5) for i in range(200)]
+    told = json.dumps(PairwiseDirichlet(6, 0.3).assign(found, 3), sort_keys=True)
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "0550020d9eb9e7d5"
+
+
+def test_one_client_alone_has_all():
+    found = [make(i, label=i % 2) for i in range(10)]
+    assert PairwiseDirichlet(1, 0.1).assign(found, 0) == {"client-1": list(range(10))}
+
+
 def test_quantity_skew_changes_sizes():
     found = [make(i) for i in range(500)]
     assert statistics(found, QuantitySkew(10, 0.2).assign(found, 0))["sizes"]["variation"] > 0.8
@@ -232,7 +261,6 @@ def test_file_list_malformed(tmp_path, name, text, message):
         (IID(5), "only 4 subjects"),
         (QuantitySkew(5, 1.0), "only 4 records"),
         (BySite(2), "only 1 sites"),
-        (PairwiseDirichlet(3, 1.0), "3 is odd"),
         (Dirichlet(2, 0.0), "alpha is 0.0"),
         (Dirichlet(2, 1.0, by="age"), "has no age"),
         (IID(0), "at least 1"),
