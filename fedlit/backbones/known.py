@@ -157,6 +157,7 @@ KNOWN: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
         "max_position_embeddings": 40960, "rms_norm_eps": 1e-06, "rope_theta": 1000000, "tie_word_embeddings": True,
     },
+    "meta-llama/Llama-3.1-8B": LLAMA_8B,
     "meta-llama/Llama-3.1-8B-Instruct": LLAMA_8B,
     "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": LLAMA_8B,
 }  # fmt: skip

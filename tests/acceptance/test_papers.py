@@ -40,9 +40,9 @@ def same(found: Any, wanted: Any) -> bool:
 def test_every_row_says_where_it_is_from(facts):
     for path, row in {**facts.rows, **facts.derived, **facts.beside}.items():
         assert set(row) <= KEYS | {"rounds", "steps"}, path
-        assert (("value" in row) + ("each" in row)) == (path not in facts.beside), f"{path}: one value, or one by config"
+        assert (("value" in row) + ("each" in row)) == (path not in facts.beside), f"{path}: a value, or one by config"
         assert row.get("source") or row.get("ours"), f"{path}: give its place, or why it is ours"
-        assert ("theirs" in row) == ("why" in row) == ("said" in row), f"{path}: what they have, why we differ, and where"
+        assert ("theirs" in row) == ("why" in row) == ("said" in row), f"{path}: what they have, why we differ, where"
         assert "said" in row or path not in facts.beside, path
     assert set(facts.derived) <= set(DERIVED) | {"learning_rates"}, "facts that nothing computes"
 

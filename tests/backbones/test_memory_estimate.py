@@ -175,6 +175,7 @@ PUBLISHED = {
     "amazon/chronos-bolt-tiny": 8_652_672,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
     "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "meta-llama/Llama-3.1-8B": 8_030_261_248,
     "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
     "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": 8_030_261_248,
     "Qwen/Qwen3-4B": 4_022_468_096,

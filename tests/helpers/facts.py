@@ -1,4 +1,4 @@
-"""Paper configs as the command line reads them, and the tables of facts in ``tests/acceptance/papers`` to compare with."""
+"""Papers' configs as the command line reads them, and the tables of facts in ``tests/acceptance/papers``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command(paper: str, config: str) -> Any:
 
 
 def settings(paper: str, config: str) -> Mapping[str, Any]:
-    """Every setting by its path, defaults too, such as ``trainer.baselines.FedProx.mu``; an object is its class's name."""
+    """Every setting by its path, such as ``trainer.baselines.FedProx.mu``, defaults too; an object is its class's name."""
     return dict(flat("", strict_yaml.load(command(paper, config).trainer.config_yaml)))
 
 
@@ -78,8 +78,8 @@ class Facts:
     neither says anything, or where we differ. ``theirs`` and ``said`` come together: what paper or code have, and words
     of the config's own comments that name the difference.
 
-    Three parts: ``settings``; ``derived``, which follow from settings and defaults; ``beside``, differences from paper or
-    code that no setting holds.
+    Three parts: ``settings``; ``derived``, which follow from settings and defaults; ``beside``, differences from paper
+    or code that no setting holds.
     """
 
     def __init__(self, paper: str) -> None:
