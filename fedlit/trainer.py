@@ -33,6 +33,7 @@ from fedlit.federation.session import Session, labelled, suited
 from fedlit.reports.comparison import comparison, print_scores
 from fedlit.reports.data.show import show
 from fedlit.reports.export import export_models
+from fedlit.reports.external import external_table
 from fedlit.reports.labels import labels
 from fedlit.reports.predictions import write_predictions
 from fedlit.reports.progress import Progress
@@ -237,7 +238,11 @@ class FederatedTrainer(CallbackHost):
             logger.finalize("success")
         if self.fabric.is_global_zero:
             said = [*labels(session), f"one seed: {self.settings.seed}"]
-            comparison(results, folder, said, session.task.test_metrics, naive)
+            tests = {rule: tested for rule, (tested, _) in results.items()}
+            comparison(tests, folder, said, session.task.test_metrics, naive)
+            if session.roster.external:
+                outside = {rule: external for rule, (_, external) in results.items()}
+                external_table(outside, folder, said, session.task.test_metrics)
         return folder
 
     def validate(
@@ -391,8 +396,8 @@ class FederatedTrainer(CallbackHost):
             table.append(rows)
         return rows
 
-    def _run(self, session: Session, run: str, watch: Stopwatch, naive: Sequence[Row]) -> list[Row]:
-        """One rule to its end: its final scores on test data."""
+    def _run(self, session: Session, run: str, watch: Stopwatch, naive: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """One rule to its end: its final scores on test data, and those on external sites."""
         loop = FederatedLoop(session, run)
         folder = loop.folder
         if self.fabric.is_global_zero:
@@ -400,20 +405,22 @@ class FederatedTrainer(CallbackHost):
         self.load_callbacks(self._fresh_callbacks, should_stop=False)
         self.log_prefix = f"{run}/" if run else ""
         loop.run()
-        rows = loop.scores("after_aggregation" if loop.plan.cohorts else "start", "test", loop.rounds_done)
-        if rows:
-            self.log_values(summaries(rows), loop.rounds_done)
+        stage: Point = "after_aggregation" if loop.plan.cohorts else "start"
+        rows = loop.scores(stage, "test", loop.rounds_done)
+        external = loop.external_scores(stage, loop.rounds_done)
+        if rows or external:
+            self.log_values(summaries([*rows, *external]), loop.rounds_done)
         if (tally := member(session.task, "tally")) is not None:  # each rank saw its own clients
             share_rows(tally.rows, self.fabric)
         export_models(loop, folder.path / "adapters")
         if self.fabric.is_global_zero:
             committed = folder.checkpoints.read()
             folder.metrics.cut(committed.meta["metrics_bytes"])
-            folder.metrics.append(rows)
+            folder.metrics.append([*rows, *external])
             if loop.rounds_done > loop.first_round or summarised_rounds(folder) != loop.rounds_done:
-                write_summary(loop, nested(rows), watch, {} if run else nested(naive))
+                write_summary(loop, nested(rows), watch, {} if run else nested(naive), nested(external))
         self.fabric.barrier()
-        return rows
+        return rows, external
 
     def _restored(
         self, model: L.LightningModule, datamodule: FederatedDataModule | None, ckpt_path: str | None
@@ -432,14 +439,19 @@ class FederatedTrainer(CallbackHost):
     ) -> list[Row]:
         loop = self._restored(model, datamodule, ckpt_path)
         session, folder = loop.session, loop.folder
-        rows = loop.scores("after_aggregation" if loop.rounds_done else "start", split, loop.rounds_done)
+        stage: Point = "after_aggregation" if loop.rounds_done else "start"
+        rows = loop.scores(stage, split, loop.rounds_done)
         rows += loop.naive_scores(split)
+        external = loop.external_scores(stage, loop.rounds_done) if split == "test" else []
         session.engine.load({})
         if self.fabric.is_global_zero:
-            folder.write_json(f"{split}.json", nested(rows))
+            outside = {"external": nested(external)} if external else {}
+            folder.write_json(f"{split}.json", nested(rows) | outside)
             what = f"{session.label('')} after {loop.rounds_done} rounds, {split} data"
             print_scores(rows, what, labels(session), folder.path, session.metrics(split))
-        return rows
+            if external:
+                external_table({session.label(""): external}, folder, labels(session), session.metrics(split))
+        return [*rows, *external]
 
     def _one_by_one(self, reason: str) -> None:
         self.fabric.print(f"clients train one after the other: {reason}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 from fedlit import codec
 from fedlit.aggregators import Aggregator
-from fedlit.federation.plan import RoundPlan
+from fedlit.federation.plan import RoundPlan, grouped
 from fedlit.runs.folder import StateNames
 from fedlit.transports.base import Job, Kind
 from fedlit.transports.payloads import Payloads
@@ -69,6 +69,21 @@ class Jobs:
         models = ("personal",) if self.rule.global_model(state) is None else ("global", "personal")
         for group, job in self._serving("evaluate", state, rounds, self.plan.scored(split)):
             yield replace(job, ticket=f"{job.ticket}-{split}", split=split, models=models, group=group)
+
+    def external(self, state: Tree, rounds: int, sites: Mapping[str, int], at_once: int) -> Iterator[Job]:
+        """Score the global model, where the rule has one, on external sites.
+
+        Args:
+            state: The server's.
+            rounds: Rounds done so far.
+            sites: Test examples of each.
+            at_once: Most sites in a group.
+        """
+        model = self.rule.global_model(state)
+        payload = b"" if model is None else codec.encode({"global": model})
+        for group, site in () if model is None else grouped(sites, at_once):
+            job = self._job("evaluate", site, rounds, payload)
+            yield replace(job, ticket=f"{job.ticket}-external", split="test", models=("global",), group=group)
 
     def serving(self, kind: Kind, state: Tree, rounds: int) -> Iterator[Job]:
         """Have clients ``export`` the models that they serve, or ``predict`` by them."""

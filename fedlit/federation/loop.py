@@ -239,6 +239,12 @@ class FederatedLoop:
         replies = self._answers(self.jobs.evaluation(self.state, rounds, split))
         return score_rows(rounds, stage, split, replies, self.session.metrics(split))
 
+    def external_scores(self, stage: str, rounds: int = 0) -> list[Row]:
+        """Scores of the global model on the test data of external sites; none of a rule without one."""
+        sites = self.session.roster.external
+        replies = self._answers(self.jobs.external(self.state, rounds, sites, self.settings.at_once))
+        return score_rows(rounds, stage, "external", replies, self.session.metrics("test"))
+
     def naive_scores(self, split: str) -> list[Row]:
         """Scores of the predictors without a network that ``trainer.naive`` asks for, on every client's split.
 

@@ -41,9 +41,10 @@ class Roster:
         seen: set[str] = set()
         first = sites[0]
         for site in sites:
-            if twice := seen & site.examples.keys():
+            names = site.examples.keys() | site.external.keys()
+            if twice := seen & names:
                 raise FedlitError(f"client {min(twice)!r} is at two sites: give each client a name of its own")
-            seen |= site.examples.keys()
+            seen |= names
             for field in EQUAL:
                 mine, theirs = getattr(first, field), getattr(site, field)
                 if mine != theirs:
@@ -89,6 +90,11 @@ class Roster:
     def able(self, kind: str) -> set[str]:
         """Clients whose site does jobs of a kind."""
         return {client for site in self.sites if kind in site.jobs for client in site.examples}
+
+    @property
+    def external(self) -> Mapping[str, int]:
+        """Test examples of each external site."""
+        return {name: count for site in self.sites for name, count in site.external.items()}
 
     @property
     def batch_size(self) -> int:

@@ -24,7 +24,7 @@ def score_rows(round: int, stage: str, split: str, replies: Iterable[Reply], met
     Args:
         round: Rounds done so far.
         stage: ``start``, ``after_local`` or ``after_aggregation``.
-        split: ``val`` or ``test``.
+        split: ``val``, ``test`` or ``external``.
         replies: With ``scores``; those of clients without examples are left out.
         metrics: The task's metrics, for ``higher_is_better``.
     """

@@ -35,7 +35,8 @@ def cells(rows: Sequence[Row], model: str = "personal") -> dict[tuple[str, str],
     return {(row[3], row[5]): row[6] for row in rows if row[2] == model}
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A figure of a table; a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
@@ -75,8 +76,8 @@ def comparison(
     floors: dict[str, Cells] = {name: cells(naive, name) for name in dict.fromkeys(row[2] for row in naive)}
     rules = [*list(results)[1:], next(iter(results))]
     values = floors | {name: cells(results[name]) for name in rules}
-    rows = [[name, *(_number(own.get((row, m), math.nan)) for m, row in shown)] for name, own in values.items()]
-    _print(console, title, ["rule", *headers], rows)
+    rows = [[name, *(number(own.get((row, m), math.nan)) for m, row in shown)] for name, own in values.items()]
+    print_table(console, title, ["rule", *headers], rows)
     _print_note(console, test_metrics)
     _write(values, overall, folder)
     upwards = higher_is_better(test_metrics, metrics[0])
@@ -93,7 +94,7 @@ def comparison(
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 
-def _print(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose names stay apart however narrow the terminal is."""
     heads, short = fitted(headers, rows, console.width)
     names = max((len(line) for row in short for line in row[0].split("\n")), default=0)
@@ -145,9 +146,9 @@ def _by_client(
     for client in clients[:SHOWN_CLIENTS]:
         row = [own.get((client, metric), math.nan) for own in values.values()]
         least = min((sign * v for v in row if not math.isnan(v)), default=math.nan)
-        rows.append([client, *(_number(v) + (" *" if sign * v == least else "  ") for v in row)])
+        rows.append([client, *(number(v) + (" *" if sign * v == least else "  ") for v in row)])
     title = f"{metric} of each client on test data; * the best of these, or equal to it\n{labels}"
-    _print(console, title, ["client", *values], rows)
+    print_table(console, title, ["client", *values], rows)
     if len(clients) > SHOWN_CLIENTS:
         console.print(f"{len(clients) - SHOWN_CLIENTS} more clients in {folder.path / 'comparison.csv'}")
 
@@ -171,7 +172,7 @@ def print_scores(rows: Sequence[Row], what: str, labels: Sequence[str], path: Pa
         value = cells(rows, model)
         for metric in headline(rows):
             if ("mean", metric) in value:
-                table.append([f"{model} {metric}", *(_number(value[name, metric]) for name in SUMMARY_ROWS)])
-    _print(console, f"{what}\n{'; '.join(labels)}", ["model and metric", *SUMMARY_ROWS], table)
+                table.append([f"{model} {metric}", *(number(value[name, metric]) for name in SUMMARY_ROWS)])
+    print_table(console, f"{what}\n{'; '.join(labels)}", ["model and metric", *SUMMARY_ROWS], table)
     _print_note(console, metrics)
     console.print(f"run folder: {path}", soft_wrap=True)

@@ -43,7 +43,9 @@ def summarised_rounds(folder: RunFolder) -> int | None:
     return json.loads(path.read_text())["rounds"] if path.exists() else None
 
 
-def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch, naive: dict[str, Any]) -> None:
+def write_summary(
+    loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch, naive: dict[str, Any], external: dict[str, Any]
+) -> None:
     """Write the file of a rule that has ended.
 
     ``seconds`` and peak memory are this process's, which began after ``seconds_from_round`` rounds; the peak is that of
@@ -54,6 +56,7 @@ def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch, n
         test: Final scores, see :func:`fedlit.federation.scores.nested`.
         watch: Started when the rule was.
         naive: Scores of what needs no network, likewise; empty: nothing is said of any.
+        external: Scores on external sites, likewise.
     """
     session, folder = loop.session, loop.folder
     settings, task, fabric = session.settings, session.task, session.fabric
@@ -65,6 +68,7 @@ def write_summary(loop: FederatedLoop, test: dict[str, Any], watch: Stopwatch, n
         "seed": settings.seed,
         "test": test,
         **({"naive": naive} if naive else {}),
+        **({"external": external} if external else {}),
         "labels": labels(session),
         **({"note": note} if (note := getattr(session.metrics("test"), "note", "")) else {}),
         "simulated_data": session.roster.simulated,

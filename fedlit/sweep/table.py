@@ -46,9 +46,16 @@ class Result:
     error: str = ""
 
     def figure(self, metric: str, row: str = "mean", model: str = "personal") -> float:
-        """A final figure on test data; NaN if there is none."""
-        test = (self.summary or {}).get("test", {})
-        return float(test.get(model, {}).get(metric, {}).get(row, math.nan))
+        """A final figure on test data, or with the model ``external`` of the global one on external sites; NaN if
+        there is none."""
+        part, model = ("external", "global") if model == "external" else ("test", model)
+        found = (self.summary or {}).get(part, {})
+        return float(found.get(model, {}).get(metric, {}).get(row, math.nan))
+
+    @property
+    def has_external(self) -> bool:
+        """Whether there are figures on external sites."""
+        return bool((self.summary or {}).get("external"))
 
     @property
     def bytes(self) -> float:
@@ -88,9 +95,9 @@ class Group:
         why = ", ".join(f"{n} {what}" for n, what in ((failed, "failed"), (left, "not run")) if n)
         return f"{done} of {len(self.results)} ({why})"
 
-    def spread(self, metric: str, row: str = "mean") -> tuple[float, float]:
+    def spread(self, metric: str, row: str = "mean", model: str = "personal") -> tuple[float, float]:
         """Mean and sample standard deviation over seeds; NaN without a seed, and the deviation with only one."""
-        return mean_and_deviation([result.figure(metric, row) for result in self.finished])
+        return mean_and_deviation([result.figure(metric, row, model) for result in self.finished])
 
 
 def named(values: Mapping[str, str]) -> str:
@@ -133,11 +140,12 @@ def common_labels(results: Sequence[Result]) -> tuple[list[str], bool]:
 def title(results: Sequence[Result]) -> list[str]:
     """Lines on what the figures are of."""
     common, differ = common_labels(results)
+    external = "; external: the global model on sites that took no part"
     seeds = list(dict.fromkeys(result.seed for result in results))
     over = f"mean ± sample standard deviation over seeds {', '.join(map(str, seeds))}"
     lines = [
         "Test data after the last round; the model each client serves (personal); mean: all clients alike; worst: "
-        "the worst-off client",
+        f"the worst-off client{external if any(result.has_external for result in results) else ''}",
         over if len(seeds) > 1 else f"one seed: {seeds[0]}" if seeds else "no seed",
     ]
     said = [*common, *(["other labels differ between rows: see each row"] if differ else [])]
@@ -162,10 +170,13 @@ def cells(results: Sequence[Result], headline: Sequence[str], narrow: bool = Fal
     found = metrics_of(results, headline)
     shown = ([name for name in headline if name in found] or found)[: 1 if narrow else SHOWN_METRICS]
     common, differ = common_labels(results)
+    external = any(result.has_external for result in results)
     rows = []
     for group in groups(results):
         sent, _ = mean_and_deviation([result.bytes for result in group.finished])
         figures = {f"{m} {row}": number(*group.spread(m, row)) for m in shown for row in ("mean", "worst")}
+        if external:
+            figures |= {f"{m} external": number(*group.spread(m, "mean", "external")) for m in shown}
         more = dict.fromkeys(label for result in group.finished for label in result.labels if label not in common)
         rows.append({
             **group.values, **figures, "MB sent": "-" if math.isnan(sent) else f"{sent / 1e6:.4g}",
@@ -213,9 +224,11 @@ def write(results: Sequence[Result], headline: Sequence[str], folder: Path, name
 
 
 def table_of_runs(results: Sequence[Result], headline: Sequence[str]) -> str:
-    """``sweep.csv``: a row for each cell and seed, figures of the personal and the global models with all digits."""
+    """``sweep.csv``: a row for each cell and seed, figures of the personal and the global models with all digits, and
+    of the global ones on external sites, where there are any."""
     keys = list(results[0].values) if results else []
-    figures = [(model, m, row) for model in ("personal", "global") for m in metrics_of(results, headline)
+    models = ["personal", "global", *(["external"] if any(result.has_external for result in results) else [])]
+    figures = [(model, m, row) for model in models for m in metrics_of(results, headline)
                for row in SUMMARY_ROWS]  # fmt: skip
     about = ["bytes_up", "bytes_down", "rounds", "seconds", "seconds_from_round", "clients", "data", "backbone",
              "labels", "run_folder", "error"]  # fmt: skip

@@ -101,6 +101,7 @@ class Description:
         trains: Shape and dtype of each parameter that trains, by name.
         versions: Of the packages that results depend on.
         jobs: Kinds of jobs that the site does.
+        external: Test examples of each external site that it holds: one that takes no part.
     """
 
     examples: Mapping[str, Mapping[str, int]]
@@ -114,6 +115,7 @@ class Description:
     trains: Mapping[str, str]
     versions: Mapping[str, str | None]
     jobs: Sequence[str]
+    external: Mapping[str, int] = field(default_factory=dict)
 
 
 class InProcess(Protocol):

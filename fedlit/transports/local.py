@@ -84,6 +84,7 @@ class LocalSites:
                 trains={name: f"{str(p.dtype).removeprefix('torch.')}{list(p.shape)}" for name, p in initial.items()},
                 versions=versions(PACKAGES),
                 jobs=JOBS,
+                external={site: self.data.example_counts(site)["test"] for site in self.data.external},
             )
         ]
 
@@ -143,7 +144,7 @@ class LocalSites:
         Raises:
             FedlitError: It asks for the data of a client that is not.
         """
-        if elsewhere := {*job.members} - {*self.data.clients}:
+        if elsewhere := {*job.members} - {*self.data.clients, *self.data.external}:
             raise FedlitError(f"a job on the data of {min(elsewhere)!r}, and here are {', '.join(self.data.clients)}")
         return job
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -102,6 +102,9 @@ class GroupedDataModule(PartitionedDataModule[ItemT, ItemT, DatasetT], Generic[I
             together, units = merged(together, keys), merged(units, keys)
         self._units = {item.id: unit for item, unit in zip(used, units, strict=True)}
         return self._drawn_for_server(used, together)
+
+    def _likeness(self, record: ItemT) -> set[Hashable]:
+        return {self.protocol.group(record), self._keys[record.id]}
 
     def _strata(self) -> list[str]:
         """The class of each record, in which the split is even."""

@@ -26,6 +26,8 @@ class FederatedDataModule(LightningDataModule):
         eval_batch_size: Examples in a batch that is scored and not trained on; None: ``batch_size``.
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         clients: Sorted names, after :meth:`setup`.
+        external: Sites that take no part, after :meth:`setup`: they have test data alone, on which the global model is
+            scored at the end.
         simulated: Whether the data are simulated or a stand-in; reports say so.
     """
 
@@ -43,6 +45,7 @@ class FederatedDataModule(LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self.clients: list[str] = []
+        self.external: list[str] = []
 
     @abstractmethod
     def setup(self, stage: str | None = None) -> None:

@@ -31,9 +31,13 @@ class Reader(FederatedDataModule):
         rename: Names in the data to other ones, by what they name, as ``{labels: {asthma: Asthma, "?": null}}``:
             ``labels``, ``sites``, ``subjects``, or ``types`` of mention and relation. A label, or a type, that
             becomes None is none.
+        external_sites: Sites, by pattern (``clinic-*``), that take no part: nothing of theirs is trained on, chosen by
+            or held by the server; only the names of their labels or types count as known. At the end of a run the
+            global model is scored on all that they hold. Records of a subject, or copies of a record, that sites in
+            training hold are left out.
     """
 
-    added_arguments: ClassVar[Mapping[str, object]] = {"rename": {}}
+    added_arguments: ClassVar[Mapping[str, object]] = {"rename": {}, "external_sites": []}
     default_partition: ClassVar[Partition] = BySite()
     held_as: ClassVar[Mapping[str, str]] = {}
     """Attributes that hold a constructor argument under another name than its own, for :meth:`config`."""
@@ -46,6 +50,7 @@ class Reader(FederatedDataModule):
         on_bad_record: OnBadRecord = "error",
         seed: int | None = None,
         rename: Rename | None = None,
+        external_sites: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.partition = partition
@@ -53,6 +58,7 @@ class Reader(FederatedDataModule):
         self.on_bad_record = on_bad_record
         self.seed = seed
         self.rename = check_rename(rename)
+        self.external_sites = list(external_sites or [])
         self.stand_in = False
         self._warnings: list[str] = []
         self._forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from fedlit.data.base import arguments
 from fedlit.data.base.batch import Batch, collate
+from fedlit.data.base.external import set_apart, without_overlap
 from fedlit.data.base.names import few
 from fedlit.data.base.partitions import Assignment, Partition, statistics
 from fedlit.data.base.protocol import SplitProtocol
@@ -126,7 +127,7 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         if self._ready:
             return
         self.seed = self.seed or 0
-        used = self._usable(self._renamed(self.read()))
+        used, self._outside = self._set_apart(self._usable(self._renamed(self.read())))
         served, away = self._held_back(used)
         self._server = [used[i] for i in served]
         self._left_out |= {used[i].id: self.server_reason for i in away.difference(served)}
@@ -134,13 +135,14 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         self.assignment = self._assigned()
         self._parts = self._divided()
         self._served = self._server_pieces(self._server)
+        self._tested = {name: self._external_pieces(name, held) for name, held in self._outside.items()}
         self._look_over()
         self._warn_of_names()
-        self.clients = list(self.assignment)
+        self.clients, self.external = list(self.assignment), list(self._outside)
         self._ready = True
 
     def dataset(self, clients: str | Sequence[str], split: str) -> DatasetT:
-        """Pieces of one client, or of several together.
+        """Pieces of one client, or of several together; of an external site, which has test data alone, likewise.
 
         Raises:
             FedlitError: There is no such client, or no such split, or none is asked for.
@@ -149,16 +151,19 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         names = [clients] if isinstance(clients, str) else list(clients)
         if not names:
             raise FedlitError("no client is asked for: `clients` of a data module is empty before its setup()")
+        parts: Mapping[str, Mapping[str, list[PieceT]]] = self._parts
+        if self._tested:
+            parts = {**parts, **{name: {"train": [], "val": [], "test": own} for name, own in self._tested.items()}}
         for name in names:
-            if name not in self._parts:
-                raise FedlitError(f"no client {name!r}: there are {few(list(self._parts))}")
+            if name not in parts:
+                raise FedlitError(f"no client {name!r}: there are {few(list(parts))}")
         if split not in SPLITS:
             raise FedlitError(f"no split {split!r}: there are {', '.join(SPLITS)}")
         key = (tuple(names), split)
         if key not in self._made:
             if len(self._made) >= KEPT:
                 del self._made[next(iter(self._made))]  # the oldest
-            self._made[key] = self._dataset([(name, self._parts[name][split]) for name in names], split)
+            self._made[key] = self._dataset([(name, parts[name][split]) for name in names], split)
         return self._made[key]
 
     def server_dataset(self) -> DatasetT | None:
@@ -183,12 +188,39 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
             **self._describe_use(),
             "clients": {client: self._describe_client(client) for client in self.clients},
             "server": [record.id for record in self._server],
+            **({"external": {n: [r.id for r in own] for n, own in self._outside.items()}} if self._outside else {}),
             "statistics": statistics(self.records, self.assignment),
             **self._describe_findings(),
             "passed_over": sorted(str(path) for path in self._passed_over),
             "excluded": [{"record": record, "reason": reason} for record, reason in sorted(self._left_out.items())],
             "warnings": list(self._warnings),
         }
+
+    def _likeness(self, record: RecordT) -> set[Hashable]:
+        """What no record of an external site may have in common with one that takes part."""
+        return {record.subject}
+
+    def _external_pieces(self, site: str, held: Sequence[RecordT]) -> list[PieceT]:
+        """What the records of an external site are cut to."""
+        return self._server_pieces(held)
+
+    def _set_apart(self, usable: list[RecordT]) -> tuple[list[RecordT], dict[str, list[RecordT]]]:
+        """Records of sites that take part, and those of ``external_sites``."""
+        if not self.external_sites:
+            return usable, {}
+        if self.stand_in:
+            self.say("stand-in: its sites have other names, so data.external_sites sets none of them apart")
+            return usable, {}
+        inside, outside = set_apart(usable, self.external_sites)
+        outside, alike = without_overlap(inside, outside, self._likeness)
+        reason = "of an external site, and of a subject, or a copy of a record, that takes part"
+        self._left_out |= {record.id: reason for record in alike}
+        if alike:
+            self.say(
+                f"data.external_sites: {len(alike)} record(s) are of subjects, or copies of records, that sites in "
+                "training hold: they are left out"
+            )
+        return inside, outside
 
     def _assigned(self) -> Assignment:
         """Indices into ``records`` by client, in order of their names."""

@@ -58,6 +58,7 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         rename: Names in the data to other ones, as ``{labels: {asthma: Asthma, "?": null}, sites: {...}}``; see
             :class:`fedlit.data.base.reader.Reader`.
+        external_sites: Sites that take no part, and are scored at the end; see there.
 
     Attributes:
         classes: Names in the order of the label indices, after :meth:`setup`.
@@ -98,8 +99,9 @@ class ClassificationDataModule(GroupedDataModule[Example, Examples]):
         cache_folder: Path | None = None,
         seed: int | None = None,
         rename: Rename | None = None,
+        external_sites: list[str] | None = None,
     ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed, rename)
+        super().__init__(partition, exclude, on_bad_record, seed, rename, external_sites)
         self.batch_size, self.split, self.fraction, self.parity = batch_size, split, fraction, parity
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.merge_duplicates, self.server_examples = merge_duplicates, server_examples

@@ -87,6 +87,7 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         rename: Names in the data to other ones, as ``{labels: {asthma: Asthma, "?": null}, sites: {...}}``; see
             :class:`fedlit.data.base.reader.Reader`.
+        external_sites: Sites that take no part, and are scored at the end; see there.
 
     Attributes:
         schema: Types in the documents, after :meth:`setup`, in the form of the argument.
@@ -121,8 +122,9 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
         server_examples: int = 0,
         seed: int | None = None,
         rename: Rename | None = None,
+        external_sites: list[str] | None = None,
     ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed, rename)
+        super().__init__(partition, exclude, on_bad_record, seed, rename, external_sites)
         self.batch_size, self.eval_batch_size, self.split = batch_size, eval_batch_size, split
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.merge_duplicates, self.server_examples = merge_duplicates, server_examples
@@ -232,8 +234,11 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
 
     def _assigned(self) -> Assignment:
         assignment = super()._assigned()
-        self._masks = Masks(assignment, self._patterns, self.schema, self.stand_in, self.say)
-        self.records = self._masks.searched(self.records, self._server, assignment, self.says_what_was_looked_for)
+        apart = [own for held in self._outside.values() for own in held]
+        names = [*assignment, *self._outside]
+        self._masks = Masks(names, self._patterns, self.schema, self.stand_in, self.say)
+        others = [*self._server, *apart]
+        self.records = self._masks.searched(self.records, others, assignment, self.says_what_was_looked_for)
         return self._masked(assignment)
 
     def _cut(self, client: str, split: str, held: list[Document]) -> list[Document]:
@@ -244,6 +249,14 @@ class DocumentDataModule(GroupedDataModule[Document, Documents]):
 
     def _server_pieces(self, held: Sequence[Document]) -> list[Document]:
         return self._masks.for_server(self.records, held)
+
+    def _external_pieces(self, site: str, held: Sequence[Document]) -> list[Document]:
+        believed = site in self._masks.said
+        seen = list(held) if believed else self._masks.for_server(self.records, held)
+        kept = [masked(own, self._masks.of[site]) or own for own in seen] if self.mask_test else seen
+        if not kept:
+            raise FedlitError(f"external site {site!r} has no document in which anything was looked for: leave it out")
+        return kept
 
     def _dataset(self, held: Sequence[tuple[str, Sequence[Document]]], split: str) -> Documents:
         pairs = [(own, client) for client, documents in held for own in documents]

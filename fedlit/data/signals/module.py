@@ -58,6 +58,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         seed: Seed of partition, split and shuffling; None: the run's seed, or 0 outside of a federated run.
         rename: Names in the data to other ones, as ``{labels: {asthma: Asthma, "?": null}, sites: {...}}``; see
             :class:`fedlit.data.base.reader.Reader`.
+        external_sites: Sites that take no part, and are scored at the end; see there.
     """
 
     split: SplitRule
@@ -87,8 +88,9 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         parity: bool = False,
         seed: int | None = None,
         rename: Rename | None = None,
+        external_sites: list[str] | None = None,
     ) -> None:
-        super().__init__(partition, exclude, on_bad_record, seed, rename)
+        super().__init__(partition, exclude, on_bad_record, seed, rename, external_sites)
         self.context_length, self.prediction_length, self.batch_size = context_length, prediction_length, batch_size
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.stride, self.eval_stride, self.eval_windows = stride, eval_stride, eval_windows
@@ -154,6 +156,12 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         if held and not runs:
             raise FedlitError(f"the server {self._cutter.nothing('', 'val', [part for _, part in whole])}")
         return runs
+
+    def _external_pieces(self, site: str, held: Sequence[Record]) -> list[Run]:
+        whole = [(record, Part(i, 0, len(record.values))) for i, record in enumerate(held)]
+        if runs := self._cut(site, "test", whole):
+            return runs
+        raise FedlitError(f"external site {site!r} {self._cutter.nothing(site, 'test', [part for _, part in whole])}")
 
     def _dataset(self, held: Sequence[tuple[str, Sequence[Run]]], split: str) -> Windows:
         runs: list[Run] = []
