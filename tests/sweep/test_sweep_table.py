@@ -104,6 +104,21 @@ def test_files_have_the_figures_and_say_what_they_are_of(tmp_path):
         assert said in text
 
 
+def test_figures_of_external_sites_have_columns_of_their_own(tmp_path):
+    away = {"external": {"global": {"accuracy": {"mean": 0.3, "worst": 0.2, "weighted_mean": 0.3, "std": 0.1}}}}
+    write([result("FedAvg", "1", 0, 0.5, **away), result("LocalOnly", "1", 0, 0.6)], ["accuracy"], tmp_path, "study")
+    with open(tmp_path / "sweep.csv", newline="") as file:
+        one, other = csv.DictReader(file)
+    assert (one["external/accuracy/mean"], one["external/accuracy/worst"]) == ("0.3", "0.2")
+    assert other["external/accuracy/mean"] == ""
+    text = (tmp_path / "sweep.md").read_text()
+    assert "external: the global model on sites that took no part" in text
+    assert "| FedAvg | 1 | 0.5000 | 0.4000 | 0.3000 | 3 | 1 |" in text
+    assert "| LocalOnly | 1 | 0.6000 | 0.5000 | - | 3 | 1 |" in text
+    write(RESULTS, ["accuracy"], tmp_path, "study")
+    assert "external" not in (tmp_path / "sweep.md").read_text() + (tmp_path / "sweep.csv").read_text()
+
+
 def test_one_seed_has_no_spread():
     assert "one seed: 0" in title(RESULTS[:1])
 

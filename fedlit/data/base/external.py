@@ -63,7 +63,7 @@ def without_overlap(
         if not kept[name]:
             raise FedlitError(
                 f"data.external_sites: all {len(own)} record(s) of {name!r} are of subjects, or copies of records, "
-                "that sites in training hold: rename the subjects if they are others (data.rename), or leave the site out"
+                "that sites in training hold: rename subjects that are others (data.rename), or leave the site out"
             )
     return kept, [record for name, own in outside.items() for record in own if likeness(record) & known]
 

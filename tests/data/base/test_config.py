@@ -28,6 +28,7 @@ OTHER = {
     "mask_test": False, "max_missing": 0.1, "max_windows": 2, "merge_duplicates": False, "min_count": 3,
     "min_likelihood": 50.0, "mix": 2.0, "name": "pathmnist", "names": {"1": "a"}, "notes": 99,
     "on_bad_record": "skip", "padding": "zeros", "pairs": "every", "parity": True, "rename": {"labels": {"a": None}},
+    "external_sites": ["site-a"],
     "partition": BySubject(3),
     "path_column": "p", "per_subject": 3, "prediction_length": 9, "rate": 50.0, "raw_suffix": ".raw",
     "resize": "crop", "scale": "none", "scenarios": ["Apnea"], "schema": {"entities": ["a"]}, "seconds": 3.0,
