@@ -90,10 +90,9 @@ def _source(name: str) -> tuple[Path, str]:
     folder = local_folder(name)
     where = str(folder)
     if folder is None:
-        settled = from_hub(name, [*SETTINGS, "*.safetensors"])
-        folder = (
-            settled if any(settled.glob("*.safetensors")) else from_hub(name, [*SETTINGS, PICKLE, "pytorch_model-*"])
-        )
+        folder = from_hub(name, [*SETTINGS, "*.safetensors"])
+        if not any(folder.glob("*.safetensors")):
+            folder = from_hub(name, [*SETTINGS, PICKLE, "pytorch_model-*.bin"])
         where = f"{name} at revision {folder.name}"
     if any(folder.glob("*.safetensors")):
         raise FedlitError(f"{name} holds safetensors and needs no conversion: give it as model.backbone")
@@ -169,9 +168,8 @@ def _write_index(folder: Path, files: Sequence[Path]) -> None:
 
 
 def _copy_settings(source: Path, target: Path) -> None:
-    places = [
-        place for name in SETTINGS for place in (name, f"*/{name}")
-    ]  # sentence encoders have 1_Pooling/config.json
+    # one folder down too: sentence encoders have 1_Pooling/config.json
+    places = [place for name in SETTINGS for place in (name, f"*/{name}")]
     for path in sorted({path for place in places for path in source.glob(place)}):
         if path.is_file() and path.name not in (INDEX, RECORD):
             copy = target / path.relative_to(source)

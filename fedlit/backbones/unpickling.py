@@ -77,9 +77,7 @@ def read(path: str) -> dict[str, Any]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if asked := re.search(r"(?:GLOBAL|global) `?([\w.]+)", str(error)):
-            raise Refused(
-                f"asks for {asked[1]}, which is no tensor; it was refused and nothing of it was run"
-            ) from None
+            raise Refused(f"asks for {asked[1]}, which is no tensor: refused, and nothing of it was run") from None
         raise Refused("is no whole file of weights") from None
     except (EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError):
         raise Refused("is no whole file of weights") from None
