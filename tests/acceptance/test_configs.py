@@ -83,6 +83,45 @@ def test_a_config_of_fed_medlora_runs_offline_on_stand_ins(tmp_path, config):
         assert (adapter["r"], adapter["alpha"], adapter["dropout"], len(adapter["target_modules"])) == (16, 64, 0.05, 7)
 
 
+FEDOPAL = CONFIGS / "papers" / "2510.12741"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", sorted(p.name for p in FEDOPAL.glob("fed_isic_*.yaml")))
+def test_a_config_of_fedopal_runs_offline_on_stand_ins(tmp_path, config):
+    folder = fit(tmp_path / "runs", f"papers/2510.12741/{config}", "--trainer.fast_dev_run", "1")
+    partition = json.loads((folder / "partition.json").read_text())
+    assert len(partition["clients"]) == 6
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["model"]["stand_in"]
+    rules = {p.name for p in (folder / "baselines").iterdir()}
+    if config == "fed_isic_baselines.yaml":
+        assert rules == {"LocalOnly", "FedAvg", "FedPer", "FedSALoRA", "FFALoRA", "FedDPA", "FedDAT"}
+    else:
+        assert rules == {"LocalOnly", "MedDualLoRA"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "vary",
+    [
+        ["aggregator.lam=0,0.1"],
+        ["aggregator.local=head,null"],
+        ["model.loss=cross_entropy,focal", "model.class_weights=none,balanced"],
+    ],
+)
+def test_an_experiment_of_fedopal_runs_on_its_stand_in(tmp_path, vary):
+    configs = [f"--config={FEDOPAL / name}" for name in ("fed_isic_weights.yaml", "stand_in.yaml")]
+    small = ["--trainer.max_rounds=1", "--trainer.local_steps=1", "--trainer.local_epochs=null"]
+    small += ["--trainer.check_val_every_n_rounds=1", f"--trainer.default_root_dir={tmp_path}"]
+    cli.main(["sweep", *configs, *(f"--vary={one}" for one in vary), *small, "--name=experiment"])
+    folders = [path.parent for path in tmp_path.glob("experiment/*/version_0/summary.json")]
+    assert len(folders) == 2 ** len(vary)
+    summary = json.loads((folders[0] / "summary.json").read_text())
+    assert summary["simulated_data"]
+    assert any("stand-in for dinov2" in label for label in summary["labels"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", sorted(p.name for p in (CONFIGS / "papers" / "2502.09744").glob("*.yaml")))
 def test_a_config_of_the_paper_runs_offline_on_stand_ins(tmp_path, config):
