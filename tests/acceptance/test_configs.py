@@ -12,6 +12,8 @@ import torch
 from fedlit import codec, tree
 from fedlit.backbones.loading import load_backbone
 from fedlit.cli import app as cli
+from fedlit.sweep.grid import varied
+from fedlit.sweep.plan import plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = ["--trainer.max_rounds", "2", "--trainer.local_steps", "2", "--trainer.check_val_every_n_rounds", "2",
@@ -101,25 +103,35 @@ def test_a_config_of_fedopal_runs_offline_on_stand_ins(tmp_path, config):
         assert rules == {"LocalOnly", "MedDualLoRA"}
 
 
-@pytest.mark.slow
+ON_STAND_IN = [f"--config={FEDOPAL / name}" for name in ("fed_isic_weights.yaml", "stand_in.yaml")]
+
+
 @pytest.mark.parametrize(
-    "vary",
+    ("vary", "cells"),
     [
-        ["aggregator.lam=0,0.1"],
-        ["aggregator.local=head,null"],
-        ["model.loss=cross_entropy,focal", "model.class_weights=none,balanced"],
+        (["aggregator.lam=0,0.01,0.1,1"], 4),
+        (["aggregator.local=head,null"], 2),
+        (["model.loss=cross_entropy,focal", "model.class_weights=none,balanced"], 4),
     ],
 )
-def test_an_experiment_of_fedopal_runs_on_its_stand_in(tmp_path, vary):
-    configs = [f"--config={FEDOPAL / name}" for name in ("fed_isic_weights.yaml", "stand_in.yaml")]
+def test_the_experiments_of_fedopal_stack_on_their_stand_in(tmp_path, vary, cells):
+    planned = plan(varied(vary), [0, 1, 2], [*ON_STAND_IN, f"--trainer.default_root_dir={tmp_path}"], "experiment")
+    assert len(planned.cells) == 3 * cells
+    for cell in planned.cells:
+        assert cell.config["data"]["class_path"].endswith("SimulatedImages")
+        assert cell.config["model"]["init_args"]["backbone"] == "stand-in:dinov2"
+        assert cell.config["aggregator"]["class_path"].endswith("OrthogonalDualLoRA")
+
+
+@pytest.mark.slow
+def test_an_experiment_of_fedopal_runs_on_its_stand_in(tmp_path):
     small = ["--trainer.max_rounds=1", "--trainer.local_steps=1", "--trainer.local_epochs=null"]
     small += ["--trainer.check_val_every_n_rounds=1", f"--trainer.default_root_dir={tmp_path}"]
-    cli.main(["sweep", *configs, *(f"--vary={one}" for one in vary), *small, "--name=experiment"])
-    folders = [path.parent for path in tmp_path.glob("experiment/*/version_0/summary.json")]
-    assert len(folders) == 2 ** len(vary)
-    summary = json.loads((folders[0] / "summary.json").read_text())
-    assert summary["simulated_data"]
-    assert any("stand-in for dinov2" in label for label in summary["labels"])
+    cli.main(["sweep", *ON_STAND_IN, "--vary=aggregator.lam=0,0.1", *small, "--name=experiment"])
+    summaries = [json.loads(path.read_text()) for path in tmp_path.glob("experiment/*/version_0/summary.json")]
+    assert len(summaries) == 2
+    assert all(summary["simulated_data"] for summary in summaries)
+    assert any("stand-in for dinov2" in label for label in summaries[0]["labels"])
 
 
 @pytest.mark.slow
