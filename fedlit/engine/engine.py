@@ -30,6 +30,10 @@ class Assignment:
     """Seed of all random draws inside the network, such as dropout."""
     everything: Iterable[Batch] = ()
     """All of the client's training data, for a rule that measures its loss on them."""
+    round: int = 0
+    """Index of the round, from 0."""
+    rounds: int = 1
+    """Rounds of the run."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Engine(Protocol):
 
         Args:
             rule: The rule whose client half is run.
-            work: One assignment for each client.
+            work: One assignment for each client, all of one round.
             batch_size: Examples in a batch that does not tell its length.
         """
         ...

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from fedlit import tree
 from fedlit.engine.batches import Batch
+from fedlit.engine.engine import Assignment
 from fedlit.engine.task_check import check_method, check_task, unpack_optimizer
 from fedlit.errors import FedlitError
 from fedlit.tasks.task import member
@@ -142,13 +143,18 @@ class Network:
 
         return bound(w), live
 
-    def optimizer(self, w: Tree, steps: int) -> tuple[Any, Sequence[Any]]:
+    def optimizer(self, w: Tree, assignment: Assignment) -> tuple[Any, Sequence[Any]]:
         """The task's own optimizer and schedulers, moved from the network's parameters to the leaves of ``w``.
 
         Leaves that have a parameter's name join that parameter's group, others the first group; all are in the
         network's order, in which norms for clipping are summed.
+
+        Args:
+            w: What is trained, by a client or by several with the same steps.
+            assignment: Its steps and its round, which the task is told.
         """
-        self.task.num_training_steps = steps
+        self.task.num_training_steps = assignment.steps
+        self.task.current_round, self.task.num_rounds = assignment.round, assignment.rounds
         configured = self.task.configure_optimizers()
         optimizer, schedulers = unpack_optimizer(configured, type(self.task).__name__)
         group_of = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}

@@ -70,7 +70,7 @@ class SerialEngine:
         run = begin(network, rule, assignment)
         with torch.no_grad():
             w, live = network.bind(run.w)
-        optimizer, schedulers = network.optimizer(w, steps)
+        optimizer, schedulers = network.optimizer(w, assignment)
         loss = BatchLoss(network, live, steps)
         total, travel = torch.zeros((), dtype=torch.float64, device=self.fabric.device), 0.0
         network.training_mode()

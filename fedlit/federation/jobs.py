@@ -54,6 +54,7 @@ class Jobs:
                     members=members,
                     steps=steps,
                     group=group,
+                    rounds=self.plan.rounds,
                 ),
                 self.payloads.like(down),
             )

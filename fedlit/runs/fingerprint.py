@@ -17,6 +17,8 @@ ADDED: dict[str, Any] = {"clients_at_once": 1, "compile": False, "stragglers": N
 """Settings that came later, with what runs without them did."""
 FROZEN = "frozen_sha256"
 """Key of the digest of the network's frozen values; runs made before it was kept go on without the comparison."""
+ROUNDS = "max_rounds"
+"""Setting that a run may be resumed with another value of, unless the learning rate is planned over it."""
 PARTS = ("aggregator", "trainer", "model", "data")
 
 
@@ -32,12 +34,13 @@ def fingerprint(
         frozen: Digest of the network's frozen values.
         data: What the sites say of their data, see :class:`fedlit.transports.base.Description`.
     """
+    planned = {ROUNDS: settings.max_rounds} if getattr(model, "spans_run", False) else {}
     model = describe(model)
     if isinstance(model, dict):
         model = {**model, FROZEN: frozen}
     return {
         "aggregator": describe(rule),
-        "trainer": describe(settings.resumable),
+        "trainer": describe({**settings.resumable, **planned}),
         "model": model,
         "data": dict(data),
     }
@@ -97,8 +100,10 @@ def check_same(
         old = {**old, "aggregator": _with_later(old["aggregator"], _later_by_class(rule))}
     wrong = differences({part: _completed(part, old[part], new.get(part), added or {}) for part in old}, dict(new))
     if wrong:
+        planned = any(field.startswith(f"trainer.{ROUNDS}:") for field in wrong)
+        why = "; the learning rate is planned over all rounds" if planned else ""
         raise FedlitError(
-            f"{run}: made with another configuration ({'; '.join(wrong)}): resume with the config.yaml in that "
+            f"{run}: made with another configuration ({'; '.join(wrong)}{why}): resume with the config.yaml in that "
             "folder, or start a new run without --ckpt_path"
         )
 
@@ -107,7 +112,12 @@ def _completed(part: str, old: Any, new: Any, added: Mapping[str, Any]) -> Any:
     """A part of an old fingerprint, with what it was made too early to hold."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return old
-    later = {"trainer": ADDED, "model": {**added, FROZEN: new.get(FROZEN)}}.get(part, {})
+    later = {
+        "trainer": {**ADDED, ROUNDS: new.get(ROUNDS)},
+        "model": {**added, FROZEN: new.get(FROZEN)},
+    }.get(part, {})
+    if part == "trainer" and ROUNDS not in new:  # the field of the model that is another says it
+        old = {name: value for name, value in old.items() if name != ROUNDS}
     return {**{name: value for name, value in later.items() if name in new}, **old}
 
 

@@ -25,9 +25,10 @@ from fedlit.tasks.class_losses import (
 )
 from fedlit.tasks.export import backbone_of, load_head, load_network, read_settings, write_head, write_settings
 from fedlit.tasks.export_check import encoder_anew
-from fedlit.tasks.fine_tuned import FineTuned, Schedule
+from fedlit.tasks.fine_tuned import FineTuned
 from fedlit.tasks.lengths import Lengths
 from fedlit.tasks.naive.classification import Logits, classifiers
+from fedlit.tasks.schedules import Schedule
 from fedlit.tasks.task import Batch, Naive
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ClassificationTask(FineTuned):
             ``google/vit-base-patch16-224``. Its modality must be the data's. ``stand-in:vit`` is a tiny random one.
         adapter: LoRA settings; None fine-tunes every parameter.
         classes: Names, in the order of the data's indices; None takes the data module's.
-        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
+        schedule: Course of the learning rate: ``"linear"``, ``"cosine"`` or ``"constant"``, see ``kwargs``.
         loss: ``"cross_entropy"``, or ``"focal"``: times (1 - p)^gamma (Lin et al. 2017, arXiv 1708.02002). With labels,
             binary, mean over labels.
         gamma: Focusing parameter of the focal loss.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -19,9 +18,9 @@ from fedlit.backbones.lora import LoRA
 from fedlit.backbones.rng import keyed_rng
 from fedlit.errors import FedlitError
 from fedlit.tasks.export_check import adapter_anew, in_float32, outputs, same_outputs, save, staged, untied
+from fedlit.tasks.schedules import Course, Interval, Schedule, Span
 from fedlit.tasks.task import Task
 
-Schedule = Literal["linear", "cosine", "constant"]
 DEVIATION = 0.02
 """Standard deviation of a head's first weights, as in transformers for BERT and ViT; biases start at 0."""
 
@@ -37,15 +36,22 @@ class FineTuned(Task):
         adapter: LoRA settings; None fine-tunes every parameter.
         learning_rate: Peak learning rate of AdamW, unless ``optimizer`` is given.
         weight_decay: Weight decay of AdamW, unless ``optimizer`` is given.
-        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
-        warmup: Share of ``num_training_steps`` over which the learning rate rises linearly from 0, before the schedule.
-        optimizer: Makes another optimizer from parameters.
+        schedule: Course of the learning rate: ``"linear"`` or ``"cosine"`` down to ``min_learning_rate``, or
+            ``"constant"``.
+        warmup: Share of the course over which the learning rate rises linearly from 0, before the schedule.
+        optimizer: Makes another optimizer from parameters; in each round a new one.
         seed: Seed of the first values of adapters and head; None: the run's seed, or 0 outside of a federated run.
         gradient_checkpointing: Keep the inputs of each layer alone, and compute its activations again in the backward
             pass: less memory for one more forward pass, and the same gradients.
+        schedule_over: ``"round"`` starts the course anew in each round, over its local steps; ``"run"`` goes through it
+            once, over the ``trainer.max_rounds`` rounds of the run, whatever stages its rule has.
+        schedule_interval: What the learning rate changes after: each ``"step"``, or, over a run, each ``"round"``.
+        min_learning_rate: What ``"linear"`` and ``"cosine"`` fall to.
     """
 
-    added_arguments: ClassVar[Mapping[str, Any]] = {"warmup": 0.0}
+    added_arguments: ClassVar[Mapping[str, Any]] = {
+        "warmup": 0.0, "schedule_over": "round", "schedule_interval": "step", "min_learning_rate": 0.0,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -58,12 +64,11 @@ class FineTuned(Task):
         optimizer: OptimizerCallable | None = None,
         seed: int | None = None,
         gradient_checkpointing: bool = False,
+        schedule_over: Span = "round",
+        schedule_interval: Interval = "step",
+        min_learning_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= warmup < 1:
-            raise FedlitError(f"model.warmup is {warmup}: give a share of the steps, below 1")
-        if schedule not in ("linear", "cosine", "constant"):
-            raise FedlitError(f"schedule {schedule!r}: give 'linear', 'cosine' or 'constant'")
         self.backbone = backbone
         self.adapter = adapter
         self.learning_rate = learning_rate
@@ -73,6 +78,12 @@ class FineTuned(Task):
         self.seed = seed
         self.gradient_checkpointing = gradient_checkpointing
         self.warmup = warmup
+        self.schedule_over, self.schedule_interval = schedule_over, schedule_interval
+        self.min_learning_rate = min_learning_rate
+        self.spans_run = schedule_over == "run" and (schedule != "constant" or warmup > 0)
+        course = self._course()
+        if min_learning_rate:
+            course.check(self._optimizer([nn.Parameter(torch.zeros(1))]))
         self.network: nn.Module | None = None
         self._source = ""
         self._stand_in = False
@@ -97,24 +108,23 @@ class FineTuned(Task):
         return self
 
     def configure_optimizers(self) -> Any:
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if self.optimizer is not None:
-            optimizer = self.optimizer(parameters)
-        else:
-            optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = self._optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if self.schedule == "constant" and not self.warmup:
             return optimizer
-        steps, shape = self.num_training_steps, self.schedule
-        rising = math.ceil(self.warmup * steps)
-
-        def factor(step: int) -> float:
-            if step < rising:
-                return (step + 1) / (rising + 1)
-            left = max(0.0, 1 - (step - rising) / max(1, steps - rising))
-            return {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "constant": 1.0}[shape]
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        if self._attached and self.schedule_interval == "round":
+            raise FedlitError(
+                "model.schedule_interval is 'round', and lightning.Trainer has no rounds: set it to 'step'"
+            )
+        scheduler = self._course().scheduler(optimizer, self.num_training_steps, self.current_round, self.num_rounds)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        if self.optimizer is not None:
+            return self.optimizer(parameters)
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def _course(self) -> Course:
+        return Course(self.schedule, self.warmup, self.schedule_over, self.schedule_interval, self.min_learning_rate)
 
     def export(self, folder: Path | str, merge: bool = False) -> None:
         """Write a PEFT adapter folder, or with ``adapter=None`` the network as ``save_pretrained`` writes it.

@@ -43,6 +43,7 @@ class Task(lightning.LightningModule):
     - :meth:`features` and :meth:`logits`, on a training batch, by rules that look at more than the loss.
     - :meth:`naive`, at the end of a run, for predictors without a network in the comparison.
     - ``gradient_checkpointing``, by the engine that trains several clients in one pass, which cannot have it.
+    - ``spans_run``, by the fingerprint: a run with it cannot be resumed with another ``trainer.max_rounds``.
     - ``tally``, before a report, to put the counts of all ranks together; :meth:`describe`, by reports.
     - :meth:`prediction_columns`, :meth:`score_prediction` and ``prediction_file``, beside Lightning's ``predict_step``,
       by ``fedlit predict``; :meth:`export`, at the end of a run.
@@ -55,6 +56,8 @@ class Task(lightning.LightningModule):
     """Name of the file that ``fedlit predict`` writes."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass."""
+    spans_run: bool = False
+    """Whether the learning rate has a course over the run, by ``current_round`` and ``num_rounds``."""
     tally: Tally | None = None
     """Counts over the examples seen so far."""
     num_targets: Callable[[Batch], int]
@@ -65,6 +68,10 @@ class Task(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._num_training_steps: int | None = None
+        self.current_round = 0
+        """Index of the round, set by the engine, on any LightningModule, before ``configure_optimizers``."""
+        self.num_rounds = 1
+        """Rounds of the run, set likewise: ``trainer.max_rounds``. A ``lightning.Trainer`` trains as in one round."""
 
     def setup(self, stage: str) -> None:
         if self._attached and (data := getattr(self.trainer, "datamodule", None)) is not None:

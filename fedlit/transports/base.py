@@ -40,6 +40,7 @@ class Job:
         base: Name of the client's state to start from, see :class:`~fedlit.engine.client_state.ClientStates`; empty
             where it has none yet.
         others: Names of states that the client must keep besides.
+        rounds: Rounds of the run; 0 where the server does not say, as those of earlier versions.
     """
 
     ticket: str
@@ -55,6 +56,7 @@ class Job:
     run: str = ""
     base: str = ""
     others: tuple[str, ...] = ()
+    rounds: int = 0
 
 
 @dataclass(frozen=True)

@@ -162,13 +162,18 @@ class LocalSites:
         """What the client of a training job is to do.
 
         Raises:
-            FedlitError: It has no examples.
+            FedlitError: It has no examples, or needs to know how many rounds there are and is not told.
         """
         rule, dataset = self._rule(job), self._train_set(job.members)
         count, size = len(dataset), self.data.batch_size
         if not count:
             raise FedlitError(
                 f"client {job.client!r} has no training examples: leave it out, or split its data otherwise"
+            )
+        if member(self.engine.task, "spans_run") and not job.round < job.rounds:
+            raise FedlitError(
+                f"client {job.client!r} plans its learning rate over the run, and is in round {job.round + 1} of "
+                f"{job.rounds}: give the server this version of fedlit, or take model.schedule_over 'round'"
             )
         generator = seeds.generator(self.settings.seed, "batches", job.round, job.client)
         steps = job.steps * self.engine.accumulate_grad_batches
@@ -179,6 +184,8 @@ class LocalSites:
             job.steps,
             seeds.key(self.settings.seed, "network", job.round, job.client),
             evaluation_loader(self.data, dataset) if rule.measures else (),
+            job.round,
+            job.rounds,
         )
 
     def _reply(self, job: Job, work: Assignment, trained: Trained, values: dict[str, float], evaluated: int) -> Reply:

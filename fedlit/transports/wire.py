@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from fedlit.errors import FedlitError
@@ -46,9 +46,16 @@ def unpack(blob: bytes) -> Iterator[Reply]:
 
 
 def unpack_jobs(blob: bytes) -> Iterator[Job]:
-    """Jobs from what :func:`pack` gave."""
+    """Jobs from what :func:`pack` gave.
+
+    Raises:
+        FedlitError: A job holds what this version does not know.
+    """
     heads, at = opened(blob)
+    known = {field.name for field in fields(Job)}
     for head in heads:
+        if unknown := sorted(head.keys() - known):
+            raise FedlitError(f"a job holds {', '.join(unknown)}, which is new: give this site the server's fedlit")
         size = head.pop("payload")
         lists = {name: tuple(value) for name, value in head.items() if isinstance(value, list)}
         yield Job(payload=blob[at : at + size], **{**head, **lists})

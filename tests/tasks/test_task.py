@@ -33,7 +33,9 @@ OTHER_VALUES = {
     "given": "predicted", "loss_on": "both", "packing": True, "chat_template": True, "max_new_tokens": 9,
     "validation": "loss", "quantization": "nf4", "dtype": "bfloat16", "start_from": "somewhere",
     "prompt_date": "2030-05-08", "max_without_answer": 0.9,
+    "schedule_over": "run", "schedule_interval": "round", "min_learning_rate": 1e-5,
 }  # fmt: skip
+TOGETHER_WITH = {"schedule_interval": {"schedule_over": "run"}}
 CASES = [(cls, name) for cls in TASKS for name in arguments(cls)]
 
 
@@ -116,7 +118,7 @@ def test_an_argument_that_is_not_kept_is_refused():
 
 @pytest.mark.parametrize(("cls", "name"), CASES)
 def test_another_value_of_any_argument_is_another_fingerprint(cls, name):
-    usual = {"adapter": LoRA()} | TASKS[cls]
+    usual = {"adapter": LoRA()} | TASKS[cls] | TOGETHER_WITH.get(name, {})
     value = OTHER_VALUES[name]
     if isinstance(value, tuple):
         value = next(v for v in value if v != getattr(cls(**usual), name))
@@ -128,7 +130,8 @@ def test_another_value_of_any_argument_is_another_fingerprint(cls, name):
 @pytest.mark.parametrize("cls", TASKS)
 def test_arguments_that_came_later_have_the_value_of_runs_without_them(cls):
     added = cls.added_arguments
-    assert {"warmup": 0.0}.items() <= added.items()
+    later = {"warmup": 0.0, "schedule_over": "round", "schedule_interval": "step", "min_learning_rate": 0.0}
+    assert later.items() <= added.items()
     assert added.items() <= cls(**TASKS[cls]).config().items()
 
 

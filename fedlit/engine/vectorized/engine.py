@@ -121,7 +121,7 @@ class VectorizedEngine:
             return "activations are computed again in the backward pass"
         if member(self.task, "losses") is None:
             return f"{type(self.task).__name__} has no losses, one for each example"
-        kind = self._optimizer_of(work[0].steps)
+        kind = self._optimizer_of(work[0])
         if kind not in ELEMENTWISE:
             return f"{kind.__name__} looks at whole tensors"
         if self._data_draw is not None:
@@ -134,10 +134,10 @@ class VectorizedEngine:
         self._data_draw = drew
         return why
 
-    def _optimizer_of(self, steps: int) -> type[torch.optim.Optimizer]:
+    def _optimizer_of(self, assignment: Assignment) -> type[torch.optim.Optimizer]:
         if self._kind is None:
             values: Tree = {name: p.detach().clone() for name, p in self.parameters.items()}
-            self._kind = type(self.network.optimizer(values, steps)[0].optimizer)
+            self._kind = type(self.network.optimizer(values, assignment)[0].optimizer)
         return self._kind
 
     def _begin(self, rule: Aggregator, index: int, assignment: Assignment) -> StackedRun:
@@ -151,8 +151,8 @@ class VectorizedEngine:
         self.network.load({})
         self.network.training_mode()
         stacks = [
-            stacked(list(some), partial(self.network.optimizer, steps=steps))
-            for steps, some in groupby(ordered, key=lambda client: client.steps)
+            stacked(some, partial(self.network.optimizer, assignment=some[0].run.assignment))
+            for some in (list(alike) for _, alike in groupby(ordered, key=lambda client: client.steps))
         ]
         totals = torch.zeros(1 + max(c.index for c in clients), dtype=torch.float64, device=self.fabric.device)
         for step in range(ordered[0].steps):

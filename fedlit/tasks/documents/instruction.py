@@ -29,7 +29,7 @@ from fedlit.tasks.documents.room import Room, check_room
 from fedlit.tasks.documents.schema import load_schema, take_schema
 from fedlit.tasks.documents.task import DocumentTask
 from fedlit.tasks.export_check import same_tokens
-from fedlit.tasks.fine_tuned import Schedule
+from fedlit.tasks.schedules import Schedule
 from fedlit.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class InstructionTask(DocumentTask):
         wording: ``"full"`` questions; ``"names"`` without what each type means; ``"brief"`` without what an answer
             looks like, too, which only a trained model knows: questions are then much shorter.
         given: Which mentions a question for relations shows when answers are scored: ``"annotated"``, ``"predicted"``.
-        schedule: Learning rate over ``num_training_steps``: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
+        schedule: Course of the learning rate: ``"linear"``, ``"cosine"`` or ``"constant"``, see ``kwargs``.
         loss_on: ``"completion"``, or ``"both"`` to train on the question's tokens too, as the paper's code does.
         max_length: Tokens of a question with its answer; the rest is cut off at the end, and counted. Questions alone
             may be as long as the backbone's window when answers are generated.
