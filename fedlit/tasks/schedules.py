@@ -20,9 +20,9 @@ Interval = Literal["step", "round"]
 class Course:
     """What a learning rate goes through; fields are the arguments of :class:`~fedlit.tasks.fine_tuned.FineTuned`.
 
-    Over a run, step s of the S that a client takes in round t of R is at (t + s / S) / R of the course, or at t / R with
-    the interval ``round``. It follows from the server's round alone, so clients that take other numbers of steps, or
-    that take no part in a round, are all on one course.
+    Over a run, step s of the S that a client takes in round t of R, all from 0, is at (t + s / S) / R of the course, or
+    at t / R with the interval ``round``. That follows from the server's rounds, so clients that take other numbers of
+    steps, or that took no part in a round, are all on one course.
 
     Raises:
         FedlitError: A setting is out of range, or two contradict each other.

@@ -1,4 +1,4 @@
-"""A learning rate with a course over the run: resumed, under stages, of several clients at once, on ranks, and by rules."""
+"""A learning rate with a course over the run: resumed, under stages, of clients at once, on ranks, and by rules."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ def test_a_run_that_is_resumed_goes_on_with_its_course(run, tmp_path, task):
 @pytest.mark.parametrize("rounds", [2, 4])
 def test_a_run_with_a_course_cannot_become_longer_or_shorter(run, rounds):
     folder, _ = run()
-    said = (
-        rf"trainer\.max_rounds: 3 -> {rounds}; the learning rate is planned over all rounds\): resume with the config"
-    )
+    said = rf"trainer\.max_rounds: 3 -> {rounds}; the learning rate is planned over all rounds\): resume with"
     with pytest.raises(FedlitError, match=said):
         run(max_rounds=rounds, ckpt_path=str(folder.path))
 

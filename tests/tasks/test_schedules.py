@@ -154,5 +154,5 @@ def test_a_trainer_without_rounds_has_a_course_over_its_steps_and_none_by_rounds
         return float(task.layer.weight.detach())
 
     assert trained(**RUN) == trained() == pytest.approx(-(1 + 0.75 + 0.5 + 0.25))
-    with pytest.raises(FedlitError, match=r"lightning\.Trainer has no rounds: set it to 'step'"):
+    with pytest.raises(FedlitError, match=r"a lightning\.Trainer has none: set it to 'step'"):
         trained(**BY_ROUND)
