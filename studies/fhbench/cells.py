@@ -177,7 +177,7 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
         trainer = FederatedTrainer(
             cell.rule, max_rounds=setting.rounds, local_epochs=1, check_val_every_n_rounds=setting.rounds,
             gradient_clip_val=1.0, evaluate_at=["after_aggregation"], default_root_dir=folder, seed=cell.seed,
-            num_threads=1, enable_progress_bar=False,
+            num_threads=1, enable_progress_bar=False, naive=False,
         )  # fmt: skip
         begin = time.process_time()
         done = trainer.fit(task, data)
