@@ -32,6 +32,7 @@ from fedlit.aggregators import (
     FedSALoRA,
     LocalOnly,
     OrthogonalDualLoRA,
+    ZeroShot,
 )
 from fedlit.aggregators.orthogonal import READ
 from fedlit.aggregators.parts import lora, overlap
@@ -39,6 +40,7 @@ from fedlit.engine.client_state import ClientStates
 from fedlit.runs.folder import RunFolder
 from fedlit.tasks import ClassificationTask
 from fedlit.trainer import FederatedTrainer
+from studies.fhbench.naive import PREDICTORS, score
 from studies.fhbench.settings import EVEN, SETTINGS, SGD_TOO
 
 CHOICE = ("accuracy", "micro_f1", "macro_f1", "auroc")
@@ -57,7 +59,7 @@ class Cell:
     """One run.
 
     Attributes:
-        part: Of the study: main, sgd, ablation, rank, sketch, orthogonal or leakage.
+        part: Of the study: naive, main, sgd, ablation, rank, sketch, orthogonal or leakage.
         setting: Name in ``SETTINGS``.
         label: Of the rule, for the table.
         rule: The rule.
@@ -86,6 +88,8 @@ class Cell:
     @property
     def choices(self) -> dict[str, Any]:
         """What may have been chosen anew since a run was written to the file."""
+        if self.part == "naive":
+            return {}
         setting = SETTINGS[self.setting]
         rate = self.learning_rate or setting.rate(self.rule, self.sgd)
         return {"rounds": setting.rounds, "rate": rate, "optimizer": "SGD" if self.sgd else "AdamW"}
@@ -121,6 +125,8 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
     """All of the study; seed by seed, so that what there is at any time is whole for the seeds that are done."""
     for seed in seeds:
         for name, setting in SETTINGS.items():
+            for label in PREDICTORS:
+                yield Cell("naive", name, label, ZeroShot(), seed)
             for label, rule in main_rules(setting.rounds).items():
                 yield Cell("main", name, label, rule, seed)
             for label, rule in (("FedAvg, SGD", FedAvg()), ("SCAFFOLD, SGD", SCAFFOLD()), ("EPFL, SGD", EPFL())):
@@ -167,6 +173,14 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     setting = SETTINGS[cell.setting]
     data = setting.make(root, cell.seed, **cell.data)
+    if cell.part == "naive":
+        return {
+            "part": cell.part,
+            "setting": cell.setting,
+            "label": cell.label,
+            "seed": cell.seed,
+            **score(data, cell.label),
+        }
     rate = cell.choices["rate"]
     task = ClassificationTask(
         backbones[setting.backbone], setting.adapter(cell.rank), max_length=setting.max_length,

@@ -9,6 +9,7 @@ from typing import Any
 
 from studies.fhbench import cells
 from studies.fhbench.cells import LAMBDAS, PENALTIES, main_rules
+from studies.fhbench.naive import PREDICTORS
 from studies.fhbench.settings import SETTINGS
 
 Runs = list[dict[str, Any]]
@@ -183,7 +184,8 @@ def plots(runs: Runs, folder: Path) -> None:
 def write(done: dict[str, Any], path: Path) -> None:
     """The tables between the marks of the report; what stands around them is written by hand."""
     runs: Runs = list(done.values())
-    rules = [(label, "main", label) for label in main_rules(2)]
+    rules = [(f"naive: {label}", "naive", label) for label in PREDICTORS]
+    rules += [(label, "main", label) for label in main_rules(2)]
     rules += [(label, "sgd", label) for label in ("FedAvg, SGD", "SCAFFOLD, SGD", "EPFL, SGD")]
     names = list(SETTINGS)
     single = [name for name in names if name != "diagnoses"]

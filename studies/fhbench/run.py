@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--encoders", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--parts", nargs="*", default=[], help="main, sgd, ablation, rank, sketch, orthogonal, leakage")
+    parser.add_argument(
+        "--parts", nargs="*", default=[], help="naive, main, sgd, ablation, rank, sketch, orthogonal, leakage"
+    )
     parser.add_argument("--settings", nargs="*", default=[], help=", ".join(SETTINGS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--choose", action="store_true")
