@@ -7,7 +7,6 @@ from typing import Any
 
 from fedlit.data import ClassificationDataModule
 from fedlit.engine.naive import naive_scores
-from fedlit.metrics.classification import ClassificationMetrics
 from fedlit.runs.folder import summary_rows
 from fedlit.tasks import ClassificationTask
 
