@@ -43,7 +43,7 @@ def command(paper: str, config: str) -> Any:
 
 
 def settings(paper: str, config: str) -> Mapping[str, Any]:
-    """Every setting by its path, such as ``trainer.baselines.FedProx.mu``, defaults too; an object is its class's name."""
+    """Every setting by its path (``trainer.baselines.FedProx.mu``), defaults too; an object is its class's name."""
     return dict(flat("", strict_yaml.load(command(paper, config).trainer.config_yaml)))
 
 
