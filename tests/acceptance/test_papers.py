@@ -5,16 +5,13 @@ A row of a table is wrong, or a config has drifted: look the fact up at its plac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from derived import DERIVED, learning_rates
 from facts import CONFIGS, KEYS, Facts, command, comments, names, settings
 
-from fedlit.backbones.known import KNOWN, sketch
-from fedlit.backbones.lora import LoRA, attach
-
-PAPERS = ["2504.10817"]
+PAPERS = ["2502.09744", "2504.10817", "2601.22124"]
 ALL = [(paper, name) for paper in PAPERS for name in names(paper)]
 
 
@@ -33,18 +30,42 @@ def test_every_setting_is_the_one_of_the_table_and_no_setting_is_without_a_row(p
 
 
 def same(found: Any, wanted: Any) -> bool:
-    """Equal, and of one type, but for whole numbers where any number will do."""
+    """Equal, and both a truth value or neither."""
     return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
+
+
+@pytest.mark.parametrize(("paper", "config"), ALL)
+def test_what_follows_from_the_settings_is_as_in_the_table(paper, config):
+    facts = Facts(paper)
+    for name in DERIVED.keys() & facts.derived.keys():
+        values = facts.by_config(facts.derived[name])
+        if config in values:
+            found, wanted = DERIVED[name](command(paper, config)), values[config]
+            if isinstance(wanted, dict):
+                found = {key: found.get(key) for key in wanted}
+            assert found == wanted, name
+
+
+@pytest.mark.parametrize(("paper", "config"), ALL)
+def test_the_learning_rate_takes_the_course_of_the_table(paper, config):
+    """A row gives rates by round, alike in all steps, or with ``at`` by step, alike in all rounds."""
+    facts = Facts(paper)
+    row = facts.derived["learning_rates"]
+    rates, at = facts.by_config(row)[config], row.get("at", range(row["steps"]))
+    for number, index in enumerate(row["rounds"]):
+        found = learning_rates(command(paper, config), index, row["steps"])
+        wanted = rates if "at" in row else [rates[number]] * row["steps"]
+        assert [found[step] for step in at] == pytest.approx(wanted, rel=2e-5), f"round {index}"
 
 
 def test_every_row_says_where_it_is_from(facts):
     for path, row in {**facts.rows, **facts.derived, **facts.beside}.items():
-        assert set(row) <= KEYS | {"rounds", "steps"}, path
+        assert set(row) <= KEYS | {"rounds", "steps", "at"}, path
         assert (("value" in row) + ("each" in row)) == (path not in facts.beside), f"{path}: a value, or one by config"
         assert row.get("source") or row.get("ours"), f"{path}: give its place, or why it is ours"
         assert ("theirs" in row) == ("why" in row) == ("said" in row), f"{path}: what they have, why we differ, where"
         assert "said" in row or path not in facts.beside, path
-    assert set(facts.derived) <= set(DERIVED) | {"learning_rates"}, "facts that nothing computes"
+    assert facts.derived.keys() <= DERIVED.keys() | {"learning_rates"}, "facts that nothing computes"
 
 
 def test_what_differs_on_purpose_is_named_by_the_config(facts):
@@ -52,65 +73,3 @@ def test_what_differs_on_purpose_is_named_by_the_config(facts):
         for name, words in facts.by_config(row, "said").items() if "said" in row else ():
             file = CONFIGS / facts.paper / f"{name}.yaml"
             assert words in comments(file), f"{file.name} does not name how {path} differs from: {row['theirs']}"
-
-
-def partition(run: Any) -> dict[str, Any]:
-    """The partition in force, given or the data's own."""
-    found: dict[str, Any] = (run.datamodule.partition or run.datamodule.usual_partition()).config()
-    return found
-
-
-def shares(run: Any) -> dict[str, float]:
-    """Of each client's examples."""
-    found = run.datamodule.protocol.describe()
-    val, test = found["val_fraction"], found["test_fraction"]
-    return {"train": round(1 - val - test, 6), "val": val, "test": test}
-
-
-def classes(run: Any) -> int:
-    return len(run.datamodule.class_names)
-
-
-def attached(run: Any) -> Any:
-    """The published network without its weights, with the config's adapters on it."""
-    import torch
-
-    task = run.model
-    adapter: LoRA = task.adapter
-    drawn = sketch(task.backbone)
-    with torch.device("meta"):
-        network, targets = drawn.network, drawn.family.targets(pretrained=True)
-        if run.model.__class__.__name__ == "ClassificationTask" and "chronos" in task.backbone:
-            from fedlit.backbones.encoders.signal import BoltEncoder
-
-            network, targets = BoltEncoder.build(**KNOWN[task.backbone]), BoltEncoder.pretrained_targets
-        return attach(network, adapter, targets, 0, task.backbone)
-
-
-def targets(run: Any) -> list[str]:
-    """Ends of the names of the layers that have an adapter."""
-    modules = attached(run).named_modules()
-    return sorted({name.rsplit(".", 1)[-1] for name, module in modules if hasattr(module, "lora_A")})
-
-
-def adapted(run: Any) -> int:
-    """Weights in the adapters."""
-    return sum(p.numel() for name, p in attached(run).named_parameters() if "lora_" in name)
-
-
-DERIVED: dict[str, Callable[[Any], Any]] = {
-    "partition": partition, "shares": shares, "classes": classes, "targets": targets, "adapted": adapted,
-}  # fmt: skip
-"""What follows from a config's settings, by its name in the tables."""
-
-
-@pytest.mark.parametrize(("paper", "config"), ALL)
-def test_what_follows_from_the_settings_is_as_in_the_table(paper, config):
-    facts = Facts(paper)
-    for name, row in facts.derived.items():
-        values = facts.by_config(row)
-        if config in values and name in DERIVED:
-            found, wanted = DERIVED[name](command(paper, config)), values[config]
-            if isinstance(wanted, dict):
-                found = {key: found.get(key) for key in wanted}
-            assert found == wanted, name
