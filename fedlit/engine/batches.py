@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fedlit.data.base.batch import AlteredExamples
 from fedlit.data.base.module import FederatedDataModule
 from fedlit.errors import FedlitError
 
@@ -61,6 +62,9 @@ class Batches:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Batch]:
+        if isinstance(self.dataset, AlteredExamples):
+            yield from (self.collate(self.dataset.batch(own, number)) for number, own in enumerate(self.indices))
+            return
         at_once = getattr(self.dataset, "__getitems__", None)
         for places in self.indices:
             yield self.collate(at_once(places) if at_once else [self.dataset[i] for i in places])

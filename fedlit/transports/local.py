@@ -177,10 +177,11 @@ class LocalSites:
             )
         generator = seeds.generator(self.settings.seed, "batches", job.round, job.client)
         steps = job.steps * self.engine.accumulate_grad_batches
+        seen = self.data.as_trained_on(dataset, seeds.key(self.settings.seed, "examples", job.round, job.client))
         return Assignment(
             self._sent(job),
             self._memory(job),
-            Batches(dataset, training_batches(count, size, steps, generator), self.data.collate),
+            Batches(seen, training_batches(count, size, steps, generator), self.data.collate),
             job.steps,
             seeds.key(self.settings.seed, "network", job.round, job.client),
             evaluation_loader(self.data, dataset) if rule.measures else (),

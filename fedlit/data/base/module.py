@@ -60,6 +60,16 @@ class FederatedDataModule(LightningDataModule):
             split: ``"train"``, ``"val"`` or ``"test"``. Empty where the split was not asked for.
         """
 
+    def as_trained_on(self, dataset: Dataset[Any], seed: int) -> Dataset[Any]:
+        """A training data set as one client's local steps in one round see it: as it is, or altered at random.
+
+        Args:
+            dataset: What :meth:`dataset` gave.
+            seed: Of the client and the round. All that is random depends on it, and on the number of the batch, see
+                :class:`fedlit.data.base.batch.AlteredExamples`.
+        """
+        return dataset
+
     def collate(self, items: Any) -> Any:
         """A batch out of what the data set gives."""
         from torch.utils.data import default_collate

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from fedlit.data.base import arguments
 from fedlit.data.base.overview import Shown
@@ -16,13 +17,14 @@ from fedlit.data.base.reader import OnBadRecord, Reader
 from fedlit.data.base.records import SPLITS, Record, natural
 from fedlit.data.base.renaming import Rename
 from fedlit.data.base.template import PartitionedDataModule
-from fedlit.data.signals import checks, windows
+from fedlit.data.signals import checks
 from fedlit.data.signals.cutting import WindowCutter
-from fedlit.data.signals.overview import signals_shown, window_curves
+from fedlit.data.signals.overview import client_facts, signals_shown, window_curves
 from fedlit.data.signals.protocol import PublishedSignals, SignalProtocol
 from fedlit.data.signals.splits import Part, SplitRule, held_back
-from fedlit.data.signals.store import SignalStore, Taken, passed_by, take
-from fedlit.data.signals.windows import Run, Scale, Windows
+from fedlit.data.signals.store import Findings, SignalStore, Taken, passed_by, take
+from fedlit.data.signals.training import AlteredWindows, TrainingWindows
+from fedlit.data.signals.windows import Run, Scale, Windows, evenly
 from fedlit.errors import FedlitError
 
 
@@ -45,6 +47,12 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         stride: Samples between training windows; None for ``prediction_length``.
         eval_stride: The same for validation and test.
         eval_windows: At most so many validation and as many test windows per client, evenly spaced; None for all.
+        train_windows: So many training windows per client, drawn once at random; None for all.
+        windows_per_record: So many training windows of each record, drawn once at random; None for all.
+        drop_observations: Whenever a window is trained on, samples of its context and target are missing, at a rate
+            drawn from 0 to this one. Alters what clients train on, not a plain ``lightning.Trainer``'s batches.
+        min_context: Whenever a window is trained on, its target starts at random after so many samples or more, and
+            the context is padded in front as missing; None: after the whole context. As ``drop_observations`` else.
         scale: ``context`` maps each context's minimum and maximum to 0 and 1, and the target with it, so that errors
             are fractions of the context's range; ``standard`` its mean and deviation to 0 and 1; ``none`` leaves it.
         max_missing: Leave out windows with a larger share of the context missing. Windows with a missing target are
@@ -64,6 +72,9 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
     split: SplitRule
     scale: Scale
     split_choices: ClassVar[object] = SplitRule
+    added_arguments: ClassVar[Mapping[str, object]] = {
+        "train_windows": None, "windows_per_record": None, "drop_observations": 0.0, "min_context": None,
+    }  # fmt: skip
     added_facts: ClassVar[Mapping[str, str | None]] = {"windows_flat": None, "channel_seconds": "seconds"}
     server_reason: ClassVar[str] = "of a subject whose records the server holds"
 
@@ -89,6 +100,10 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         seed: int | None = None,
         rename: Rename | None = None,
         external_sites: list[str] | None = None,
+        train_windows: int | None = None,
+        windows_per_record: int | None = None,
+        drop_observations: float = 0.0,
+        min_context: int | None = None,
     ) -> None:
         super().__init__(partition, exclude, on_bad_record, seed, rename, external_sites)
         self.context_length, self.prediction_length, self.batch_size = context_length, prediction_length, batch_size
@@ -96,12 +111,15 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         self.stride, self.eval_stride, self.eval_windows = stride, eval_stride, eval_windows
         self.rate, self.scale, self.max_missing = rate, scale, max_missing
         self.server_records, self.parity = server_records, parity
+        self.train_windows, self.windows_per_record = train_windows, windows_per_record
+        self.drop_observations, self.min_context = drop_observations, min_context
         self.check_arguments()
         arguments.one_of("scale", scale, Scale)
         arguments.above_zero(context_length=context_length, prediction_length=prediction_length, rate=rate)
         arguments.above_zero(stride=stride, eval_stride=eval_stride, eval_windows=eval_windows)
         arguments.shares(max_missing=max_missing)
         arguments.held_by_server("server_records", server_records)
+        self.training.check(context_length)
 
     @abstractmethod
     def read(self) -> Iterable[Record]:
@@ -116,12 +134,22 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         kind = PublishedSignals if self.parity else SignalProtocol
         return kind(self.split, self.val_fraction, self.test_fraction, self.scale)
 
+    @property
+    def training(self) -> TrainingWindows:
+        """Which windows are trained on, and what of them is seen."""
+        return TrainingWindows(self.train_windows, self.windows_per_record, self.drop_observations, self.min_context)
+
+    def as_trained_on(self, dataset: Dataset[Any], seed: int) -> Dataset[Any]:
+        if not self.training.alters:
+            return dataset
+        return AlteredWindows(cast(Windows, dataset), self.training, self.protocol.moving, seed)
+
     def shown(self, samples: int) -> Shown:
         counts = {client: self.example_counts(client) for client in self.clients}
-        missing = {name: own["samples"] for name, own in self._gaps.items()}
+        missing = {name: own["samples"] for name, own in self._found.gaps.items()}
         train = {client: parts["train"] for client, parts in self._parts.items()}
         curves = window_curves(self.records, train, self.context_length, self.prediction_length, samples)
-        return signals_shown(self.records, self._sides, counts, missing)._replace(samples=curves)
+        return signals_shown(self.records, self._sides, counts, missing, self.training.note)._replace(samples=curves)
 
     def stand_in_seconds(self, rate: float) -> float:
         """Length at which every part of a split holds a few windows, for recordings made at ``rate`` (Hz)."""
@@ -166,9 +194,10 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
     def _dataset(self, held: Sequence[tuple[str, Sequence[Run]]], split: str) -> Windows:
         runs: list[Run] = []
         picks, total = [], 0
-        for _, own in held:
-            count = sum(run.count for run in own)
-            picks.append(total + windows.evenly(count, self.eval_windows if split != "train" else None))
+        for client, own in held:
+            count, train = sum(run.count for run in own), split == "train"
+            kept_of = self.training.picks(client, own, self.seed or 0) if train else evenly(count, self.eval_windows)
+            picks.append(total + kept_of)
             runs += own
             total += count
         kept = np.concatenate(picks) if sum(map(len, picks)) < total else None
@@ -184,6 +213,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
                 "stride": self._stride("train"),
                 "eval_stride": self._stride("test"),
                 "eval_windows": self.eval_windows,
+                **self.training.describe(),
                 "scale": self.protocol.scale_name,
                 "rate": self.rate,
             },
@@ -193,22 +223,14 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         left_out = {"windows_missing": self._cutter.missing[""], "windows_flat": self._cutter.flat[""]}
         return {
             **({"server_left_out": left_out} if self.server_records else {}),
-            "gaps": self._gaps,
-            "flat": self._flat_stretches,
+            "gaps": self._found.gaps,
+            "flat": self._found.flat,
             "amplitude": {name: round(ratio, 3) for name, ratio in self._odd.items()},
         }
 
     def _describe_client(self, client: str) -> dict[str, Any]:
-        held = [self.records[i] for i in self.assignment[client]]
         return {
-            "records": {s: [self.records[part.record].id for part in self._sides[client][s]] for s in SPLITS},
-            "split": self._rules[client],
-            "subjects": sorted({record.subject for record in held}, key=natural),
-            "sites": sorted({record.site for record in held}, key=natural),
-            "kinds": sorted({record.kind for record in held}),
-            "rates": sorted({record.rate for record in held}),
-            "seconds": round(checks.recorded_seconds(held), 3),
-            "channel_seconds": round(sum(record.seconds for record in held), 3),
+            **client_facts(self.records, self.assignment[client], self._sides[client], self._rules[client]),
             "windows": {split: len(self.dataset(client, split)) for split in SPLITS},
             "windows_missing": self._cutter.missing[client],
             "windows_flat": self._cutter.flat[client],
@@ -248,14 +270,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
             if taken.problem is not None:
                 self.refuse(name, taken.problem)
                 continue
-            if taken.code is not None:
-                self._codes[name] = taken.code
-            count, missing = taken.gaps
-            if missing:
-                self._gaps[name] = {"gaps": count, "samples": missing}
-            stretches, still = taken.flat
-            if stretches:
-                self._flat_stretches[name] = {"stretches": stretches, "samples": still}
+            self._found.add(taken)
             usable.append(taken)
         self._demand_some(usable)
         return usable
@@ -271,7 +286,7 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         """Warn of what is odd, but not wrong in itself."""
         self._warn_of_left_out(len(usable))
         self._odd = checks.amplitude_outliers(usable)
-        for message in checks.say_odd(self._odd, usable, self._codes):
+        for message in checks.say_odd(self._odd, usable, self._found.codes):
             self.say(message)
 
     def _stride(self, split: str) -> int:
@@ -294,9 +309,9 @@ class SignalDataModule(PartitionedDataModule[Record, Run, Windows]):
         kept = {c: sum(run.count for runs in parts.values() for run in runs) for c, parts in self._parts.items()}
         for message in checks.say_flat(self._cutter.flat, kept) if self.protocol.moving else ():
             self.say(message)
+        for message in [] if self.stand_in else self.training.say_few({c: p["train"] for c, p in self._parts.items()}):
+            self.say(message)
 
     def _forget(self) -> None:
         super()._forget()
-        self._gaps: dict[str, dict[str, int]] = {}
-        self._codes: dict[str, float] = {}
-        self._flat_stretches: dict[str, dict[str, int]] = {}
+        self._found = Findings()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fedlit.data.base.overview import Curve, Shown, Table, evenly_spaced
 from fedlit.data.base.records import SPLITS, Record, natural
+from fedlit.data.signals.checks import recorded_seconds
 from fedlit.data.signals.flat import is_flat
 from fedlit.data.signals.splits import Part
 from fedlit.data.signals.windows import Run
@@ -40,6 +41,7 @@ def signals_shown(
     sides: Mapping[str, Mapping[str, Sequence[Part]]],
     windows: Mapping[str, Mapping[str, int]],
     missing: Mapping[str, int],
+    training: str = "",
 ) -> Shown:
     """Tables of signals to forecast.
 
@@ -48,6 +50,7 @@ def signals_shown(
         sides: Their parts, by client and split.
         windows: Number of windows, by client and split.
         missing: Number of missing samples of a record, by its id.
+        training: What must be known of training windows.
     """
     rows = []
     for client, own in sides.items():
@@ -66,9 +69,33 @@ def signals_shown(
         "windows": sum(sum(counts.values()) for counts in windows.values()),
     }
     columns = ("client", "split", "records", "subjects", "hours", "windows")
-    note = "hours of recordings: channels of one recording count once"
+    note = "; ".join(filter(None, ["hours of recordings: channels of one recording count once", training]))
     holds = Table("Who holds what", columns, tuple(rows), note)
     return Shown(totals, [holds, _channels(records, sides, missing)])
+
+
+def client_facts(
+    records: Sequence[Record], held: Sequence[int], parts: Mapping[str, Sequence[Part]], rule: str
+) -> dict[str, Any]:
+    """What a client holds, for ``partition.json``.
+
+    Args:
+        records: All that clients hold.
+        held: Which are the client's.
+        parts: Its parts, by split.
+        rule: How it was split.
+    """
+    own = [records[i] for i in held]
+    return {
+        "records": {split: [records[part.record].id for part in parts[split]] for split in SPLITS},
+        "split": rule,
+        "subjects": sorted({record.subject for record in own}, key=natural),
+        "sites": sorted({record.site for record in own}, key=natural),
+        "kinds": sorted({record.kind for record in own}),
+        "rates": sorted({record.rate for record in own}),
+        "seconds": round(recorded_seconds(own), 3),
+        "channel_seconds": round(sum(record.seconds for record in own), 3),
+    }
 
 
 def window_curves(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
@@ -133,6 +133,30 @@ def take(record: Record, store: SignalStore, rate: float | None, context_length:
     start = store.add(record.values)
     gaps, still = checks.gaps(record), flat_stretches(record.values, context_length)
     return Taken(replace(record, values=NOTHING), start, len(record.values), gaps, still, code)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in the records that are used, by record id.
+
+    Attributes:
+        gaps, flat: As ``partition.json`` lists them.
+        codes: Numbers that look like codes for missing samples.
+    """
+
+    gaps: dict[str, dict[str, int]] = field(default_factory=dict)
+    flat: dict[str, dict[str, int]] = field(default_factory=dict)
+    codes: dict[str, float] = field(default_factory=dict)
+
+    def add(self, taken: Taken) -> None:
+        """What was found in one record."""
+        name, (count, missing), (stretches, still) = taken.record.id, taken.gaps, taken.flat
+        if taken.code is not None:
+            self.codes[name] = taken.code
+        if missing:
+            self.gaps[name] = {"gaps": count, "samples": missing}
+        if stretches:
+            self.flat[name] = {"stretches": stretches, "samples": still}
 
 
 def passed_by(record: Record, problem: str | FedlitError | None = None) -> Taken:

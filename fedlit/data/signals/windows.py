@@ -15,6 +15,7 @@ from fedlit.data.base.batch import Batch
 from fedlit.data.signals.flat import flat_windows, is_flat
 
 Scale = Literal["context", "standard", "none"]
+Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,14 @@ class Windows(Dataset[Batch]):
         before = np.where(run > 0, self._ends[run - 1], 0)
         return run, self._first[run] + (index - before) * self._stride[run]
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        run, start = self.where(indices)
+    def values(self, run: npt.NDArray[np.int64], start: npt.NDArray[np.int64]) -> Values:
+        """Context and target of windows that :meth:`where` found, (B, context_length + prediction_length), unscaled."""
         reach = np.arange(self.context_length + self.prediction_length)
-        values = self._flat[(self._base[run] + start)[:, None] + reach]
+        found: Values = self._flat[(self._base[run] + start)[:, None] + reach]
+        return found
+
+    def scaled(self, values: Values, run: npt.NDArray[np.int64], start: npt.NDArray[np.int64]) -> Batch:
+        """The batch of such windows."""
         offset, scale = self._scaling(values[:, : self.context_length], run)
         values = (values - offset[:, None]) / scale[:, None]
         chosen = [self.runs[i] for i in run]
@@ -177,6 +182,10 @@ class Windows(Dataset[Batch]):
             "kind": [r.kind for r in chosen],
             "start": torch.from_numpy(start),
         }
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        run, start = self.where(indices)
+        return self.scaled(self.values(run, start), run, start)
 
     def __getitem__(self, index: int) -> Batch:
         return {name: value[0] for name, value in self.__getitems__([index]).items()}

@@ -41,6 +41,7 @@ OTHER = {
     "time_unit": "ms", "time_zone": "Europe/Berlin",
     "annotation_pattern": "(b)", "comment_pattern": "(c)", "kind": "emg", "pair_pattern": "(d)", "record_column": "r",
     "rest_label": "none", "rhythms": "atr",
+    "drop_observations": 0.2, "min_context": 64, "train_windows": 400, "windows_per_record": 1,
     "dicom_window": "percentile", "fill_gaps_seconds": 0.5, "long": "pieces",
 }  # fmt: skip
 """A value of each argument that is nowhere the default."""
