@@ -11,7 +11,7 @@ import pytest
 from derived import DERIVED, learning_rates
 from facts import CONFIGS, KEYS, Facts, command, comments, names, settings
 
-PAPERS = ["2502.09744", "2504.10817", "2601.22124"]
+PAPERS = ["2502.09744", "2504.10817", "2510.12741", "2601.22124"]
 ALL = [(paper, name) for paper in PAPERS for name in names(paper)]
 
 
@@ -46,7 +46,7 @@ def test_what_follows_from_the_settings_is_as_in_the_table(paper, config):
             assert found == wanted, name
 
 
-@pytest.mark.parametrize(("paper", "config"), [one for one in ALL if one[0] != "2504.10817"])
+@pytest.mark.parametrize(("paper", "config"), ALL)
 def test_the_learning_rate_takes_the_course_of_the_table(paper, config):
     """A row gives rates by round, alike in all steps, or with ``at`` by step, alike in all rounds."""
     facts = Facts(paper)
