@@ -112,9 +112,7 @@ class FineTuned(Task):
         if self.schedule == "constant" and not self.warmup:
             return optimizer
         if self._attached and self.schedule_interval == "round":
-            raise FedlitError(
-                "model.schedule_interval is 'round', and lightning.Trainer has no rounds: set it to 'step'"
-            )
+            raise FedlitError("model.schedule_interval is 'round', and a lightning.Trainer has none: set it to 'step'")
         scheduler = self._course().scheduler(optimizer, self.num_training_steps, self.current_round, self.num_rounds)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

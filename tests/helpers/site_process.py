@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L  # noqa: N812
 import torch
+from courses import Downhill
 from subprocess_sites import serve
 from torch.utils.data import Dataset
 from toys import Classifier, Regression, ToyData
@@ -27,7 +28,7 @@ from fedlit.federation.session import labelled
 from fedlit.runs.settings import RunSettings
 from fedlit.transports import LocalSites
 
-TASKS = {"Regression": Regression, "Classifier": Classifier}
+TASKS = {"Regression": Regression, "Classifier": Classifier, "Downhill": Downhill}
 
 
 class OwnData(ToyData):

@@ -37,6 +37,12 @@ CASES: dict[str, dict[str, Any]] = {
     "EPFL": {**ADAPTED, "rule": {"name": "EPFL"}},
     "FedMedLoRAPlus": {**SERVED, "rule": {"name": "FedMedLoRAPlus"}},
     "FedLA": {**REGRESSION, "rule": {"name": "FedLA", "arguments": {"fedavg_rounds": 2, "adapt_rounds": 2}}},
+    "Course": {
+        **REGRESSION,
+        "rule": {"name": "SCAFFOLD"},
+        "task": "Downhill",
+        "task_arguments": {"schedule": "cosine", "schedule_over": "run", "warmup": 0.2, "min_learning_rate": 1e-4},
+    },
     "TopK": {**REGRESSION, "rule": {"name": "SCAFFOLD"}, "compression": TOPK},
 }
 SETTINGS = {
