@@ -52,6 +52,11 @@ PENALTIES = ("rows", "updates", "representations")
 ABLATED = {"ablation": ("images", "diagnoses"), "sketch": ("images",), "rank": ("images",), "orthogonal": ("images",)}
 """Parts of the study beside the main one, and the settings that they are run on."""
 HOME = r"head\."
+COSINE: dict[str, Any] = {
+    "schedule": "cosine", "schedule_over": "run", "schedule_interval": "round", "min_learning_rate": 1e-6,
+}  # fmt: skip
+SGD_RULES: dict[str, Aggregator] = {"FedAvg": FedAvg(), "SCAFFOLD": SCAFFOLD(), "EPFL": EPFL()}
+"""Run with FHBench's optimizer too, at a constant rate and by a cosine over the run."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Cell:
     """One run.
 
     Attributes:
-        part: Of the study: naive, main, sgd, ablation, rank, sketch, orthogonal or leakage.
+        part: Of the study: naive, main, published, sgd, cosine, ablation, rank, sketch, orthogonal or leakage.
         setting: Name in ``SETTINGS``.
         label: Of the rule, for the table.
         rule: The rule.
@@ -68,6 +73,7 @@ class Cell:
         data: Further arguments of the data module.
         learning_rate: In the place of the setting's.
         sgd: Plain SGD in the place of AdamW.
+        cosine: The learning rate falls by a cosine over all rounds, one step a round, to 1e-6, as in FHBench.
     """
 
     part: str
@@ -79,6 +85,7 @@ class Cell:
     data: dict[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
     sgd: bool = False
+    cosine: bool = False
 
     @property
     def key(self) -> str:
@@ -92,7 +99,8 @@ class Cell:
             return {}
         setting = SETTINGS[self.setting]
         rate = self.learning_rate or setting.rate(self.rule, self.sgd)
-        return {"rounds": setting.rounds, "rate": rate, "optimizer": "SGD" if self.sgd else "AdamW"}
+        optimizer = ("SGD" if self.sgd else "AdamW") + (", cosine" if self.cosine else "")
+        return {"rounds": setting.rounds, "rate": rate, "optimizer": optimizer}
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,11 @@ def main_rules(rounds: int) -> dict[str, Aggregator]:
     }
 
 
+def published(rounds: int) -> dict[str, Aggregator]:
+    """Baselines with the settings of FHBench's code, where the rules' own defaults are others."""
+    return {"APFL, as FHBench sets it": APFL(alpha=1.0)}
+
+
 def cells(seeds: list[int]) -> Iterator[Cell]:
     """All of the study; seed by seed, so that what there is at any time is whole for the seeds that are done."""
     for seed in seeds:
@@ -129,9 +142,12 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
                 yield Cell("naive", name, label, ZeroShot(), seed)
             for label, rule in main_rules(setting.rounds).items():
                 yield Cell("main", name, label, rule, seed)
-            for label, rule in (("FedAvg, SGD", FedAvg()), ("SCAFFOLD, SGD", SCAFFOLD()), ("EPFL, SGD", EPFL())):
-                if name in SGD_TOO:
-                    yield Cell("sgd", name, label, rule, seed, sgd=True)
+            for label, rule in published(setting.rounds).items():
+                yield Cell("published", name, label, rule, seed)
+            if name in SGD_TOO:
+                for label, rule in SGD_RULES.items():
+                    yield Cell("sgd", name, f"{label}, SGD", rule, seed, sgd=True)
+                    yield Cell("cosine", name, f"{label}, SGD, cosine", rule, seed, sgd=True, cosine=True)
         for part, names in ABLATED.items():
             for name in names:
                 for label, rule, rank in ablations(part):
@@ -185,7 +201,7 @@ def run(cell: Cell, root: Path, backbones: dict[str, str]) -> dict[str, Any]:
     task = ClassificationTask(
         backbones[setting.backbone], setting.adapter(cell.rank), max_length=setting.max_length,
         channels=setting.channels, learning_rate=rate, seed=cell.seed,
-        optimizer=partial(torch.optim.SGD, lr=rate) if cell.sgd else None,
+        optimizer=partial(torch.optim.SGD, lr=rate) if cell.sgd else None, **(COSINE if cell.cosine else {}),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         trainer = FederatedTrainer(

@@ -88,9 +88,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument(
-        "--parts", nargs="*", default=[], help="naive, main, sgd, ablation, rank, sketch, orthogonal, leakage"
+        "--parts",
+        nargs="*",
+        default=[],
+        help="naive, main, published, sgd, cosine, ablation, rank, sketch, orthogonal, leakage",
     )
     parser.add_argument("--settings", nargs="*", default=[], help=", ".join(SETTINGS))
+    parser.add_argument("--labels", nargs="*", default=[], help="of the rules, as in the tables")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--report", type=Path, help="write the report and its plots beside this .md file")
@@ -98,11 +102,8 @@ def main() -> None:
     if args.choose:
         choose(args.data, backbones(args.encoders), args.json, args.jobs, args.settings)
         return
-    todo = [
-        cell
-        for cell in cells(args.seeds)
-        if (not args.parts or cell.part in args.parts) and (not args.settings or cell.setting in args.settings)
-    ]
+    wanted = (("part", args.parts), ("setting", args.settings), ("label", args.labels))
+    todo = [cell for cell in cells(args.seeds) if all(not some or getattr(cell, name) in some for name, some in wanted)]
     done = runs(todo, args.data, backbones(args.encoders), args.json, args.jobs)
     seconds = math.fsum(found["seconds"] for found in done.values())
     print(f"{len(done)} runs, {seconds / 60:.0f} processor minutes")
