@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from studies.fhbench import cells
-from studies.fhbench.cells import LAMBDAS, PENALTIES, main_rules
+from studies.fhbench.cells import LAMBDAS, PENALTIES, main_rules, published
 from studies.fhbench.naive import PREDICTORS
 from studies.fhbench.settings import SETTINGS
+from studies.fhbench.verdicts import against, told
 
 Runs = list[dict[str, Any]]
 SEEDS = 3
@@ -50,11 +52,12 @@ def pick(runs: Iterable[dict[str, Any]], part: str, setting: str, label: str) ->
 def table(
     runs: Runs, rows: Sequence[tuple[str, str, str]], settings: Sequence[str], score: Callable[[Any], float]
 ) -> list[str]:
-    """Markdown; a row is its title, part and label."""
+    """Markdown; a row is its title, part and label, and is left out where it was run on nothing."""
     lines = ["| rule | " + " | ".join(settings) + " |", "|---" * (1 + len(settings)) + "|"]
     for title, part, label in rows:
         found = [shown([score(run) for run in pick(runs, part, setting, label)]) for setting in settings]
-        lines.append("| " + " | ".join([title, *found]) + " |")
+        if any(cell != "-" for cell in found):
+            lines.append("| " + " | ".join([title, *found]) + " |")
     return [*lines, ""]
 
 
@@ -98,7 +101,7 @@ def ablations(runs: Runs) -> list[str]:
     finer = [(label, "sketch", label, "EPFL") for label, _, _ in cells.ablations("sketch")]
     for label in ("EPFL", "FedAvg", "local"):
         finer += [(f"{label}, rank {rank}", "rank", f"{label}, rank {rank}", label) for rank in (4, 16)]
-    lines = []
+    lines, tested = [], []
     for some, settings in ((rows, cells.ABLATED["ablation"]), (finer, ("images",))):
         lines += ["| rule | " + " | ".join(f"{s} | against rank 8, psi all, whole B" for s in settings) + " |"]
         lines += ["|---" * (1 + 2 * len(settings)) + "|"]
@@ -108,9 +111,10 @@ def ablations(runs: Runs) -> list[str]:
                 found.append(shown([primary(r) for r in pick(runs, part, setting, label)]))
                 gaps = paired(runs, setting, (part, label), ("main", base))
                 found.append(", ".join(f"{gap:+.1f}" for gap in gaps) or "-")
+                tested += [gaps] if len(gaps) > 1 else []
             lines.append("| " + " | ".join([title, *found]) + " |")
         lines.append("")
-    return lines
+    return [*lines, told(tested), ""] if tested else lines
 
 
 def orthogonality(runs: Runs) -> list[str]:
@@ -135,15 +139,17 @@ def leakage(runs: Runs) -> list[str]:
     """The same data split by window and by recording."""
     lines = ["| data | rule | split by recording | split by window | difference | recordings on both sides |"]
     lines += ["|---" * 6 + "|"]
+    tested = []
     for setting in ("hospitals", "diagnoses"):
         for rule in ("local", "FedAvg", "centralised"):
             names = [f"{rule}, split by {split}" for split in ("recording", "window")]
             apart, leaking = (pick(runs, "leakage", setting, name) for name in names)
             gap = paired(runs, setting, ("leakage", names[1]), ("leakage", names[0]))
+            tested += [gap] if len(gap) > 1 else []
             counts = [", ".join(str(r["shared"]) for r in some) for some in (apart, leaking)]
             columns = [shown([primary(r) for r in some]) for some in (apart, leaking)]
             lines.append(f"| {setting} | {rule} | {' | '.join(columns)} | {shown(gap)} | {' and '.join(counts)} |")
-    return [*lines, ""]
+    return [*lines, "", told(tested), ""] if tested else [*lines, ""]
 
 
 def plots(runs: Runs, folder: Path) -> None:
@@ -186,13 +192,22 @@ def write(done: dict[str, Any], path: Path) -> None:
     runs: Runs = list(done.values())
     rules = [(f"naive: {label}", "naive", label) for label in PREDICTORS]
     rules += [(label, "main", label) for label in main_rules(2)]
-    rules += [(label, "sgd", label) for label in ("FedAvg, SGD", "SCAFFOLD, SGD", "EPFL, SGD")]
+    rules += [(label, "published", label) for label in published(2)]
+    for label in cells.SGD_RULES:
+        rules += [
+            (f"{label}, SGD", "sgd", f"{label}, SGD"),
+            (f"{label}, SGD, cosine", "cosine", f"{label}, SGD, cosine"),
+        ]
+    others = [(title, (part, label)) for title, part, label in rules[: len(PREDICTORS) + len(main_rules(2))]]
     names = list(SETTINGS)
     single = [name for name in names if name != "diagnoses"]
     parts = {
         "sizes": sizes(runs),
         "mean": table(runs, rules, names, primary),
         "pooled": table(runs, rules, names, lambda r: primary(r, "weighted_mean")),
+        "tests": against(
+            partial(paired, runs), names, ("main", "EPFL"), [row for row in others if row[1] != ("main", "EPFL")]
+        ),
         "worst": table(runs, rules, names, lambda r: primary(r, "worst")),
         "balanced": table(runs, rules, single, other("balanced_accuracy")),
         "traffic": traffic(runs),
