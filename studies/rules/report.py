@@ -1,92 +1,18 @@
-"""What is reported of the runs: table, checks of what each rule was made for, report and plot."""
+"""What is reported of the runs: table, verdicts, report and plot."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from studies.rules.problems import CLIENTS, LOCAL_STEPS, LR, PROBLEMS, ROUNDS
+from studies.rules.references import ENTRIES
+from studies.rules.scores import Score, key, paired, scores, spread
 from studies.rules.table import RULES
-
-TIE = 0.5
-"""Points of accuracy that count as a tie whatever the spread: what 2000 test records can tell, roughly."""
-
-
-class Score(NamedTuple):
-    """Of one run, in per cent of test records: the mean over the clients that are judged, and the worst of them."""
-
-    mean: float
-    worst: float
-
-
-class Check(NamedTuple):
-    """A rule in the setting that it was made for."""
-
-    label: str
-    problem: str
-    against: str
-    difference: float
-    spread: float
-    verdict: str
-
-
-def judge(values: Sequence[float], problem: str) -> Score:
-    """The score of a run on a problem, from each client's value of the problem's metric."""
-    judged = [values[i] for i in (PROBLEMS[problem].judged or range(len(values)))]
-    return Score(round(statistics.fmean(judged), 4), min(judged))
-
-
-def scored_on(data: str) -> list[str]:
-    """The problems that score runs on one problem's data."""
-    return [name for name, problem in PROBLEMS.items() if (problem.runs_of or name) == data]
-
-
-def gather(cell: dict[str, Any] | None, problem: str) -> Score | None:
-    """The score of a run, or None where there is none."""
-    if cell is None or "error" in cell:
-        return None
-    return Score(*cell["scores"][scored_on(PROBLEMS[problem].runs_of or problem).index(problem)])
-
-
-def key(label: str, problem: str, seed: int) -> str:
-    """Of a run in the file."""
-    return f"{label} | {PROBLEMS[problem].runs_of or problem} | {seed}"
-
-
-def scores(cells: dict[str, Any], label: str, problem: str, seeds: Iterable[int]) -> list[Score | None]:
-    """One for each seed that was run; None for a run that failed."""
-    keys = [key(label, problem, seed) for seed in seeds]
-    return [gather(cells[k], problem) for k in keys if k in cells]
-
-
-def paired(cells: dict[str, Any], label: str, other: str, problem: str, seeds: Iterable[int]) -> list[float]:
-    """Differences of the mean scores, seed by seed, where both have one."""
-    pairs = [[gather(cells.get(key(x, problem, seed)), problem) for x in (label, other)] for seed in seeds]
-    return [a.mean - b.mean for a, b in pairs if a and b]
-
-
-def spread(values: Sequence[float]) -> float:
-    """Sample standard deviation."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def check(cells: dict[str, Any], label: str, seeds: Sequence[int]) -> Check | None:
-    """Whether a rule wins over, or ties with, the best of those that it is held against; None for a reference."""
-    entry = RULES[label]
-    problem = entry.made_for
-    if problem is None:
-        return None
-    others = [x for x in entry.against if x != label and any(scores(cells, x, problem, seeds))]
-    own = scores(cells, label, problem, seeds)
-    if not others or not own or None in own:
-        return Check(label, problem, "", float("nan"), float("nan"), "fails" if None in own else "not run")
-    best = min(others, key=lambda x: statistics.fmean(paired(cells, label, x, problem, seeds)))
-    found = paired(cells, label, best, problem, seeds)
-    mean, width = statistics.fmean(found), max(spread(found), TIE)
-    verdict = "wins" if mean > width else "loses" if mean < -width else "ties"
-    return Check(label, problem, best, mean, spread(found), verdict)
+from studies.rules.verdicts import Verdict
+from studies.rules.verdicts_told import comparison_table, number, p_text, told
 
 
 def cell_text(found: Sequence[Score | None]) -> str:
@@ -99,16 +25,22 @@ def cell_text(found: Sequence[Score | None]) -> str:
     return text + ("" if len(got) == len(found) else f" {len(found) - len(got)} failed")
 
 
-def print_table(cells: dict[str, Any], labels: Sequence[str], problems: Sequence[str], seeds: Sequence[int]) -> None:
-    """On the screen, with the checks."""
+def print_table(
+    cells: dict[str, Any],
+    labels: Sequence[str],
+    problems: Sequence[str],
+    seeds: Sequence[int],
+    found: Sequence[Verdict],
+) -> None:
+    """On the screen, with the verdicts."""
     print(f"SIMULATED DATA. Per cent right, mean ± spread over {len(seeds)} seeds (worst client)")
     print(" " * 34 + "".join(f"{p:>25}" for p in problems))
     for label in labels:
         print(f"{label:34}" + "".join(f"{cell_text(scores(cells, label, p, seeds)):>25}" for p in problems))
-    for found in (check(cells, label, seeds) for label in labels):
-        if found and found.problem in problems:
-            told = f"{found.difference:+.1f} ± {found.spread:.1f} against {found.against}" if found.against else ""
-            print(f"{found.label} {found.verdict} on {found.problem} {told}")
+    for f in found:
+        if f.rule in labels and f.problem in problems:
+            apart = ", ".join(f"{number(c)} to {c.against}" for c in f.comparisons)
+            print(f"{f.rule} {f.verdict} on {f.problem}, Holm's p {p_text(f.corrected)}: {apart}")
 
 
 def refusals(cells: dict[str, Any], label: str, seeds: Iterable[int]) -> int:
@@ -116,36 +48,27 @@ def refusals(cells: dict[str, Any], label: str, seeds: Iterable[int]) -> int:
     return sum(cells.get(key(label, p, s), {}).get("refused", 0) for p in PROBLEMS for s in seeds)
 
 
-def markdown(cells: dict[str, Any], seeds: Sequence[int]) -> list[str]:
-    """The tables of the report."""
-    out = ["## Scores", ""]
+def score_table(cells: dict[str, Any], seeds: Sequence[int]) -> list[str]:
+    """Every rule on every problem."""
+    out = ["## Scores", "", f"Mean ± standard deviation over {len(seeds)} seeds, in brackets the worst client.", ""]
     out += ["| rule | " + " | ".join(PROBLEMS) + " |", "|---" * (len(PROBLEMS) + 1) + "|"]
     for label, entry in RULES.items():
         texts = {p: cell_text(scores(cells, label, p, seeds)) for p in PROBLEMS}
         row = [f"**{text}**" if p == entry.made_for else text for p, text in texts.items()]
         out.append(f"| {label} | " + " | ".join(row) + " |")
-    out += ["", "## Each rule in the setting it was made for", ""]
-    found = [c for label in RULES if (c := check(cells, label, seeds))]
-    counts = ", ".join(f"{v}: {sum(c.verdict == v for c in found)}" for v in ("wins", "ties", "loses", "fails"))
-    out += [
-        f"{counts}.",
-        "",
-        "| rule | made for | why it should win or tie | against | difference | verdict | reason |",
-    ]
-    out += ["|---" * 7 + "|"]
-    for c in found:
-        e = RULES[c.label]
-        number = f"{c.difference:+.1f} ± {c.spread:.1f}"
-        finding = e.finding or ("**not known yet**" if c.verdict in ("loses", "fails") else "")
-        out.append(f"| {c.label} | {c.problem} | {e.why} | {c.against} | {number} | {c.verdict} | {finding} |")
-    out += ["", "## Hyperparameters", "", "| rule | settings | where from | tried | schedule | refused updates |"]
+    return [*out, ""]
+
+
+def settings_table(cells: dict[str, Any], seeds: Sequence[int]) -> list[str]:
+    """Hyperparameters, and the runs that failed."""
+    out = ["## Hyperparameters", "", "| rule | settings | where from | tried | schedule | refused updates |"]
     out += ["|---" * 6 + "|"]
-    for label, e in RULES.items():
+    for label, e in ENTRIES.items():
         given = ", ".join(f"{k}={v}" for k, v in e.settings.items() if k != "ranks") or "defaults"
         tried = "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in e.grid.items())
         out.append(f"| {label} | {given} | {e.chosen} | {tried} | {e.schedule} | {refusals(cells, label, seeds)} |")
     reasons: dict[str, list[str]] = {}
-    for label in RULES:
+    for label in ENTRIES:
         for k in dict.fromkeys(key(label, p, seed) for p in PROBLEMS for seed in seeds):
             if "error" in cells.get(k, {}):
                 reasons.setdefault(f"{label}, {k.split(' | ')[1]}", []).append(cells[k]["error"])
@@ -155,7 +78,9 @@ def markdown(cells: dict[str, Any], seeds: Sequence[int]) -> list[str]:
     return out
 
 
-def write_report(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> None:
+def write_report(
+    cells: dict[str, Any], seeds: Sequence[int], paired_seeds: Sequence[int], found: Sequence[Verdict], path: Path
+) -> None:
     """The file and its plot beside it."""
     plot(cells, seeds, path.with_suffix(".png"))
     lines = [
@@ -165,29 +90,28 @@ def write_report(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> Non
         "is a body of two layers, pretrained on other such classes, with PEFT's LoRA; LoRA, norms and head train. "
         "Figures say which rule does what it was made for, and nothing about medical data.",
         "",
-        f"`python -m studies.rules.run --seeds {len(seeds)}` makes this page, the plot and `rules.json`.",
+        f"`python -m studies.rules.run --seeds {len(seeds)} --paired-seeds {len(paired_seeds)}` makes this page, the "
+        "plot and `rules.json`.",
         "",
         f"{CLIENTS} clients, {ROUNDS} rounds of {LOCAL_STEPS} local steps under every rule (a ring has as many turns, "
         f"a one-shot merge all steps in its round), plain SGD with learning rate {LR}. A figure is the per cent of "
-        "test records that clients name right with the model they serve (personal), over the judged clients, "
-        f"mean ± standard deviation over {len(seeds)} seeds; in brackets the worst of these clients. **Bold**: the "
-        "problem that a rule was made for, named in the source before the first run. A seed draws problem, adapter and "
-        "batches. Hyperparameters were chosen on validation data of three other seeds, on the problem that the rule "
-        "was made for; so elsewhere a rule may do better with others.",
+        "test records that clients name right with the model they serve (personal), over the judged clients. **Bold**: "
+        "the problem that a rule was made for, named in the source before the first run. A seed draws problem, adapter "
+        "and batches. Hyperparameters were chosen on validation data of three other seeds, on the problem that the "
+        "rule was made for; so elsewhere a rule may do better with others.",
         "",
-        "A rule wins if its mean difference to the best of those named under `against`, paired by seed, is above the "
-        f"spread of these differences, and above {TIE} points, which is about what the test data can tell; it loses if "
-        "it is as far below, else it ties.",
-        "",
-        "![Difference to FedAvg; simulated data](rules.png)",
-        "",
+        *told(cells, seeds, paired_seeds, found),
         "## Problems",
         "",
         "| problem | what is done | what theory says |",
         "|---|---|---|",
         *(f"| {name} | {p.title} | {p.theory} |" for name, p in PROBLEMS.items()),
         "",
-        *markdown(cells, seeds),
+        *score_table(cells, seeds),
+        "![Difference to FedAvg; simulated data](rules.png)",
+        "",
+        *comparison_table(found),
+        *settings_table(cells, paired_seeds),
     ]
     path.write_text("\n".join(lines) + "\n")
 
@@ -212,8 +136,7 @@ def plot(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> None:
                 axes.text(j, i, cell_text(scores(cells, label, problem, seeds)), ha="center", va="center", fontsize=7)
                 continue
             values[i, j] = statistics.fmean(found)
-            sure = abs(values[i, j]) > max(spread(found), TIE)
-            text = f"{values[i, j]:+.1f}" + ("" if sure else " ~")
+            text = f"{values[i, j]:+.1f}"
             colour = "white" if abs(values[i, j]) > 12 else "black"
             axes.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
         if (made := RULES[label].made_for) is not None:
@@ -226,7 +149,7 @@ def plot(cells: dict[str, Any], seeds: Sequence[int], path: Path) -> None:
     bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02, ticks=[-50, -10, -1, 0, 1, 10, 50], format="%d")
     bar.set_label("points of test accuracy above FedAvg (personal model)")
     axes.set_xlabel(
-        f"SIMULATED data, mean of {len(seeds)} seeds. Frame: what the rule was made for. ~: within one spread",
+        f"SIMULATED data, mean of {len(seeds)} seeds, differences not tested. Frame: what the rule was made for",
         fontsize=9,
     )
     figure.tight_layout()

@@ -1,12 +1,13 @@
 """A controlled study of all rules on simulated problems where theory says who wins.
 
-Run: python -m studies.rules.run [--problems NAME ...] [--rules NAME ...] [--seeds 5] [--workers 2]
+Run: python -m studies.rules.run [--problems NAME ...] [--rules NAME ...] [--seeds 5] [--paired-seeds 10] [--workers 2]
 
 Ten clients fine-tune a small pretrained network (``problems.py``); under every rule a client takes the same number of
-local steps on the same data. What each rule was made for, and with which hyperparameters it runs, is in
-``table.py``. Finished runs are kept in ``--json`` and not run again unless data or settings changed; after a
-change in a rule's code say ``--again``. The table goes to the screen, and to ``docs/results/rules.md`` with a plot if
-all was asked for. ``--tune`` tries the grids of ``table.py`` on validation data of other seeds, and writes no
+local steps on the same data. What each rule was made for, and with which hyperparameters it runs, is in ``table.py``;
+whom it must beat there, in ``references.py``. ``--seeds`` are of all rules on all problems, ``--paired-seeds`` of these
+comparisons. Finished runs are kept in ``--json`` and not run again unless data or settings changed; after a change in a
+rule's code, its defaults among it, say ``--again``. The table goes to the screen, and to ``docs/results/rules.md`` with
+a plot if all was asked for. ``--tune`` tries the grids of ``table.py`` on validation data of other seeds, and writes no
 table.
 """
 
@@ -34,10 +35,13 @@ from fedlit.aggregators import Aggregator
 from fedlit.trainer import FederatedTrainer
 from studies.rules.adapted import Adapted, pretrained
 from studies.rules.problems import LOCAL_STEPS, LR, PROBLEMS, ROUNDS, MixtureData
-from studies.rules.report import gather, judge, print_table, scored_on, write_report
+from studies.rules.references import ENTRIES
+from studies.rules.report import print_table, write_report
+from studies.rules.scores import gather, judge, scored_on
 from studies.rules.table import RULES, Entry
+from studies.rules.verdicts import PLANNED, Verdict, judged, paired_runs
 
-JSON = Path(__file__).parent.parent / "docs" / "results" / "rules.json"
+JSON = Path(__file__).parents[2] / "docs" / "results" / "rules.json"
 TUNING_SEEDS = (100, 101, 102)
 """Never among those that are reported."""
 
@@ -58,7 +62,7 @@ class Job(NamedTuple):
 
     @property
     def entry(self) -> Entry:
-        return RULES[self.label]
+        return ENTRIES[self.label]
 
     def rule(self) -> Aggregator:
         return self.entry.make(**dict(self.changes))
@@ -67,18 +71,19 @@ class Job(NamedTuple):
 def work(entry: Entry, problem: str, n: int = ROUNDS) -> dict[str, Any]:
     """The trainer's rounds and local steps; their product is the same for each client under all schedules."""
     clients, epochs = len(PROBLEMS[problem].clients(0)), PROBLEMS[problem].local_epochs
+    if entry.schedule == "short rounds":
+        return {"max_rounds": n * LOCAL_STEPS // 2, "local_steps": 2}
     rounds, times = {"rounds": (n, 1), "ring": (n * clients, 1), "one shot": (1, n)}[entry.schedule]
     each: dict[str, Any] = {"local_steps": LOCAL_STEPS * times} if epochs is None else {"local_epochs": epochs * times}
     return {"max_rounds": rounds, **each}
 
 
 def made_of(job: Job) -> str:
-    """A digest of what a run's result depends on, but for the code."""
+    """A digest of what a run's result depends on, but for the code: a new field of a rule does not change it."""
     data = MixtureData(job.problem, job.seed)
     data.setup()
-    digest = blake2b(
-        repr((job.rule(), job.entry.rank, work(job.entry, job.problem, job.rounds), LR)).encode(), digest_size=8
-    )
+    rule = (job.entry.rule, sorted({**job.entry.settings, **dict(job.changes)}.items()), job.entry.rank)
+    digest = blake2b(repr((rule, work(job.entry, job.problem, job.rounds), LR)).encode(), digest_size=4)
     tensors = [t for _, part in sorted(data.parts.items()) for t in part.tensors]
     for t in [*tensors, *data.server.tensors, *pretrained().values()]:
         digest.update(t.numpy().tobytes())
@@ -131,12 +136,6 @@ def run_all(jobs: Sequence[Job], cells: dict[str, Any], path: Path, workers: int
                 print(f"{count} of {len(fresh)} runs, {now - began:.0f} s", flush=True)
 
 
-def needed_first(job: Job) -> bool:
-    """Whether a check of a rule in its own setting rests on the run."""
-    own = [e for e in RULES.values() if e.made_for and (PROBLEMS[e.made_for].runs_of or e.made_for) == job.problem]
-    return job.entry in own or any(job.label in e.against for e in own)
-
-
 def stale(job: Job, cell: dict[str, Any]) -> bool:
     """Whether data or settings changed since."""
     return bool(cell["made_of"] != made_of(job))
@@ -147,7 +146,7 @@ def load(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     cells = {}
-    for label, problems in json.loads(path.read_text()).items():
+    for label, problems in json.loads(path.read_text())["runs"].items():
         for problem, runs in problems.items():
             for rest, (made_of, refused, *found) in runs.items():
                 told = {"error": found[0]} if refused is None else {"refused": refused, "scores": found}
@@ -155,8 +154,8 @@ def load(path: Path) -> dict[str, Any]:
     return cells
 
 
-def write(cells: dict[str, Any], path: Path) -> None:
-    """All at once, so that a kill leaves the file whole; a rule's runs on a problem are a line."""
+def write(cells: dict[str, Any], path: Path, verdicts: Sequence[Verdict] = ()) -> None:
+    """All at once, so that a kill leaves the file whole; a rule's runs on a problem are a line, and so is a verdict."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for key in sorted(cells):
         (label, problem, rest), cell = key.split(" | ", 2), cells[key]
@@ -168,9 +167,10 @@ def write(cells: dict[str, Any], path: Path) -> None:
             f"{json.dumps(p)}: {json.dumps(runs, separators=(',', ':'))}" for p, runs in problems.items()
         )
         rules.append(f"{json.dumps(label)}: {{\n{lines}\n}}")
+    told = ",\n".join(json.dumps(v._asdict(), separators=(",", ":")) for v in verdicts)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text("{\n" + ",\n".join(rules) + "\n}\n")
+    part.write_text('{"verdicts": [\n' + told + '\n],\n"runs": {\n' + ",\n".join(rules) + "\n}}\n")
     part.replace(path)
 
 
@@ -206,7 +206,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS), metavar="NAME")
     parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--seeds", type=int, default=5, help="how many, of all rules on all problems")
+    parser.add_argument("--paired-seeds", type=int, default=PLANNED, help="how many, of each rule and its references")
     parser.add_argument("--json", type=Path, help=f"where runs are kept (default: {JSON.name} beside the report)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="to see who is slow; give a --json of its own")
     parser.add_argument("--workers", type=int, default=2)
@@ -223,13 +224,17 @@ def main() -> None:
         return
     for label in args.rules:
         RULES[label].make()  # a rule that cannot be built is told of at once
-    seeds, data = range(args.seeds), dict.fromkeys(PROBLEMS[p].runs_of or p for p in args.problems)
-    jobs = [Job(label, p, seed, (), args.rounds) for seed in seeds for p in data for label in args.rules]
-    jobs.sort(key=lambda job: not needed_first(job))  # what the checks compare; a run that is cut short has all of it
+    seeds, paired = range(args.seeds), range(args.paired_seeds)
+    pairs = [(x, p) for x, p in paired_runs(args.rules) if p in {PROBLEMS[q].runs_of or q for q in args.problems}]
+    data = dict.fromkeys(PROBLEMS[p].runs_of or p for p in args.problems)
+    jobs = [Job(label, p, seed, (), args.rounds) for seed in paired for label, p in pairs]
+    jobs += [Job(label, p, seed, (), args.rounds) for seed in seeds for p in data for label in args.rules]
     run_all(jobs, cells, path, args.workers, args.again)
-    print_table(cells, args.rules, args.problems, seeds)
+    found = judged(cells, paired)
+    print_table(cells, args.rules, args.problems, seeds, found)
     if set(args.rules) == set(RULES) and set(args.problems) == set(PROBLEMS) and args.rounds == ROUNDS:
-        write_report(cells, seeds, args.report)
+        write(cells, path, found)
+        write_report(cells, seeds, paired, found, args.report)
 
 
 if __name__ == "__main__":
