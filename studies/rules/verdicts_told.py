@@ -80,8 +80,11 @@ def _method(
     sure = [f for f in found if f.verdict in ("wins", "loses")]
     if fresh and sure:
         same = sum(_again(cells, f, fresh) for f in sure)
-        lines += ["", f"On the {len(fresh)} new seeds alone, {same} of the {len(sure)} that win or lose do so by more "
-                  f"than {POINTS} points too."]  # fmt: skip
+        lines += [
+            "",
+            f"On the new seeds alone ({len(fresh)}), {same} of the {len(sure)} rules that win or lose do so by more "
+            f"than {POINTS} points too.",
+        ]
     return lines
 
 

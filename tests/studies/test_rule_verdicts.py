@@ -168,7 +168,7 @@ def test_the_page_says_how_it_was_tested_and_the_file_keeps_it(tmp_path):
     page = (tmp_path / "rules.md").read_text()
     assert f"over all {len(found)} verdicts of this page" in page
     assert "9 degrees of freedom" in page
-    assert "On the 5 new seeds alone, 2 of the 2 that win or lose" in page  # FedAP loses to FedBN
+    assert "On the new seeds alone (5), 2 of the 2 rules that win or lose" in page  # FedAP loses to FedBN
     assert "| FedBN | feature shift | norms absorb" in page
     assert "### Claims of the former page that did not survive" in page
     assert (
