@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from facts import names
+from shown_commands import STAND_IN, in_config
+
 from fedlit import codec, tree
 from fedlit.backbones.loading import load_backbone
 from fedlit.cli import app as cli
@@ -38,6 +41,11 @@ def drift(folder: Path) -> float:
     return float(tree.sq(tree.pick(params["params"], "lora_B")).sqrt())
 
 
+def configs_of(paper: str) -> list[str]:
+    """Configs of a paper that are whole; others, such as stand-ins, are stacked on one of them."""
+    return [f"{name}.yaml" for name in names(paper)]
+
+
 def marked(name: str) -> Any:
     """A configuration; the nine of FHBench take a minute together."""
     return pytest.param(name, marks=pytest.mark.slow) if name.startswith("fhbench_") else name
@@ -56,7 +64,7 @@ def test_a_small_config_runs_on_stand_ins(tmp_path, monkeypatch, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", sorted(p.name for p in (CONFIGS / "papers" / "2504.10817").glob("*.yaml")))
+@pytest.mark.parametrize("config", configs_of("2504.10817"))
 def test_a_config_of_fhbench_runs_offline_on_stand_ins(tmp_path, config):
     folder = fit(tmp_path / "runs", f"papers/2504.10817/{config}", "--trainer.fast_dev_run", "1")
     rules = {"LocalOnly", "FedAvg", "FedProx", "SCAFFOLD", "APFL", "APPLE", "FedALA"}
@@ -70,8 +78,7 @@ def test_a_config_of_fhbench_runs_offline_on_stand_ins(tmp_path, config):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-@pytest.mark.parametrize("config", sorted(p.name for p in (CONFIGS / "papers" / "2601.22124").glob("*.yaml")))
+@pytest.mark.parametrize("config", configs_of("2601.22124"))
 def test_a_config_of_fed_medlora_runs_offline_on_stand_ins(tmp_path, config):
     folder = fit(tmp_path / "runs", f"papers/2601.22124/{config}", "--trainer.fast_dev_run", "1")
     summary = json.loads((folder / "summary.json").read_text())
@@ -89,7 +96,7 @@ FEDOPAL = CONFIGS / "papers" / "2510.12741"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", sorted(p.name for p in FEDOPAL.glob("fed_isic_*.yaml")))
+@pytest.mark.parametrize("config", configs_of("2510.12741"))
 def test_a_config_of_fedopal_runs_offline_on_stand_ins(tmp_path, config):
     folder = fit(tmp_path / "runs", f"papers/2510.12741/{config}", "--trainer.fast_dev_run", "1")
     partition = json.loads((folder / "partition.json").read_text())
@@ -135,7 +142,21 @@ def test_an_experiment_of_fedopal_runs_on_its_stand_in(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", sorted(p.name for p in (CONFIGS / "papers" / "2502.09744").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=f"{p.parent.name}-{p.stem}") for p in sorted(CONFIGS.glob("papers/*/stand_in*.yaml"))]
+)
+def test_a_stand_in_runs_offline_as_its_own_comments_say(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(CONFIGS.parent)
+    command = next(words for words in in_config(path) if words[1] == "fit" and any(map(STAND_IN.search, words)))
+    cli.main([*command[1:], "--trainer.fast_dev_run=1", f"--trainer.default_root_dir={tmp_path}"])
+    (written,) = tmp_path.glob("*/version_0/summary.json")
+    summary = json.loads(written.read_text())
+    assert summary["simulated_data"]
+    assert summary["model"]["stand_in"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", configs_of("2502.09744"))
 def test_a_config_of_the_paper_runs_offline_on_stand_ins(tmp_path, config):
     folder = fit(tmp_path / "runs", f"papers/2502.09744/{config}", "--trainer.fast_dev_run", "1")
     assert {p.name for p in (folder / "baselines").iterdir()} == {"ZeroShot", "LocalOnly", "FedProx", "FedLA"}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+COMMAND = re.compile(r"fedlit [a-z]+ ")
 STAND_IN = re.compile(r"stand_in\w*\.yaml$")
 
 
@@ -22,21 +23,22 @@ def in_document(path: Path) -> list[list[str]]:
         blocks = re.findall(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
         spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", section, flags=re.MULTILINE | re.DOTALL))
         texts = [*spans, *(line for block in blocks for line in joined(block.splitlines()))]
-        found += [written_out(text.replace("\\|", "|"), short) for text in texts if re.match(r"fedlit [a-z]+ ", text)]
+        found += [written_out(text.replace("\\|", "|"), short) for text in texts if COMMAND.match(text)]
     return found
 
 
 def in_config(path: Path) -> list[list[str]]:
     """Commands in the comments of a configuration: as they stand, and with the stand-in that makes them run offline.
 
-    These are told by "offline with `--config stand_in.yaml` after C, which is a.yaml".
+    Abbreviations: "C is --config a.yaml"; or "offline with `--config stand_in.yaml` after C, which is a.yaml".
     """
     lines = [line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#")]
-    told = re.search(r"offline with `(--config \S+)` after ([A-Z]), which is (\S+\.yaml)", " ".join(lines))
-    lines = [line.removeprefix("Run: ") for line in lines]
-    shown = [line for line in joined(lines) if re.match(r"fedlit [a-z]+ ", line)]
+    text = " ".join(lines)
+    short = {name: files.rstrip(" ,;.") for name, files in re.findall(r"\b([A-Z]) is ((?:--config \S+ ?)+)", text)}
+    told = re.search(r"offline with `(--config \S+)` after ([A-Z]), which is (\S+\.yaml)", text)
+    shown = [line for line in joined([one.removeprefix("Run: ") for one in lines]) if COMMAND.match(line)]
     if told is None:
-        return [written_out(line, {}) for line in shown]
+        return [written_out(line, short) for line in shown]
     stand_in, name, file = told.groups()
     real = [written_out(line, {name: file}) for line in shown]
     return real + [words for line in shown if (words := written_out(line, {name: f"{file} {stand_in}"})) not in real]

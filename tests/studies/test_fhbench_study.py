@@ -57,5 +57,7 @@ def test_of_many_comparisons_one_that_is_small_by_itself_gets_no_star():
     lines = against(lambda _, __, row: gaps[row[1]], ["x"], ("main", "r"), [(name, ("main", name)) for name in gaps])
     assert lines[2:5] == ["| a | +5.5 * |", "| b | -0.2 |", "| c | - |"]
     many = [gaps["a"], *([gaps["b"]] * 20)]
-    assert told(many).startswith("p < .05 after Holm's correction over these 21 paired t tests: 0 of them (before it 1; ")
+    assert told(many).startswith(
+        "p < .05 after Holm's correction over these 21 paired t tests: 0 of them (before it 1; "
+    )
     assert "of one sign in all seeds: 1)" in told(many)
