@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from facts import names
 from shown_commands import STAND_IN, in_config
 
