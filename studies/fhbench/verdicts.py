@@ -35,7 +35,7 @@ def against(
             values, p = found[title, setting], corrected.get((title, setting), 1.0)
             cells.append(f"{statistics.fmean(values):+.1f}{' *' if p < LEVEL else ''}" if values else "-")
         lines.append("| " + " | ".join([title, *cells]) + " |")
-    return [*lines, "", f"* {told(list(tested.values()))}", ""]
+    return [*lines, "", f"\\* {told(list(tested.values()))}", ""]
 
 
 def told(families: Sequence[Sequence[float]]) -> str:

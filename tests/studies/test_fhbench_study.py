@@ -54,7 +54,7 @@ def test_what_the_file_has_of_a_row_without_a_network_stands_whatever_rates_are_
 
 def test_of_many_comparisons_one_that_is_small_by_itself_gets_no_star():
     gaps = {"a": [5.0, 6.0, 5.5], "b": [5.0, -6.0, 0.5], "c": []}
-    lines = against(lambda _, __, row: gaps[row[1]], ["x"], ("main", "r"), [(name, ("main", name)) for name in gaps])
+    lines = against(lambda *place: gaps[place[2][1]], ["x"], ("main", "r"), [(g, ("main", g)) for g in gaps])
     assert lines[2:5] == ["| a | +5.5 * |", "| b | -0.2 |", "| c | - |"]
     many = [gaps["a"], *([gaps["b"]] * 20)]
     assert told(many).startswith(
