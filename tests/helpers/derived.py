@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -47,10 +48,10 @@ def classes(run: Any) -> int:
 
 @cache
 def adapters(backbone: str, lora: str, encodes: bool) -> dict[str, int]:
-    """Weights in the adapter of each layer of a published network, of which only the sizes are known.
+    """Tensors of a published network's adapters and their numbers of weights; of the network only the sizes are known.
 
     Args:
-        lora: Its settings, as JSON.
+        lora: Settings of the adapters, as JSON.
         encodes: Whether a forecaster serves as an encoder.
     """
     with torch.device("meta"):
@@ -59,11 +60,7 @@ def adapters(backbone: str, lora: str, encodes: bool) -> dict[str, int]:
         else:
             network, wanted = (drawn := sketch(backbone)).network, drawn.family.targets(pretrained=True)
         adapted = attach(network, LoRA(**json.loads(lora)), wanted, 0, backbone)
-    layers = {name: module for name, module in adapted.named_modules() if hasattr(module, "lora_A")}
-    return {
-        name: sum(p.numel() for path, p in module.named_parameters() if "lora_" in path)
-        for name, module in layers.items()
-    }
+    return {f"network.{name}": p.numel() for name, p in adapted.named_parameters() if p.requires_grad}
 
 
 def _adapters(run: Any) -> dict[str, int]:
@@ -73,12 +70,20 @@ def _adapters(run: Any) -> dict[str, int]:
 
 def targets(run: Any) -> list[str]:
     """Ends of the names of the layers that have an adapter."""
-    return sorted({name.rsplit(".", 1)[-1] for name in _adapters(run)})
+    return sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in _adapters(run)})
 
 
 def adapted(run: Any) -> int:
     """Weights in all adapters."""
     return sum(_adapters(run).values())
+
+
+def mixed(run: Any) -> int:
+    """How many of the last tensors that train FedALA mixes, the head's two among them."""
+    (rule,) = (one for one in run.trainer.baselines if type(one).__name__ == "FedALA")
+    found = [bool(re.search(rule.mixed, name)) for name in [*_adapters(run), "head.weight", "head.bias"]]
+    assert sorted(found) == found, "FedALA mixes others than the last tensors"
+    return sum(found)
 
 
 def trained(run: Any) -> int:
@@ -133,7 +138,7 @@ def learning_rates(run: Any, index: int, steps: int) -> list[float]:
 
 DERIVED: dict[str, Callable[[Any], Any]] = {
     "partition": partition, "shares": shares, "clients_of_30_subjects": clients_of_30_subjects, "classes": classes,
-    "targets": targets, "adapted": adapted, "trained": trained, "frozen": frozen, "sampling": sampling,
+    "targets": targets, "adapted": adapted, "mixed": mixed, "trained": trained, "frozen": frozen, "sampling": sampling,
     "optimizer": optimizer,
 }  # fmt: skip
 """By the name in the tables."""
