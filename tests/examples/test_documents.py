@@ -70,6 +70,18 @@ def test_every_link_leads_somewhere(path):
     assert [link for link in dangling(path) if "results/" not in link] == []
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_anchor_is_a_heading(path):
+    """Headings become anchors as GitHub makes them: in lower case, without punctuation, with dashes for spaces."""
+    for file, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text()):
+        target = path.parent / file if file else path
+        if file.startswith("http") or not target.exists():
+            continue  # of the web, or told by the test above
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert anchor in anchors, f"{file or path.name} has no heading #{anchor}"
+
+
 @pytest.mark.slow  # results take long runs to make, so they are asked for where the whole is checked
 def test_every_result_that_is_linked_is_there():
     assert [link for path in DOCUMENTS for link in dangling(path)] == []
