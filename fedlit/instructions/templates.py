@@ -181,8 +181,8 @@ class Template:
         if self.format == "json":
             listed = listing.lines(listing.items(document.text, new, numbers))
             pairs = [{"type": link.type, "head": numbers[link.head], "tail": numbers[link.tail]} for link in links]
-            mentions = "" if self._links_alone else f'"entities": {listed},\n'
-            return f'{{{mentions}"relations": {listing.lines(pairs)}}}', len(dropped), cut
+            first = "" if self._links_alone else f'"entities": {listed},\n'
+            return f'{{{first}"relations": {listing.lines(pairs)}}}', len(dropped), cut
         copied = self.task == "both" or bool(self.schema.modifiers)
         text = markup.write(document.text, new, numbers) + "\n" if copied else ""
         return f"{text}Relations:\n{_links(links, numbers)}", len(dropped), cut
