@@ -26,6 +26,7 @@ from fedlit.aggregators import Aggregator, FedAvg, FedProx, LocalOnly, ZeroShot
 from fedlit.aggregators.modality import ModalityMean
 from fedlit.aggregators.similarity import SimilarityAggregator
 from fedlit.data import BySubject, Modality, SignalDataModule, SimulatedVitals
+from fedlit.engine.naive import naive_scores
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
 from studies.chronos_ecg.strategies import ECGAndICG
@@ -81,6 +82,15 @@ def run(rule: Aggregator, data: SignalDataModule, seed: int) -> dict[str, Any]:
     return out
 
 
+def naive(data: SignalDataModule) -> dict[str, dict[str, Any]]:
+    """Test figures of forecasts without a network, by their names and by client."""
+    task, found = ForecastingTask(adapter=None), {}
+    for name in ("last value", "context mean", "last period"):
+        scores = {client: naive_scores(task, data, client, "test", (name,), None)[0] for client in data.clients}
+        found[f"naive: {name}"] = {client: next(iter(own.values()))["rmse"] for client, own in scores.items()}
+    return {name: {"seconds": 0.0, "val": {}, "test": test, "groups": []} for name, test in found.items()}
+
+
 def kinds_of(data: SignalDataModule) -> dict[str, str]:
     """What each client records; the ICG client is the last of the simulated and called so among the real."""
     last = data.clients[-1]
@@ -97,19 +107,21 @@ def means(figures: dict[str, float], kinds: dict[str, str]) -> tuple[float, floa
 def study(
     seeds: Sequence[int], datasets: Sequence[str], root: Path | None, only: Sequence[str] | None, path: Path | None
 ) -> list[dict[str, Any]]:
-    """Every rule on every seed."""
-    rows: list[dict[str, Any]] = []
+    """Every rule on every seed, and forecasts without a network; what the file has else stays."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path and path.exists() else []
     for seed in seeds:
         for kind in datasets:
             data = make_data(kind, seed, root)
             data.setup()
             kinds = kinds_of(data)
-            for name, rule in rules(data.clients, kinds).items():
+            without = naive(data)
+            for name, rule in {**dict.fromkeys(without), **rules(data.clients, kinds)}.items():
                 if only and not any(part in name for part in only):
                     continue
-                found = run(rule, make_data(kind, seed, root), seed)
+                found = without[name] if rule is None else run(rule, make_data(kind, seed, root), seed)
                 ecg, icg = means(found["test"], kinds)
-                rows.append({"data": kind, "seed": seed, "rule": name, "ecg": ecg, "icg": icg, **found})
+                new = {"data": kind, "seed": seed, "rule": name, "ecg": ecg, "icg": icg, **found}
+                rows = [row for row in rows if any(row[key] != new[key] for key in ("data", "seed", "rule"))] + [new]
                 print(f"{kind} {seed} {name}: ECG {ecg:.4f}, ICG {icg:.4f}, {found['seconds']} s", flush=True)
                 if path:
                     path.write_text(json.dumps({"header": about(), "rows": rows}, indent=1) + "\n")

@@ -1,19 +1,18 @@
 """The three strategies of arXiv:2502.09744 on small real data, with the built-in backbone.
 
 Run: python -m studies.chronos_ecg.strategies run --data ../shared/data --out RUNS [--strategy N] [--seeds 0 1 2]
-     python -m studies.chronos_ecg.strategies table --out RUNS --markdown docs/results/2502.09744.md
+     python -m studies.chronos_ecg.strategies run --data ../shared/data --out RUNS --strategy 2 --steps 30
+     python -m studies.chronos_ecg.strategies page --out RUNS
 
 Strategy 1: 20 clients by patient. Strategy 2: clients by hospital system. Strategy 3: 19 ECG clients and one ICG
 client. Zero-shot, local, FedAvg, FedProx and Fed-LA take the same local steps on the same windows. All weights are
-trained, as in the paper. Every run leaves an ordinary run folder.
+trained, as in the paper. Every run leaves an ordinary run folder, ``RUNS/steps-<n>/strategy<n>-seed<n>``, and one that
+is finished is not run again. ``page`` makes docs/results/2502.09744.json and the page's tables from these folders.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,11 @@ from fedlit.aggregators import Aggregator, FedAvg, FedLA, FedProx, LocalOnly, Ze
 from fedlit.data import PTBXL, BySite, BySubject, Record, SignalDataModule, WFDBFolder
 from fedlit.tasks import ForecastingTask
 from fedlit.trainer import FederatedTrainer
+from studies.chronos_ecg.page import write
 
 RATE, CONTEXT, HORIZON = 500.0, 512, 64
 BATCH = 16
-TITLES = {
-    1: "Strategy 1: ECG by patient (PTB-XL, 21 records of 10 s, 20 clients; temporal split)",
-    2: "Strategy 2: ECG by hospital system (PhysioNet/CinC Challenge, 101 records, 6 clients; split by patient)",
-    3: "Strategy 3: 19 ECG clients (PTB-XL) and one ICG client (BIOPAC, 60 s of one subject; temporal split)",
-}
+PAGE = Path("docs/results/2502.09744.md")
 
 
 class SixHospitals(WFDBFolder):
@@ -92,71 +88,35 @@ def make_data(strategy: int, root: Path, seed: int) -> SignalDataModule:
 
 def run(strategy: int, seed: int, root: Path, out: Path, rounds: int, steps: int) -> None:
     """One seed of one strategy: five rules. Two thirds of Fed-LA's rounds are FedAvg, as in the paper."""
+    folder, name = out / f"steps-{steps}", f"strategy{strategy}-seed{seed}"
+    if any(folder.glob(f"{name}/version_*/baselines/FedLA/summary.json")):
+        return
     shared = rounds * 2 // 3
     baselines: list[Aggregator] = [ZeroShot(), LocalOnly(), FedProx(mu=1.0), FedLA(shared, rounds - shared, 1.0)]
     trainer = FederatedTrainer(
         FedAvg(), max_rounds=rounds, local_steps=steps, baselines=baselines, check_val_every_n_rounds=rounds,
-        gradient_clip_val=1.0, name=f"strategy{strategy}-seed{seed}", default_root_dir=str(out), seed=seed,
-        num_threads=1,
+        gradient_clip_val=1.0, name=name, default_root_dir=str(folder), seed=seed, num_threads=1,
     )  # fmt: skip
     trainer.fit(ForecastingTask(adapter=None, learning_rate=1e-3, seed=seed), make_data(strategy, root, seed))
-
-
-def scores(folder: Path, rule: str) -> dict[str, Any]:
-    """Final test figures of a rule, from its run folder."""
-    path = folder if rule == "FedAvg" else folder / "baselines" / rule
-    return dict(json.loads((path / "summary.json").read_text())["test"]["personal"])
-
-
-def cell(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation over seeds."""
-    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
-
-
-def table(out: Path) -> str:
-    """The tables of all strategies found, in markdown."""
-    rules = ["ZeroShot", "LocalOnly", "FedAvg", "FedProx", "FedLA"]
-    lines: list[str] = []
-    for strategy, title in TITLES.items():
-        folders = sorted(out.glob(f"strategy{strategy}-seed*/version_*"))
-        folders = [f for f in folders if (f / "baselines" / "FedLA" / "summary.json").exists()]
-        if not folders:
-            continue
-        lines += [f"### {title}", "", f"Real data; backbone: built-in stand-in; {len(folders)} seeds.", ""]
-        columns = [("rmse", "mean"), ("rmse", "worst"), ("mae", "mean"), ("smape", "mean")]
-        columns += [("rmse/ecg", "mean"), ("rmse/icg", "mean")] if strategy == 3 else []
-        lines.append("| rule | " + " | ".join(f"{m} {r}" for m, r in columns) + " |")
-        lines.append("|---" * (len(columns) + 1) + "|")
-        for rule in rules:
-            figures = [scores(f, rule) for f in folders]
-            lines.append("| " + " | ".join([rule, *(cell([f[m][r] for f in figures]) for m, r in columns)]) + " |")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["run", "table"])
+    parser.add_argument("action", choices=["run", "page"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--strategy", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=5, help="local steps in a round")
-    parser.add_argument("--markdown", type=Path, help="put the tables between the markers of this file")
     args = parser.parse_args()
     if args.action == "run":
         for seed in args.seeds:
             for strategy in args.strategy:
                 run(strategy, seed, args.data, args.out, args.rounds, args.steps)
         return
-    text = table(args.out)
-    print(text)
-    if args.markdown:
-        before, rest = args.markdown.read_text().split("<!-- tables -->\n")
-        _, after = rest.split("<!-- end of tables -->\n")
-        args.markdown.write_text(f"{before}<!-- tables -->\n{text}\n<!-- end of tables -->\n{after}")
+    print(write(args.out, PAGE))
 
 
 if __name__ == "__main__":
