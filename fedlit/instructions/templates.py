@@ -6,7 +6,8 @@ text.
 
 Formats: ``"html"`` is the text with span tags (:mod:`fedlit.instructions.markup`), then, where relations are asked, a
 line ``Relations:`` and a line ``CID: 1 -> 4`` for each, or ``none``. ``"json"`` is a list of mentions
-(:mod:`fedlit.instructions.listing`), or an object of two lists, ``entities`` and ``relations``.
+(:mod:`fedlit.instructions.listing`), or an object of two lists, ``entities`` and ``relations``; with lists ``"asked"``
+without the one that was not asked for.
 
 Relations: ``"list"`` names both ends by their numbers: one question per document, and every relation comes back as it
 was. ``"focus"`` is the way of Fed-MedLoRA's release: one question for each mention that may head a relation, marked in
@@ -31,6 +32,7 @@ Task = Literal["entities", "relations", "both"]
 Format = Literal["html", "json"]
 Relations = Literal["list", "focus"]
 Wording = Literal["full", "names", "brief"]
+Lists = Literal["both", "asked"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Template:
             ``"error"``. JSON has them as they are.
         wording: ``"full"`` tells the model what each type means and what an answer looks like, ``"names"`` the names of
             types and the latter, ``"brief"`` the names alone: for a model that is trained, and sees shorter questions.
+        lists: Which lists a JSON answer to task ``"relations"`` has where the schema has no modifiers: ``"both"``, the
+            one of mentions being empty, or those ``"asked"`` for. A site that asks for relations alone teaches by
+            ``"both"`` that there are no mentions.
 
     Raises:
         FedlitError: A value that is none of these; a task of relations with a schema that has none.
@@ -78,6 +83,7 @@ class Template:
     relations: Relations = "list"
     crossing: Crossing = "split"
     wording: Wording = "full"
+    lists: Lists = "both"
 
     def __post_init__(self) -> None:
         choices = (
@@ -86,6 +92,7 @@ class Template:
             ("relations", Relations),
             ("crossing", Crossing),
             ("wording", Wording),
+            ("lists", Lists),
         )
         for field, known in choices:
             if getattr(self, field) not in get_args(known):
@@ -131,7 +138,12 @@ class Template:
             shown = markup.write(text, marked, numbers)
         kind = focus.type if focus else None
         escaped = self.format == "html" and markup.escape(text) != text
-        return instruction(self.schema, self.task, self.format, kind, escaped, self.wording, shown)
+        return instruction(self.schema, self.task, self.format, kind, escaped, self.wording, shown, self._links_alone)
+
+    @property
+    def _links_alone(self) -> bool:
+        """Whether a JSON answer has no list of mentions."""
+        return self.lists == "asked" and self.task == "relations" and not self.schema.modifiers
 
     def target(self, document: Document, focus: Entity | None = None) -> str:
         """The answer.
@@ -169,7 +181,8 @@ class Template:
         if self.format == "json":
             listed = listing.lines(listing.items(document.text, new, numbers))
             pairs = [{"type": link.type, "head": numbers[link.head], "tail": numbers[link.tail]} for link in links]
-            return f'{{"entities": {listed},\n"relations": {listing.lines(pairs)}}}', len(dropped), cut
+            first = "" if self._links_alone else f'"entities": {listed},\n'
+            return f'{{{first}"relations": {listing.lines(pairs)}}}', len(dropped), cut
         copied = self.task == "both" or bool(self.schema.modifiers)
         text = markup.write(document.text, new, numbers) + "\n" if copied else ""
         return f"{text}Relations:\n{_links(links, numbers)}", len(dropped), cut

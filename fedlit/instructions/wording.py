@@ -26,7 +26,14 @@ NAMES = {"html": "as span tags", "json": "as JSON"}
 
 
 def instruction(
-    schema: Schema, task: str, format: str, focus: str | None, escaped: bool, wording: str, shown: str
+    schema: Schema,
+    task: str,
+    format: str,
+    focus: str | None,
+    escaped: bool,
+    wording: str,
+    shown: str,
+    links_alone: bool = False,
 ) -> str:
     """The question as the model reads it.
 
@@ -39,6 +46,7 @@ def instruction(
         wording: ``"full"`` says what each type means and what an answer looks like, ``"names"`` the latter only,
             ``"brief"`` neither.
         shown: The text, with the mentions given.
+        links_alone: The answer has no list of mentions beside that of links.
     """
     if wording == "brief":
         return "\n".join([_brief(schema, task, format, focus), "", "Text:", shown, "", "Answer:", ""])
@@ -46,7 +54,7 @@ def instruction(
     if focus is not None:
         body = _about_one(schema, format, focus, descriptions)
     elif task == "relations":
-        body = _between_given(schema, format, descriptions)
+        body = _between_given(schema, format, descriptions, links_alone)
     else:
         body = _bare(schema, task, format, descriptions)
     copies = focus is not None or task != "relations" or bool(schema.modifiers)
@@ -72,7 +80,7 @@ def _bare(schema: Schema, task: str, format: str, descriptions: bool) -> list[st
     return [head, *kinds, *links, *_mentions(format, "mention", numbered=both), *_ask_links(format, both, "Then ")]
 
 
-def _between_given(schema: Schema, format: str, descriptions: bool) -> list[str]:
+def _between_given(schema: Schema, format: str, descriptions: bool, links_alone: bool) -> list[str]:
     out = [
         "Mentions are marked and numbered in the text below. Find the links between them"
         + (", and the words that say more of a mention." if schema.modifiers else "."),
@@ -85,7 +93,8 @@ def _between_given(schema: Schema, format: str, descriptions: bool) -> list[str]
         out.append("Leave the tags that are there out of the answer.")
         return [*out, *_mentions(format, "new mention", numbered=True), *_ask_links(format, True, "Then ")]
     if format == "json":
-        out.append('Answer with {"entities": [], "relations": the list of links}.')
+        mentions = "" if links_alone else '"entities": [], '
+        out.append(f'Answer with {{{mentions}"relations": the list of links}}.')
     lead = "" if format == "json" else "As the answer, "
     return [*out, *_ask_links(format, True, lead)]
 

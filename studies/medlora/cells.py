@@ -56,7 +56,7 @@ class Cell:
     """One run.
 
     Attributes:
-        part: Of the study: main, bert, incomplete, influence or size.
+        part: Of the study: main, bert, incomplete, disjoint, influence or size.
         label: Of the method, for the table.
         rule: The rule.
         seed: Of partition and training.
@@ -96,6 +96,9 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
             yield Cell("size", "every pair", ZeroShot(), seed)
         for size in (own for own, several in MORE.items() if seed < several):
             yield Cell("size", f"{size} titles", Centralized(), seed, {}, {"annotated": {}, "train": size})
+        for lists in ("both", "asked"):
+            data = {"annotated": INCOMPLETE["two mentions, two relations"]}
+            yield Cell("disjoint", f"lists {lists}", FedMedLoRA(), seed, {"lists": lists}, data)
         if seed < 2:
             yield Cell("influence", "five sites", FedMedLoRA(), seed)
 

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--parts", nargs="*", default=[], help="main, bert, incomplete, influence, size")
+    parser.add_argument("--parts", nargs="*", default=[], help="main, bert, incomplete, disjoint, influence, size")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report", type=Path, help="write the tables into this .md file")
     args = parser.parse_args()

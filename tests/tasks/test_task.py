@@ -30,6 +30,7 @@ OTHER_VALUES = {
     "rmse_reduction": "batch_mean", "classes": CLASSES, "loss": "focal", "gamma": 0.5, "class_weights": "balanced",
     "max_length": 99, "channels": 2, "schema": "clinical", "relation_ends": "concept", "frozen": ["layer"],
     "together": "joint", "format": "json", "relations": "focus", "crossing": "drop", "wording": "brief",
+    "lists": "asked",
     "given": "predicted", "loss_on": "both", "packing": True, "chat_template": True, "max_new_tokens": 9,
     "validation": "loss", "quantization": "nf4", "dtype": "bfloat16", "start_from": "somewhere",
     "prompt_date": "2030-05-08", "max_without_answer": 0.9,

@@ -21,7 +21,7 @@ from fedlit.instructions.chat_templates import DATE, date_of
 from fedlit.instructions.markup import Crossing
 from fedlit.instructions.schema import Schema
 from fedlit.instructions.sequences import Cuts, LossOn, TokenSequence
-from fedlit.instructions.templates import Format, Relations, Wording
+from fedlit.instructions.templates import Format, Lists, Relations, Wording
 from fedlit.tasks.documents.language_model import LanguageModel
 from fedlit.tasks.documents.predictions import Answers
 from fedlit.tasks.documents.questions import Given, Questions, Together, answered
@@ -35,7 +35,7 @@ from fedlit.tasks.task import Batch
 if TYPE_CHECKING:
     from fedlit.backbones.causal_lms import Held, Quantization
 
-ASKED = ("together", "format", "relations", "crossing", "wording", "given")
+ASKED = ("together", "format", "relations", "crossing", "wording", "given", "lists")
 
 
 class InstructionTask(DocumentTask):
@@ -58,6 +58,9 @@ class InstructionTask(DocumentTask):
         crossing: How mentions that cross are written in HTML: ``"split"``, ``"drop"``, or ``"error"`` to refuse them.
         wording: ``"full"`` questions; ``"names"`` without what each type means; ``"brief"`` without what an answer
             looks like, too, which only a trained model knows: questions are then much shorter.
+        lists: Which lists a JSON answer about relations has, where the schema has no modifiers: ``"both"``, that of
+            mentions being empty, or those ``"asked"`` for. Where some sites annotated relations alone take ``"asked"``:
+            the empty list teaches the shared model that there are no mentions.
         given: Which mentions a question for relations shows when answers are scored: ``"annotated"``, ``"predicted"``.
         schedule: Course of the learning rate: ``"linear"``, ``"cosine"`` or ``"constant"``, see ``kwargs``.
         loss_on: ``"completion"``, or ``"both"`` to train on the question's tokens too, as the paper's code does.
@@ -87,6 +90,7 @@ class InstructionTask(DocumentTask):
         **DocumentTask.added_arguments,
         "prompt_date": DATE.isoformat(),
         "max_without_answer": 0.5,
+        "lists": "both",
     }
 
     def __init__(
@@ -111,6 +115,7 @@ class InstructionTask(DocumentTask):
         start_from: str | None = None,
         prompt_date: str = DATE.isoformat(),
         max_without_answer: float = 0.5,
+        lists: Lists = "both",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, adapter, schedule=schedule, **kwargs)
@@ -132,7 +137,9 @@ class InstructionTask(DocumentTask):
         ):
             if adapter is None and needed:
                 raise FedlitError(f"model.{name} needs an adapter, and model.adapter is null: give LoRA settings")
-        self.questions = Questions(load_schema(self.schema), together, format, relations, crossing, wording, given)
+        self.questions = Questions(
+            load_schema(self.schema), together, format, relations, crossing, wording, given, lists
+        )
         self.loss_on, self.max_length, self.packing, self.chat_template = loss_on, max_length, packing, chat_template
         self.max_new_tokens, self.validation = max_new_tokens, validation
         self.quantization, self.dtype_held, self.start_from = quantization, dtype, start_from

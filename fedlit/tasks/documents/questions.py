@@ -12,7 +12,7 @@ from fedlit.instructions.markup import Crossing, parts
 from fedlit.instructions.parsed import Counts, Parsed
 from fedlit.instructions.parsing import parse
 from fedlit.instructions.schema import Schema
-from fedlit.instructions.templates import Format, Instance, Relations, Task, Template, Wording
+from fedlit.instructions.templates import Format, Instance, Lists, Relations, Task, Template, Wording
 
 Together = Literal["joint", "separate"]
 Given = Literal["annotated", "predicted"]
@@ -46,6 +46,7 @@ class Questions:
         relations: As ``format``; ``"focus"`` needs ``"separate"``.
         crossing: As ``format``.
         wording: As ``format``.
+        lists: As ``format``.
         given: What a question for relations shows when answers are scored: the ``"annotated"`` mentions, as the paper
             does, or those ``"predicted"`` before.
     """
@@ -57,6 +58,7 @@ class Questions:
     crossing: Crossing = "split"
     wording: Wording = "full"
     given: Given = "annotated"
+    lists: Lists = "both"
 
     def __post_init__(self) -> None:
         for field, known in (("together", Together), ("given", Given)):
@@ -69,7 +71,7 @@ class Questions:
         """Template of the questions of one task about a document: for the types that were looked for in it."""
         relations: Relations = self.relations if task == "relations" else "list"
         schema = self.schema.of(document) or self.schema
-        return Template(schema, task, self.format, relations, self.crossing, self.wording)
+        return Template(schema, task, self.format, relations, self.crossing, self.wording, self.lists)
 
     def tasks(self, document: Document) -> list[Task]:
         """Tasks to ask about a document: those that it was annotated for and the schema has."""
