@@ -19,7 +19,7 @@ def in_document(path: Path) -> list[list[str]]:
     """
     found: list[list[str]] = []
     for section in re.split(r"^## ", path.read_text(), flags=re.MULTILINE):
-        short = dict(re.findall(r"`(\w+)` is `([^`]+)`", section))
+        short = dict(re.findall(r"`(\w+)`\s+is\s+`([^`]+)`", section))
         blocks = re.findall(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
         spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", section, flags=re.MULTILINE | re.DOTALL))
         texts = [*spans, *(line for block in blocks for line in joined(block.splitlines()))]
