@@ -120,6 +120,14 @@ class Aggregator:
         """
         return loss(w)
 
+    def own_rates(self, w: Any) -> Sequence[tuple[Tree, float]]:
+        """Parts of ``w`` with a learning rate of their own; none by default.
+
+        They take plain steps of gradient descent at that rate, whatever the task's optimizer, schedule, weight decay
+        and clipping are, which are for the rest.
+        """
+        return ()
+
     def finish(self, w: Any, down: Any, memory: Any, work: Work) -> tuple[Any, Any]:
         """The upload, and the memory for the next round."""
         return tree.sub(w, down), memory
@@ -170,6 +178,10 @@ class Aggregator:
     def min_steps(self) -> int:
         """Local steps of a client without which the rule cannot work."""
         return 1
+
+    def local_steps(self, steps: int, round: int) -> int:  # noqa: A002
+        """Local steps of a client in a round, from 0, for which the settings ask for ``steps``; by default as many."""
+        return steps
 
     def participants(self, clients: Sequence[str], round: int) -> Sequence[str] | None:  # noqa: A002
         """Who trains in a round, of all ``clients``, where the rule itself decides; None: the trainer draws them."""

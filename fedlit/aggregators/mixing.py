@@ -29,16 +29,25 @@ class FedALA(FedAvg):
     model held; then the mixed model trains as usual, is sent for the mean and kept. In a public version ``W`` was
     trained on the loss of another model and stayed at ones.
 
-    Departures: a share of the round's steps learns ``W``, always the same, where the paper takes one pass over part
+    Departures: as many steps as ``mix_share`` says learn ``W``, always, where the paper takes one pass over part
     of the data, and in a client's second round as many as bring the loss to rest. A client's first round has nothing
     to mix and trains the model only. ``W`` is held in [0, 1] in all that is computed and cut to it at the end of the
     round, in the paper after each step: these differ only for an element that turns back from an end within a round.
+
+    The settings of FHBench's code (arXiv:2504.10817) are ``mix_rate`` 1 (there ``eta``), ``mix_on_top`` with
+    ``mix_share`` 1 (a pass over all training data for ``W``, then the round's epoch), ``uniform``, and in ``mixed``
+    the last 26 tensors that train (``layer_idx``). Its passes of the second round, until the deviation of the last 10
+    losses is under a threshold, are not taken.
 
     Args:
         mixed: Regular expression on parameter names: what is mixed; the rest is taken from the global model. The paper
             finds that the last layers are enough.
         mix_share: Part of the round's steps that learn ``W``, rounded, but at least one for either; 0 is FedAvg. A
             round of a single step trains the model.
+        mix_on_top: Let the steps that learn ``W`` come on top of the round's, instead of being taken from them; then
+            ``mix_share`` may be 1. From the second round on.
+        mix_rate: Learning rate of ``W``: plain steps of gradient descent, whatever the task's optimizer and schedule
+            are, in the place of ``mix_scale``. The paper's is 1.
         mix_scale: Speed of ``W`` against the parameters', which the task's optimizer moves too: with SGD its learning
             rate is ``mix_scale^2`` times the task's, with Adam its steps are ``mix_scale`` times as long. The paper's
             rate for ``W`` is 1, with SGD of 0.005 for the model: 14.
@@ -47,18 +56,35 @@ class FedALA(FedAvg):
     mixed: str = "."
     mix_share: float = 0.5
     mix_scale: float = 14.0
+    mix_on_top: bool = False
+    mix_rate: float | None = None
+
+    added_arguments = {"mix_on_top": False, "mix_rate": None}  # noqa: RUF012 - see FedAdam
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expression(self, "mixed")
-        require(self, 0 <= self.mix_share < 1, "mix_share", "a number in [0, 1)")
+        within = 0 < self.mix_share <= 1 if self.mix_on_top else 0 <= self.mix_share < 1
+        require(self, within, "mix_share", "a number in (0, 1]" if self.mix_on_top else "a number in [0, 1)")
         require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
+        own_rate(self)
 
     def _kept(self, down: Tensors, memory: Tensors) -> Any:
         return memory or {"own": down, "mix": tree.map(torch.ones_like, part(self, "mixed", down, whole=True))}
 
     def _mix(self, w: Tensors, kept: Tensors) -> Any:
-        return tree.map(lambda x, u: bounded(x + self.mix_scale * u), kept["mix"], w["shift"])
+        scale = self.mix_scale if self.mix_rate is None else 1.0
+        return tree.map(lambda x, u: bounded(x + scale * u), kept["mix"], w["shift"])
+
+    def _opening(self, steps: int) -> int:
+        """How many of all steps of a round learn ``W``."""
+        return opening(self.mix_share / (1 + self.mix_share) if self.mix_on_top else self.mix_share, steps)
+
+    def local_steps(self, steps: int, round: int) -> int:  # noqa: A002
+        return steps + max(1, int(self.mix_share * steps + 0.5)) if self.mix_on_top and round else steps
+
+    def own_rates(self, w: Tensors) -> Sequence[tuple[Any, float]]:
+        return () if self.mix_rate is None else ((w["shift"], self.mix_rate),)
 
     def init(self, params: Tensors) -> Any:
         part(self, "mixed", params, whole=True)
@@ -69,7 +95,7 @@ class FedALA(FedAvg):
         return {"model": mixture(down, kept["own"], kept["mix"]), "shift": tree.zeros(kept["mix"])}
 
     def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
-        held = "model" if memory and loss.step < opening(self.mix_share, loss.steps) else "shift"
+        held = "model" if memory and loss.step < self._opening(loss.steps) else "shift"
         return loss(self.model({**w, held: tree.detach(w[held])}, down, memory))
 
     def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
@@ -85,6 +111,15 @@ class FedALA(FedAvg):
 def mixture(shared: Tensors, own: Tensors, mix: Tensors) -> Any:
     """``own + (shared - own) * mix``, element by element, where there is a ``mix``, and ``shared`` elsewhere."""
     return {**shared, **{name: tree.lerp(shared[name], own[name], x) for name, x in mix.items()}}
+
+
+def own_rate(rule: FedALA | APPLE) -> None:
+    """Refuse a ``mix_rate`` that is no learning rate, at construction.
+
+    Raises:
+        FedlitError: It is none.
+    """
+    require(rule, rule.mix_rate is None or 0 < rule.mix_rate < float("inf"), "mix_rate", "a finite number above 0")
 
 
 class CoreOfEach(FedAvg):
@@ -140,22 +175,32 @@ class APPLE(CoreOfEach):
     that has not trained yet starts from the mean of the cores. ``p_k`` is kept as its distance from ``p0``. Each client
     is told the others' names and, with ``examples``, their shares of the examples.
 
+    The settings of FHBench's code (arXiv:2504.10817) are ``mu`` 1e-3, ``pull_rounds`` as many as the run has (200),
+    ``mix_rate`` 1e-3 (there ``dr_learning_rate``) and ``uniform``. Its gradient of ``p_k`` is the mean over a core's
+    elements, in the paper and here their sum, so that at the same rate its ``p_k`` moves much less.
+
     Args:
         mu: Strength of the pull to ``p0`` at the start.
         pull_rounds: Rounds after which the pull has ended; the paper's L.
         mix_scale: Speed of ``p_k`` against the parameters', which the task's optimizer moves too: with SGD its
             learning rate is ``mix_scale^2`` times the task's, with Adam its steps are ``mix_scale`` times as long.
+        mix_rate: Learning rate of ``p_k``: plain steps of gradient descent, whatever the task's optimizer and schedule
+            are, in the place of ``mix_scale``; the paper's second learning rate.
     """
 
     mu: float = 0.1
     pull_rounds: int = 10
     mix_scale: float = 0.3
+    mix_rate: float | None = None
+
+    added_arguments = {"mix_rate": None}  # noqa: RUF012 - see FedAdam
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
         require(self, self.pull_rounds >= 1, "pull_rounds", "at least 1")
         require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
+        own_rate(self)
 
     def init_memory(self, params: Tensors) -> Any:
         return {"own": tree.leaves(params)[0].new_zeros(()), "others": {}}
@@ -168,7 +213,11 @@ class APPLE(CoreOfEach):
         """Of ``p_k`` from ``p0``."""
         kept, zero = memory["others"], torch.zeros_like(memory["own"])
         kept = {"own": memory["own"], "others": {c: kept.get(c, zero) for c in w["shift"]["others"]}}
-        return tree.map(lambda x, u: x + self.mix_scale * u, kept, w["shift"])
+        scale = self.mix_scale if self.mix_rate is None else 1.0
+        return tree.map(lambda x, u: x + scale * u, kept, w["shift"])
+
+    def own_rates(self, w: Tensors) -> Sequence[tuple[Any, float]]:
+        return () if self.mix_rate is None else ((w["shift"], self.mix_rate),)
 
     def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         pull = (torch.cos(math.pi * (down["round"] / self.pull_rounds).clamp(max=1)) + 1) / 2

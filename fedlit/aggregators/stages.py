@@ -80,12 +80,21 @@ class Staged(Aggregator):
         return max(stage.aggregator.min_steps for stage in self.plan)
 
     def participants(self, clients: Sequence[str], round: int) -> Sequence[str] | None:  # noqa: A002
+        stage, first = self._in_force(round)
+        return stage.aggregator.participants(clients, round - first)
+
+    def local_steps(self, steps: int, round: int) -> int:  # noqa: A002
+        stage, first = self._in_force(round)
+        return stage.aggregator.local_steps(steps, round - first)
+
+    def _in_force(self, round: int) -> tuple[Stage, int]:  # noqa: A002
+        """The stage of a round, and its first round."""
         first = 0
         for stage in self.plan[:-1]:
             if round < first + stage.rounds:
-                return stage.aggregator.participants(clients, round - first)
+                return stage, first
             first += stage.rounds
-        return self.plan[-1].aggregator.participants(clients, round - first)
+        return self.plan[-1], first
 
     def _open(self, box: Tensors) -> tuple[str, Stage, Any]:
         key = next(name for name in box if name not in (START, SEEN))
@@ -142,6 +151,10 @@ class Staged(Aggregator):
             trained = trainable(stage.trainable, self.model(w, down, memory), trained, tree.detach(trained))
         rest = self._rest(w, down, memory)
         return stage.aggregator.objective(Whole(loss, rest) if rest else loss, trained, inner, self._kept(down, memory))
+
+    def own_rates(self, w: Tensors) -> Sequence[tuple[Any, float]]:
+        _, stage, inner = self._open(w)
+        return stage.aggregator.own_rates(inner)
 
     def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
         key, stage, inner = self._open(down)

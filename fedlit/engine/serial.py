@@ -20,6 +20,7 @@ from fedlit.engine.client_run import begin, end
 from fedlit.engine.engine import Assignment, Trained
 from fedlit.engine.loss import BatchLoss
 from fedlit.engine.network import Network
+from fedlit.engine.own_rates import check_unscaled, descend
 from fedlit.tree import Tree
 
 
@@ -75,6 +76,7 @@ class SerialEngine:
         total, travel = torch.zeros((), dtype=torch.float64, device=self.fabric.device), 0.0
         network.training_mode()
         if self.scaler is not None:
+            check_unscaled(rule, w)
             self.scaler.load_state_dict(self._fresh_scaler)  # a client's scale must not depend on who came before
         kernels = sdpa_kernel(SDPBackend.MATH) if rule.second_order else nullcontext()
         with self._keyed_rng(assignment.seed), kernels:
@@ -87,6 +89,7 @@ class SerialEngine:
                     self.fabric.backward(value)
                     total += value.detach()
                     run.count(batch, batch_size)
+                descend(rule, w)
                 if self.gradient_clip_val is not None:
                     # Not an error here: a client whose gradient is not finite is refused by name at admission.
                     self.fabric.clip_gradients(

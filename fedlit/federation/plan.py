@@ -74,8 +74,11 @@ class RoundPlan:
         order = torch.randperm(len(names), generator=seeds.generator(self.settings.seed, "clients", index)).tolist()
         return sorted(names[i] for i in order[: self._cohort_size(len(names))])
 
-    def steps(self, name: str) -> int:
-        """Optimizer steps of a job; one on pooled data takes as many as its members would in a round together."""
+    def steps(self, name: str, index: int = 0) -> int:
+        """Optimizer steps of a job in a round.
+
+        One on pooled data takes as many as its members would in a round together, and a rule may take more.
+        """
         s, members = self.settings, self.cohorts[name]
         each = sum(
             local_work(
@@ -84,11 +87,11 @@ class RoundPlan:
             for m in members
         )
         share = self._cohort_size(len(members)) / len(members) if len(members) > 1 else 1
-        return max(1, round(each * share))
+        return self.rule.local_steps(max(1, round(each * share)), index)
 
     def groups(self, index: int) -> list[tuple[int, str, int]]:
         """Who trains in a round, in order: index of the group, name, optimizer steps."""
-        work = {name: self.steps(name) for name in self.sample(index)}
+        work = {name: self.steps(name, index) for name in self.sample(index)}
         return [(group, name, work[name]) for group, name in grouped(work, self.settings.at_once)]
 
     def scored(self, split: str) -> list[tuple[int, str]]:

@@ -93,6 +93,63 @@ def test_fedala_with_one_mixing_step_is_the_loop_even_at_the_ends(fit):
     assert close(kept, {k: {"own": plain.params(own[k]), "mix": plain.params(mix[k])} for k in own})
 
 
+def falling(lr, step, steps):
+    """The learning rate of `Regression(linear_schedule=True)`."""
+    return lr * (1 - step / steps)
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(1, 1.0), (1, 8.0), (3, 0.05)])
+def test_fedala_as_fhbench_has_it_is_the_loop(fit, steps, rate):
+    """``W`` at a rate of its own, by a pass before the round's own steps, of the last tensors only, under a schedule.
+
+    Cut to [0, 1] after each step, as in the paper; with one step in a pass that is so here at any rate.
+    """
+    plain, lr, mixed = Plain(), 0.2, torch.tensor([False] * 3 + [True])
+    w, own, mix, ends = plain.start, {}, {k: torch.ones(4).double() for k in plain.sets}, 0
+    for _ in range(5):
+        for k in plain.sets:
+            v, total = w, steps
+            if k in own:
+                total = 2 * steps
+                for _ in range(steps):
+                    v = torch.where(mixed, own[k] + (w - own[k]) * mix[k], w)
+                    moved = mix[k] - rate * plain.gradient(k, v) * (w - own[k])
+                    ends += int((mixed & ((moved < 0) | (moved > 1))).sum())
+                    mix[k] = torch.where(mixed, moved.clamp(0, 1), mix[k])
+                v = torch.where(mixed, own[k] + (w - own[k]) * mix[k], w)
+            for step in range(total - steps, total):
+                v = v - falling(lr, step, total) * plain.gradient(k, v)
+            own[k] = v
+        w = sum(own.values()) / len(own)
+    rule = FedALA(mixed="bias", mix_share=1.0, mix_on_top=True, mix_rate=rate, weighting="uniform")
+    task = Regression(lr=lr, linear_schedule=True, **DOUBLE)
+    state, kept = last(fit(rule, task, plain.data, max_rounds=5, local_steps=steps))
+    assert close(state["params"], plain.params(w))
+    for k in plain.sets:
+        assert close(kept[k]["own"], plain.params(own[k]))
+        assert close(kept[k]["mix"], {NAMES[1]: mix[k][3:]})
+    assert min(float(x.min()) for x in mix.values()) < 0.999
+    assert (ends > 0) == (rate >= 1)
+
+
+def test_fedala_trains_its_model_for_the_steps_that_are_asked_for_and_its_weights_on_top():
+    """Of 7 steps, and of the first round, which has nothing to mix."""
+    rule = FedALA(mix_share=0.4, mix_on_top=True)
+    assert [rule.local_steps(7, r) for r in (0, 1, 2)] == [7, 10, 10]
+    assert FedALA(mix_share=0.4).local_steps(7, 1) == 7
+    down = {"w": torch.ones(2)}
+    memory = {"own": {"w": torch.zeros(2)}, "mix": {"w": torch.full((2,), 0.5)}}
+    for steps, share in ((1, 1.0), (7, 1.0), (7, 0.4), (9, 0.05), (30, 0.35)):
+        rule, phases = FedALA(mix_share=share, mix_on_top=True), []
+        loss = type("Loss", (), {"__call__": lambda self, p: (p["w"] ** 2).sum()})()
+        loss.steps = rule.local_steps(steps, 1)
+        for loss.step in range(loss.steps):
+            w = tree.map(lambda x: x.clone().requires_grad_(), rule.start(down, memory))
+            rule.objective(loss, w, down, memory).backward()
+            phases.append(w["model"]["w"].grad is not None)
+        assert phases == [False] * (loss.steps - steps) + [True] * steps
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_fedala_that_never_mixes_is_fedavg(fit, optimizer):
     task = {"hidden": 4, "optimizer": optimizer, "weight_decay": 0.1}
@@ -189,6 +246,39 @@ def test_apple_is_the_loop_of_its_paper(fit, mu, pull_rounds, weighting):
     assert max(float((p[k] - p0).abs().max()) for k in clients) > 1e-2
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_apple_as_fhbench_has_it_is_the_loop(fit, decay):
+    """``p`` at a rate of its own, which neither the schedule of the model's nor its weight decay touches."""
+    plain, lr, rate, mu, pulled = Plain(), 0.1, 0.02, 0.5, 4
+    clients = list(plain.sets)
+    even, unit = torch.full((3,), 1 / 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    p, zero = dict.fromkeys(clients, even), torch.zeros(4).double()
+    cores = {}
+    for r in range(4):
+        pull, sent = (math.cos(math.pi * r / pulled) + 1) / 2, {}
+        for i, k in enumerate(clients):
+            core, q = cores.get(k, plain.start), p[k]
+            p0, there = (even, torch.ones(3).double()) if r else (unit[i], unit[i])
+            q = q - even + p0  # in the first round a core is alone, and its share is 1
+            for step in range(3):
+                every = torch.stack([core if c == k else cores.get(c, zero) for c in clients])
+                g = plain.gradient(k, (q * there) @ every)
+                core, q = (
+                    core - falling(lr, step, 3) * (q[i] * g + decay * core),
+                    q - rate * there * (every @ g + pull * mu * (q - p0)),
+                )
+            sent[k], p[k] = core, q - p0 + even
+        cores = sent
+    rule = APPLE(mu=mu, pull_rounds=pulled, mix_rate=rate, weighting="uniform")
+    task = Regression(lr=lr, linear_schedule=True, weight_decay=decay, **DOUBLE)
+    state, kept = last(fit(rule, task, plain.data, max_rounds=4, local_steps=3))
+    assert close(state["cores"], {k: plain.params(core) for k, core in cores.items()})
+    for k in clients:
+        far = dict(zip(clients, p[k] - even, strict=True))
+        assert close(kept[k], {"own": far.pop(k), "others": far})
+    assert max(float((p[k] - even).abs().max()) for k in clients) > 1e-3
+
+
 def test_apple_of_one_client_whose_share_is_held_is_local_training(fit):
     data, task = ToyData(num_clients=1, **DOUBLE), {"hidden": 4, "optimizer": "adamw", **DOUBLE}
     state, _ = last(fit(APPLE(mix_scale=1e-200), Regression(**task), data, max_rounds=3))
@@ -239,6 +329,9 @@ def test_apple_refuses_sealed_updates():
         (lambda: FedALA(mix_share=1.0), "FedALA.mix_share"),
         (lambda: FedALA(mix_scale=0.0), "FedALA.mix_scale"),
         (lambda: FedALA(lr=0), "FedALA.lr"),
+        (lambda: FedALA(mix_share=0.0, mix_on_top=True), "FedALA.mix_share"),
+        (lambda: FedALA(mix_rate=0.0), "FedALA.mix_rate"),
+        (lambda: APPLE(mix_rate=float("inf")), "APPLE.mix_rate"),
         (lambda: APPLE(mu=-1), "APPLE.mu"),
         (lambda: APPLE(pull_rounds=0), "APPLE.pull_rounds"),
         (lambda: APPLE(mix_scale=float("inf")), "APPLE.mix_scale"),

@@ -184,6 +184,7 @@ TABLE: dict[str, Row] = {
     "LGFedAvg": Row(LGFedAvg(head=r"net\.3", weighting="uniform")),
     "FedBN": Row(FedBN(), CLASSIFIER),
     "FedALA": Row(FedALA(mixed=r"net\.3", mix_share=0.3, mix_scale=3.0)),
+    "FedALA on top": Row(FedALA(mixed=r"net\.3", mix_share=0.5, mix_on_top=True, mix_rate=0.3)),
     "APPLE": Row(
         APPLE(mu=0.5, pull_rounds=3, mix_scale=0.5, weighting="uniform"),
         skip={

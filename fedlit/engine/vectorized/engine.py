@@ -16,6 +16,7 @@ from fedlit.aggregators import Aggregator
 from fedlit.engine.batches import Batch
 from fedlit.engine.client_run import begin, end
 from fedlit.engine.engine import Assignment, Trained
+from fedlit.engine.own_rates import descend
 from fedlit.engine.serial import SerialEngine
 from fedlit.engine.vectorized.check import FoldingCheck
 from fedlit.engine.vectorized.evaluation import SharedEvaluation
@@ -166,6 +167,7 @@ class VectorizedEngine:
                 totals[[client.index for client in training]] += values.detach()
             parts = [part for stack in active for part in stack.parts()]
             for part in parts:
+                descend(rule, part.w)
                 part.step(self.serial.gradient_clip_val)
             stacks = [*parts, *(stack for stack in stacks if stack.steps <= step)]
         losses = totals.tolist()
