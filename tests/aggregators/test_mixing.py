@@ -143,7 +143,8 @@ def test_fedala_trains_its_model_for_the_steps_that_are_asked_for_and_its_weight
         rule, phases = FedALA(mix_share=share, mix_on_top=True), []
         loss = type("Loss", (), {"__call__": lambda self, p: (p["w"] ** 2).sum()})()
         loss.steps = rule.local_steps(steps, 1)
-        for loss.step in range(loss.steps):
+        for step in range(loss.steps):
+            loss.step = step
             w = tree.map(lambda x: x.clone().requires_grad_(), rule.start(down, memory))
             rule.objective(loss, w, down, memory).backward()
             phases.append(w["model"]["w"].grad is not None)

@@ -151,7 +151,7 @@ class Untouched(Aggregator):
 
 
 for _method in ("init", "init_memory", "down", "start", "objective", "finish", "weigh", "model", "personal",
-                "global_model", "cohorts", "participants"):  # fmt: skip
+                "global_model", "cohorts", "participants", "local_steps", "own_rates"):  # fmt: skip
     setattr(Untouched, _method, lambda self, *args, _method=_method: self._call(_method, *args))
 for _attribute in ("measures", "second_order", "min_rounds"):
     setattr(Untouched, _attribute, property(lambda self, _attribute=_attribute: getattr(self.inner, _attribute)))
