@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedlit import tree
 from fedlit.aggregators.averaging import FedAvg
-from fedlit.aggregators.base import Loss, Tensors, Work, require
+from fedlit.aggregators.base import Aggregator, Loss, Tensors, Work, require
 from fedlit.aggregators.partial import expression, opening, part
 from fedlit.aggregators.personal import bounded
 from fedlit.aggregators.server import Server, Update
@@ -20,8 +20,58 @@ from fedlit.aggregators.server import Server, Update
 FAMILY = "local adaptation"
 
 
+class LearnedMixture(Aggregator):
+    """Base of rules that learn a mixture by what they add to it, ``w["shift"]``.
+
+    At ``mix_rate`` by plain steps of its own; where that is None, by the task's optimizer, ``mix_scale`` times as fast
+    as parameters.
+    """
+
+    mix_scale: float
+    mix_rate: float | None
+    added_arguments = {"mix_rate": None}  # noqa: RUF012 - see FedAdam
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[misc] # of the rule that it is mixed into
+        require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
+        require(self, self.mix_rate is None or 0 < self.mix_rate < float("inf"), "mix_rate", "a finite number above 0")
+
+    @property
+    def speed(self) -> float:
+        """Factor on what is added."""
+        return self.mix_scale if self.mix_rate is None else 1.0
+
+    def own_rates(self, w: Tensors) -> Sequence[tuple[Any, float]]:
+        return () if self.mix_rate is None else ((w["shift"], self.mix_rate),)
+
+
+class MixedFirst(LearnedMixture):
+    """Base of rules that learn their mixture in the first steps of a round, and the model in the others."""
+
+    mixed: str
+    mix_share: float
+    mix_on_top: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expression(self, "mixed")
+        fits = 0 < self.mix_share <= 1 if self.mix_on_top else 0 <= self.mix_share < 1
+        require(self, fits, "mix_share", "a number in (0, 1]" if self.mix_on_top else "a number in [0, 1)")
+
+    def init(self, params: Tensors) -> Any:
+        part(self, "mixed", params, whole=True)
+        return super().init(params)
+
+    def local_steps(self, steps: int, round: int) -> int:  # noqa: A002
+        return steps + max(1, int(self.mix_share * steps + 0.5)) if self.mix_on_top and round else steps
+
+    def mixing_steps(self, steps: int) -> int:
+        """How many of all steps of a round learn the mixture."""
+        return opening(self.mix_share / (1 + self.mix_share) if self.mix_on_top else self.mix_share, steps)
+
+
 @dataclass(frozen=True)
-class FedALA(FedAvg):
+class FedALA(MixedFirst, FedAvg):
     """FedAvg whose clients begin a round from an elementwise mixture of their own model and the global one.
 
     Zhang et al. 2023, arXiv:2212.01197, Algorithm 1: ``own + (global - own) * W``, with ``W`` in
@@ -61,41 +111,18 @@ class FedALA(FedAvg):
 
     added_arguments = {"mix_on_top": False, "mix_rate": None}  # noqa: RUF012 - see FedAdam
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expression(self, "mixed")
-        within = 0 < self.mix_share <= 1 if self.mix_on_top else 0 <= self.mix_share < 1
-        require(self, within, "mix_share", "a number in (0, 1]" if self.mix_on_top else "a number in [0, 1)")
-        require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
-        own_rate(self)
-
     def _kept(self, down: Tensors, memory: Tensors) -> Any:
         return memory or {"own": down, "mix": tree.map(torch.ones_like, part(self, "mixed", down, whole=True))}
 
     def _mix(self, w: Tensors, kept: Tensors) -> Any:
-        scale = self.mix_scale if self.mix_rate is None else 1.0
-        return tree.map(lambda x, u: bounded(x + scale * u), kept["mix"], w["shift"])
-
-    def _opening(self, steps: int) -> int:
-        """How many of all steps of a round learn ``W``."""
-        return opening(self.mix_share / (1 + self.mix_share) if self.mix_on_top else self.mix_share, steps)
-
-    def local_steps(self, steps: int, round: int) -> int:  # noqa: A002
-        return steps + max(1, int(self.mix_share * steps + 0.5)) if self.mix_on_top and round else steps
-
-    def own_rates(self, w: Tensors) -> Sequence[tuple[Any, float]]:
-        return () if self.mix_rate is None else ((w["shift"], self.mix_rate),)
-
-    def init(self, params: Tensors) -> Any:
-        part(self, "mixed", params, whole=True)
-        return super().init(params)
+        return tree.map(lambda x, u: bounded(x + self.speed * u), kept["mix"], w["shift"])
 
     def start(self, down: Tensors, memory: Tensors) -> Any:
         kept = self._kept(down, memory)
         return {"model": mixture(down, kept["own"], kept["mix"]), "shift": tree.zeros(kept["mix"])}
 
     def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
-        held = "model" if memory and loss.step < self._opening(loss.steps) else "shift"
+        held = "model" if memory and loss.step < self.mixing_steps(loss.steps) else "shift"
         return loss(self.model({**w, held: tree.detach(w[held])}, down, memory))
 
     def finish(self, w: Tensors, down: Tensors, memory: Tensors, work: Work) -> tuple[Any, Any]:
@@ -111,15 +138,6 @@ class FedALA(FedAvg):
 def mixture(shared: Tensors, own: Tensors, mix: Tensors) -> Any:
     """``own + (shared - own) * mix``, element by element, where there is a ``mix``, and ``shared`` elsewhere."""
     return {**shared, **{name: tree.lerp(shared[name], own[name], x) for name, x in mix.items()}}
-
-
-def own_rate(rule: FedALA | APPLE) -> None:
-    """Refuse a ``mix_rate`` that is no learning rate, at construction.
-
-    Raises:
-        FedlitError: It is none.
-    """
-    require(rule, rule.mix_rate is None or 0 < rule.mix_rate < float("inf"), "mix_rate", "a finite number above 0")
 
 
 class CoreOfEach(FedAvg):
@@ -160,7 +178,7 @@ class CoreOfEach(FedAvg):
 
 
 @dataclass(frozen=True)
-class APPLE(CoreOfEach):
+class APPLE(LearnedMixture, CoreOfEach):
     """Every client downloads the core models of all, and learns in which proportions they make up its own.
 
     Luo and Wu 2021, arXiv:2110.08394, Algorithm 1: client k's model is ``sum_j p_kj * core_j``. By its loss it trains
@@ -193,14 +211,10 @@ class APPLE(CoreOfEach):
     mix_scale: float = 0.3
     mix_rate: float | None = None
 
-    added_arguments = {"mix_rate": None}  # noqa: RUF012 - see FedAdam
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, 0 <= self.mu < float("inf"), "mu", "a finite number, at least 0")
         require(self, self.pull_rounds >= 1, "pull_rounds", "at least 1")
-        require(self, 0 < self.mix_scale < float("inf"), "mix_scale", "a finite number above 0")
-        own_rate(self)
 
     def init_memory(self, params: Tensors) -> Any:
         return {"own": tree.leaves(params)[0].new_zeros(()), "others": {}}
@@ -213,11 +227,7 @@ class APPLE(CoreOfEach):
         """Of ``p_k`` from ``p0``."""
         kept, zero = memory["others"], torch.zeros_like(memory["own"])
         kept = {"own": memory["own"], "others": {c: kept.get(c, zero) for c in w["shift"]["others"]}}
-        scale = self.mix_scale if self.mix_rate is None else 1.0
-        return tree.map(lambda x, u: x + scale * u, kept, w["shift"])
-
-    def own_rates(self, w: Tensors) -> Sequence[tuple[Any, float]]:
-        return () if self.mix_rate is None else ((w["shift"], self.mix_rate),)
+        return tree.map(lambda x, u: x + self.speed * u, kept, w["shift"])
 
     def objective(self, loss: Loss, w: Tensors, down: Tensors, memory: Tensors) -> Tensor:
         pull = (torch.cos(math.pi * (down["round"] / self.pull_rounds).clamp(max=1)) + 1) / 2
