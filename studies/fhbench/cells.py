@@ -130,8 +130,14 @@ def main_rules(rounds: int) -> dict[str, Aggregator]:
 
 
 def published(rounds: int) -> dict[str, Aggregator]:
-    """Baselines with the settings of FHBench's code, where the rules' own defaults are others."""
-    return {"APFL, as FHBench sets it": APFL(alpha=1.0)}
+    """Baselines with the settings of FHBench's code, where the rules' own defaults are others.
+
+    But for FedALA's last 26 tensors: all are mixed, as the smaller of these networks have fewer.
+    """
+    ala = FedALA(weighting="uniform", mix_share=1.0, mix_on_top=True, mix_rate=1.0)
+    apple = APPLE(weighting="uniform", mu=1e-3, pull_rounds=rounds, mix_rate=1e-3)
+    rules = {"APFL": APFL(weighting="uniform", alpha=1.0), "APPLE": apple, "FedALA": ala}
+    return {f"{name}, as FHBench sets it": rule for name, rule in rules.items()}
 
 
 def cells(seeds: list[int]) -> Iterator[Cell]:
