@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -78,14 +77,6 @@ def adapted(run: Any) -> int:
     return sum(_adapters(run).values())
 
 
-def mixed(run: Any) -> int:
-    """How many of the last tensors that train FedALA mixes, the head's two among them."""
-    (rule,) = (one for one in run.trainer.baselines if type(one).__name__ == "FedALA")
-    found = [bool(re.search(rule.mixed, name)) for name in [*_adapters(run), "head.weight", "head.bias"]]
-    assert sorted(found) == found, "FedALA mixes others than the last tensors"
-    return sum(found)
-
-
 def trained(run: Any) -> int:
     """Weights that train and travel, where there is no adapter."""
     assert run.model.adapter is None
@@ -138,7 +129,7 @@ def learning_rates(run: Any, index: int, steps: int) -> list[float]:
 
 DERIVED: dict[str, Callable[[Any], Any]] = {
     "partition": partition, "shares": shares, "clients_of_30_subjects": clients_of_30_subjects, "classes": classes,
-    "targets": targets, "adapted": adapted, "mixed": mixed, "trained": trained, "frozen": frozen, "sampling": sampling,
+    "targets": targets, "adapted": adapted, "trained": trained, "frozen": frozen, "sampling": sampling,
     "optimizer": optimizer,
 }  # fmt: skip
 """By the name in the tables."""
