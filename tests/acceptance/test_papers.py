@@ -5,6 +5,7 @@ A row of a table is wrong, or a config has drifted: look the fact up at its plac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,16 +23,31 @@ def facts(request: pytest.FixtureRequest) -> Facts:
 
 @pytest.mark.parametrize(("paper", "config"), ALL)
 def test_every_setting_is_the_one_of_the_table_and_no_setting_is_without_a_row(paper, config):
-    found, wanted = settings(paper, config), Facts(paper).wanted(config)
-    assert {path: value for path, value in found.items() if path not in wanted} == {}, "look these up, and add a row"
-    assert {path: value for path, value in wanted.items() if path not in found} == {}, "rows of no setting"
-    differ = {path: (value, wanted[path]) for path, value in found.items() if not same(value, wanted[path])}
-    assert differ == {}, "(of the config, of the table)"
+    assert unlike(settings(paper, config), Facts(paper).wanted(config)) == {}, "(of the config, of the table)"
+
+
+NO_ROW, NO_SETTING = "no row: look it up, and add one", "no such setting"
+
+
+def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings whose value is another one in the table, or that are in one of both alone."""
+    both = {path: (found.get(path, NO_SETTING), wanted.get(path, NO_ROW)) for path in {**found, **wanted}}
+    return {path: (one, other) for path, (one, other) in both.items() if not same(one, other)}
 
 
 def same(found: Any, wanted: Any) -> bool:
     """Equal, and both a truth value or neither."""
-    return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
+    return bool(found == wanted) and isinstance(found, bool) == isinstance(wanted, bool)
+
+
+def test_a_drift_a_new_setting_and_a_row_of_none_are_seen():
+    found, wanted = dict(settings("2504.10817", "organa")), Facts("2504.10817").wanted("organa")
+    found |= {"trainer.max_rounds": 100, "trainer.baselines.APFL.adaptive": 1, "model.new": None}
+    del found["data.size"]
+    assert unlike(found, wanted) == {
+        "trainer.max_rounds": (100, 200), "trainer.baselines.APFL.adaptive": (1, True), "model.new": (None, NO_ROW),
+        "data.size": (NO_SETTING, 224),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("paper", "config"), ALL)

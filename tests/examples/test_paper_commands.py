@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -56,3 +57,8 @@ def test_every_command_is_taken(words, tmp_path, monkeypatch):
             plan(one, seeds(chosen)[:1], [*options, f"--trainer.default_root_dir={tmp_path}"], name)
     elif arguments[0] in RUNS:
         app.parsed(arguments)
+
+
+def test_every_config_of_a_paper_is_on_the_page():
+    text = PAGE.read_text()
+    assert [path.name for path in CONFIGS if not re.search(rf"\b{path.stem}\b", text)] == []
