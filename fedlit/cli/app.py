@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlit.cli.commands import OTHERS, PARSER, RUNS, add_config, answer_early, subcommands
+from fedlit.cli.partition import completed
 from fedlit.cli.ranks import Ranks, groups, usual_ranks
 from fedlit.cli.start_up import collect_again, without_collection
 from fedlit.cli.suggestions import one_line
@@ -101,7 +102,17 @@ def build(args: list[str] | None = None, run: bool = True, ranks: Ranks | None =
         ranks: Started here, where ``fit`` is best run by several; None: it is run by this process.
     """
     with without_collection():
-        command = parsed(args, ranks)
+        try:
+            command = parsed(args, ranks)
+        except FedlitError as error:
+            own = (
+                None if " partition: " not in str(error) else completed(sys.argv[1:] if args is None else args, parsed)
+            )
+            if own is None:
+                raise
+            if args is None:
+                sys.argv[1:], own = own, None
+            command = parsed(own, ranks)
     if run:
         command.run()
     return command

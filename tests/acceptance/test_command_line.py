@@ -84,6 +84,11 @@ def config(tmp_path: Path, name: str, content: object) -> list[str]:
         ([*DEMO, "--data", "SimulatedVital"], "did you mean 'SimulatedVitals'?"),
         ([*DEMO, "--data.partition", "BySit"], "partition: there is no class 'BySit'; did you mean 'BySite'?"),
         ([*DEMO, "--data.partition", "Dirichlet", "--data.partition.alpa", "1"], "no 'alpa'; did you mean 'alpha'?"),
+        (
+            [*DEMO, "--data.partition.alpha", "0.1"],
+            "take BySite(clients=None, min_records=1), and that has no 'alpha': name one that has, such as",
+        ),
+        ([*DEMO, "--data.partition", "Dirichlet", "--data.partition.alpha", "1"], "arguments are required: clients"),
         ([*DEMO, "--model.adapter.rr", "1"], "adapter: there is no 'rr'; did you mean 'r'?"),
         ([*DEMO, "--data.batch_size", "0"], "data.batch_size is 0: give a number above 0"),
         (
