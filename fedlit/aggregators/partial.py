@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ HEAD = r"(^|[._])(heads?|classifier|score|fc|output_patch_embedding)(\.|$)"
 """Matches parameters of the usual heads, ``lm_head`` among them, and their adapters."""
 NORM = r"(?i)(^|\.)(\w*norm(\d+d?)?(_\w+)?|(ln|bn)_?\w?)(\.|$)"
 """Matches parameters of the usual normalisation layers."""
+
+NUMBERED = re.compile(r"(.*?)\.(\d+)\.")
 
 
 class PartlyShared(FedAvg):
@@ -58,7 +61,9 @@ class FedPer(PartlyShared):
     private.
 
     Args:
-        head: Regular expression on parameter names: what stays at the client.
+        head: Regular expression on parameter names: what stays at the client. Where the head is tied to the embedding
+            (Chronos-T5, GPT-2) it does not train by itself: the default matches nothing, and the error names what
+            could serve, such as the decoder's last block.
     """
 
     head: str = HEAD
@@ -104,7 +109,9 @@ class LGFedAvg(PartlyShared):
     it a stage after one.
 
     Args:
-        head: Regular expression on parameter names: what is shared.
+        head: Regular expression on parameter names: what is shared. Where the head is tied to the embedding
+            (Chronos-T5, GPT-2) it does not train by itself: the default matches nothing, and the error names what
+            could serve, such as the decoder's last block.
     """
 
     head: str = HEAD
@@ -167,11 +174,38 @@ def part(rule: object, field: str, params: Tensors, whole: bool = False) -> dict
         names = sorted(params)
         shown = ", ".join(names if len(names) < 5 else [*names[:2], "...", *names[-2:]])
         seen = "all" if found else "none"
+        block = last_block(names) if field == "head" and not found else None
+        such = "" if block is None else (
+            f", such as '{block}', the last block (a head that is tied to the embedding, or frozen, does not train by "
+            f"itself; what trains lies in {', '.join(places(names))})"
+        )  # fmt: skip
         raise FedlitError(
             f"{type(rule).__name__}.{field} {pattern!r} matches {seen} of the {len(names)} parameters that train "
-            f"({shown}): give a regular expression that matches some, or let other layers train"
+            f"({shown}): give a regular expression that matches some{such}, or let other layers train"
         )
     return found
+
+
+def places(names: Sequence[str]) -> list[str]:
+    """Where parameters lie, sorted: stacks with their numbers, ``encoder.block.0-5``, and modules without any."""
+    stacks: dict[str, set[int]] = {}
+    for name in names:
+        m = NUMBERED.match(name)
+        stacks.setdefault(m[1] if m else name.rpartition(".")[0], set()).update([int(m[2])] if m else [])
+    ends = {place: sorted({min(numbers), max(numbers)}) if numbers else [] for place, numbers in stacks.items()}
+    return sorted(f"{place}.{'-'.join(map(str, end))}" if end else place for place, end in ends.items())
+
+
+def last_block(names: Sequence[str]) -> str | None:
+    """A regular expression for the block of the highest number, of a decoder where there is one; None without any."""
+    found = [m for name in names if (m := NUMBERED.match(name))]
+    chosen = [m for m in found if "decoder" in m[1]] or found
+    if not chosen:
+        return None
+    stack, number = max((m[1], int(m[2])) for m in chosen)
+    expression = rf"{re.escape('.'.join(stack.split('.')[-2:]))}\.{number}\."
+    matched = sum(re.search(expression, name) is not None for name in names)
+    return expression if matched < len(names) else None
 
 
 def opening(share: float, steps: int) -> int:

@@ -60,7 +60,8 @@ class APFL(FedAvg):
     ``w`` on the mixture too, or begin again from the first ``alpha`` in each round; here none of it happens.
     ``alpha`` is held in [0, 1] in all that is computed and cut to it at the end of a round, in the paper after each
     step: these differ only for an ``alpha`` that turns back from an end within a round. It moves by the task's
-    optimizer. The paper's mean is ``uniform``.
+    optimizer. The paper's mean is ``uniform``. FHBench's code (arXiv:2504.10817) begins at an ``alpha`` of 1, in each
+    round again, and takes one step of it a round.
 
     Args:
         alpha: Share of the own model at first, between 0 (FedAvg) and 1 (local training).

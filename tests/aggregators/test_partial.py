@@ -10,8 +10,10 @@ from toys import Classifier, Regression, ToyData, close, last
 
 from fedlit import tree
 from fedlit.aggregators import FedAvg, LocalOnly, Stage, Stages
-from fedlit.aggregators.partial import HEAD, NORM, FedBN, FedPer, FedRep, LGFedAvg, opening
+from fedlit.aggregators.partial import HEAD, NORM, FedBN, FedPer, FedRep, LGFedAvg, last_block, opening, part, places
+from fedlit.backbones import LoRA
 from fedlit.errors import FedlitError
+from fedlit.tasks import ForecastingTask
 
 DOUBLE = {"dtype": "float64"}
 TOY = r"net\.3\."
@@ -205,3 +207,36 @@ def test_fedper_of_one_client_is_local_training(fit):
 def test_refused_by_name(make, field):
     with pytest.raises(FedlitError, match=field.replace(".", r"\.")):
         make()
+
+
+@pytest.mark.parametrize("adapter", [LoRA(r=2), None], ids=["LoRA", "all weights"])
+@pytest.mark.parametrize("rule", [FedPer, FedRep, LGFedAvg])
+def test_a_tied_head_is_refused_with_an_expression_that_works(rule, adapter):
+    """Chronos-T5's logits come from its embedding: nothing is named a head, and nothing of it trains by itself."""
+    task = ForecastingTask("amazon/chronos-t5-tiny", adapter)
+    task.use_stand_in()
+    task.configure_model()
+    params = {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}
+    with pytest.raises(FedlitError, match="tied to the embedding") as refused:
+        rule().init(params)
+    assert "decoder.block.0, network" in str(refused.value)
+    expression = re.search(r"such as '([^']+)'", str(refused.value))[1]
+    kept = part(rule(head=expression), "head", params)
+    assert 0 < len(kept) < len(params)
+    assert all(".decoder.block.0." in name for name in kept)
+    assert rule(head=expression).init(params)["params"]
+
+
+def test_places_are_told_by_stack():
+    names = [f"net.encoder.block.{i}.{kind}.weight" for i in range(12) for kind in "qv"]
+    assert places([*names, "net.decoder.block.3.q.weight", "net.shared.weight"]) == [
+        "net.decoder.block.3", "net.encoder.block.0-11", "net.shared",
+    ]  # fmt: skip
+
+
+def test_the_last_block_is_the_one_of_the_highest_number():
+    names = [f"network.encoder.layer.{i}.dense.weight" for i in range(12)]
+    assert last_block([*names, "network.pooler.weight"]) == r"encoder\.layer\.11\."
+    assert last_block([*names, "network.decoder.block.3.q.weight"]) == r"decoder\.block\.3\."
+    assert last_block(["net.0.weight", "net.0.bias"]) is None
+    assert last_block(["weight"]) is None
