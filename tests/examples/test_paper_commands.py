@@ -16,9 +16,13 @@ from fedlit.sweep.plan import plan
 
 PAGE = ROOT / "docs" / "papers.md"
 CONFIGS = sorted((ROOT / "configs" / "papers").glob("*/*.yaml"))
-SHOWN = in_document(PAGE) + [words for path in CONFIGS for words in in_config(path)]
-ALL = list(dict.fromkeys(tuple(words) for words in SHOWN))
-REAL = list(dict.fromkeys(tuple(real) for words in ALL if (real := without_stand_in(list(words))) is not None))
+ON_PAGE = in_document(PAGE)
+ALL = [
+    list(words)
+    for words in dict.fromkeys(map(tuple, [*ON_PAGE, *(one for path in CONFIGS for one in in_config(path))]))
+]
+REAL = [words for one in ON_PAGE if (words := without_stand_in(one)) is not None and words not in ALL]
+"""As the page says it: a command without its stand-in is the one for the real thing."""
 
 
 def test_commands_are_found_wherever_they_are_shown():
@@ -45,7 +49,7 @@ def test_every_config_that_a_command_names_is_there():
 def test_every_command_is_taken(words, tmp_path, monkeypatch):
     """All options and values are read and the objects are made; no data are read, and nothing is trained."""
     monkeypatch.chdir(ROOT)
-    arguments = list(words[1:])
+    arguments = words[1:]
     if arguments[0] == "sweep":
         taken: list[Any] = []
         monkeypatch.setattr(sweeps, "sweep", lambda *given: taken.append(given))
