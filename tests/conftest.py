@@ -41,8 +41,11 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
 
 def children() -> set[int]:
     """Processes that this one has started, of any of its threads; none where the system does not say."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(number) for found in lists for number in found.read_text().split()}
+    out: set[int] = set()
+    for found in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            out.update(int(number) for number in found.read_text().split())
+    return out
 
 
 @pytest.fixture(autouse=True, scope="session")
