@@ -40,7 +40,11 @@ def main(args: list[str] | None = None) -> None:
     except Exception as error:
         ours = ours_within(error)
         if ranks.rank:
-            ranks.tell(str(ours)) if ours is not None else traceback.print_exc()
+            if ours is not None:
+                ranks.tell(str(ours))
+            else:
+                ranks.outlive_the_first()
+                traceback.print_exc()
             return
         told = ranks.told() if ours is None else str(ours)
         if told is None:

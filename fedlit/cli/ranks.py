@@ -22,6 +22,8 @@ MOST = 8
 """Ranks that are started unasked: each holds a backbone of its own."""
 LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS")
 """Environment variables of those who start ranks themselves, such as torchrun."""
+GONE = 0.3
+"""Seconds within which the system ends the ranks of a process that is gone."""
 WAIT = 2.0
 """Seconds that a rank's report may take to come through."""
 
@@ -140,6 +142,10 @@ class Ranks:
         sys.stderr.write(f"fedlit: error: {self.told()}\n")
         sys.stderr.flush()
         os._exit(1)
+
+    def outlive_the_first(self) -> None:
+        """Wait a moment, in which this rank is ended where rank 0 is gone: what it met is then no bug of its own."""
+        time.sleep(GONE)
 
     def tell(self, error: str) -> None:
         """Report to rank 0 why this rank stops."""
