@@ -175,7 +175,8 @@ def test_mistakes_are_one_line_before_any_cell(refused, settings, tmp_path, args
 
 
 def test_a_partition_without_a_class_says_what_to_do(refused):
-    assert "Name the class first" in refused("--config", CONFIG, "--vary", "data.partition.alpha=1")
+    told = refused("--config", CONFIG, "--vary", "data.partition.alpha=1")
+    assert "name one that has, such as --data.partition Dirichlet" in told
 
 
 def test_help(capsys, settings):
