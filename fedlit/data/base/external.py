@@ -58,14 +58,16 @@ def without_overlap(
         FedlitError: Nothing is left of a site.
     """
     known = set[Hashable]().union(*(likeness(record) for record in inside))
-    kept = {name: [r for r in own if not likeness(r) & known] for name, own in outside.items()}
+    alike = [record for own in outside.values() for record in own if likeness(record) & known]
+    ids = {record.id for record in alike}
+    kept = {name: [record for record in own if record.id not in ids] for name, own in outside.items()}
     for name, own in outside.items():
         if not kept[name]:
             raise FedlitError(
                 f"data.external_sites: all {len(own)} record(s) of {name!r} are of subjects, or copies of records, "
                 "that sites in training hold: rename subjects that are others (data.rename), or leave the site out"
             )
-    return kept, [record for name, own in outside.items() for record in own if likeness(record) & known]
+    return kept, alike
 
 
 def _is(name: str, pattern: str) -> bool:

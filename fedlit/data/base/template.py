@@ -135,7 +135,10 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         self.assignment = self._assigned()
         self._parts = self._divided()
         self._served = self._server_pieces(self._server)
-        self._tested = {name: self._external_pieces(name, held) for name, held in self._outside.items()}
+        self._tested = {
+            name: {"train": [], "val": [], "test": self._external_pieces(name, held)}
+            for name, held in self._outside.items()
+        }
         self._look_over()
         self._warn_of_names()
         self.clients, self.external = list(self.assignment), list(self._outside)
@@ -151,9 +154,7 @@ class PartitionedDataModule(Reader, Generic[RecordT, PieceT, DatasetT]):
         names = [clients] if isinstance(clients, str) else list(clients)
         if not names:
             raise FedlitError("no client is asked for: `clients` of a data module is empty before its setup()")
-        parts: Mapping[str, Mapping[str, list[PieceT]]] = self._parts
-        if self._tested:
-            parts = {**parts, **{name: {"train": [], "val": [], "test": own} for name, own in self._tested.items()}}
+        parts: Mapping[str, Mapping[str, list[PieceT]]] = {**self._parts, **self._tested}
         for name in names:
             if name not in parts:
                 raise FedlitError(f"no client {name!r}: there are {few(list(parts))}")
